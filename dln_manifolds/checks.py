@@ -1,0 +1,113 @@
+"""Validation of points and vectors: shape, dtype, finiteness, invertibility."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+
+
+def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, np.dtype[Any]]:
+    """Return an array-like as float64, and the dtype in which results are returned.
+
+    Parameters
+    ----------
+    value : array-like, shape=[..., *shape]
+        Real numbers; integers are taken as floats.
+    shape : tuple of int
+        Trailing shape asked for.
+    name : str
+        How messages call the value.
+
+    Raises
+    ------
+    InvalidPointError
+        If the dtype is not real, the shape does not fit or an entry is not finite.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise InvalidPointError(
+            f"{name} has dtype {array.dtype}; real numbers are needed. Convert it with "
+            f"{'.real' if array.dtype.kind == 'c' else '.astype(float)'} if that is what you mean."
+        )
+    if array.shape[-len(shape) :] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise InvalidPointError(
+            f"{name} has shape {array.shape}; the last axes must be ({wanted})."
+        )
+    dtype = np.dtype(np.float32) if array.dtype == np.float32 else np.dtype(np.float64)
+    array = array.astype(np.float64, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = np.argwhere(~finite)[0]
+        raise InvalidPointError(
+            f"{name} is not finite: {array[tuple(where)]} at {_index(where)}"
+            f"{_member(where[: -len(shape)])}. Remove or repair such members first."
+        )
+    return array, dtype
+
+
+def is_invertible(singular_values: Array, dtype: np.dtype[Any]) -> Array:
+    """Whether the smallest singular value exceeds ``n eps`` times the largest."""
+    n = singular_values.shape[-1]
+    smallest, largest = singular_values[..., -1], singular_values[..., 0]
+    return np.asarray(smallest > n * np.finfo(dtype).eps * largest)
+
+
+def check_invertible(frame: SingularFrame, dtype: np.dtype[Any], name: str) -> None:
+    """Raise `InvalidPointError` if a member is numerically singular."""
+    invertible = is_invertible(frame.singular_values, dtype)
+    if invertible.all():
+        return
+    where = np.argwhere(~invertible)[0]
+    values = frame.singular_values[tuple(where)]
+    raise InvalidPointError(
+        f"{name} is singular{_member(where)}: its singular values run from {values[0]:.3g} to "
+        f"{values[-1]:.3g}, below n eps times the largest. The manifold holds the invertible "
+        f"matrices only."
+    )
+
+
+def checked_frame(
+    point: Any, shape: tuple[int, ...], depth: float, name: str
+) -> tuple[SingularFrame, np.dtype[Any]]:
+    """Validate points, decompose them once, and return the dtype of results."""
+    array, dtype = as_matrices(point, shape, name)
+    frame = SingularFrame.of_point(array, depth)
+    check_invertible(frame, dtype, name)
+    return frame, dtype
+
+
+def cast(value: Array, *dtypes: np.dtype[Any]) -> Array:
+    """Return a result as float32 if every input was, else as float64."""
+    return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
+
+
+def det_sign(frame: SingularFrame) -> Array:
+    """Sign of the determinant, from the orthogonal factors."""
+    return np.sign(np.linalg.det(frame.left) * np.linalg.det(frame.right_t))
+
+
+def check_connected(first: SingularFrame, last: SingularFrame) -> None:
+    """Raise `DisconnectedPointsError` if a pair of points differs in the sign of det."""
+    signs = det_sign(first), det_sign(last)
+    apart = signs[0] != signs[1]
+    if apart.any():
+        where = np.argwhere(apart)[0]
+        raise DisconnectedPointsError(
+            f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
+            f"different components of GL(n), and no path joins them. Flip the sign of one row or "
+            f"column of one of them if orientation has no meaning in your data."
+        )
+
+
+def _index(where: Array) -> str:
+    return "[" + ", ".join(str(int(i)) for i in where) + "]"
+
+
+def _member(where: Array) -> str:
+    return f" (batch member {_index(where)})" if len(where) else ""

@@ -1,0 +1,53 @@
+"""Errors and warnings of the package: one class per way in which a request can fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DLNError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class InvalidPointError(DLNError, ValueError):
+    """A point or vector has a wrong shape or dtype, is not finite, or is not on the manifold."""
+
+
+class DisconnectedPointsError(DLNError, ValueError):
+    """Two points lie in different components (their signs of det differ): no path joins them."""
+
+
+class IncompleteGeodesicError(DLNError, ArithmeticError):
+    """A geodesic meets a singular matrix before the time asked for.
+
+    Attributes
+    ----------
+    time : float or ndarray, shape=[...,]
+        Time t* of the first singular matrix, with t = 1 the end of the geodesic; infinite for the
+        members of a batch whose geodesic stays on the manifold.
+    solution : GeodesicSolution or None
+        The geodesic up to there, where the solver returns one.
+    """
+
+    def __init__(self, message: str, time: Any = None, solution: Any = None) -> None:
+        super().__init__(message)
+        self.time = time
+        self.solution = solution
+
+
+class ConvergenceError(DLNError, RuntimeError):
+    """A solver stopped before it reached its tolerance.
+
+    Attributes
+    ----------
+    solution : GeodesicSolution or None
+        What was reached, with ``residual`` and ``n_iterations``.
+    """
+
+    def __init__(self, message: str, solution: Any = None) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+class GeodesicWarning(UserWarning):
+    """Issued instead of an error when a metric was made with ``on_failure="warn"``."""

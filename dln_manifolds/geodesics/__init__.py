@@ -1,0 +1,1 @@
+"""Solvers for geodesics: initial-value flow, boundary-value path, and what they return."""

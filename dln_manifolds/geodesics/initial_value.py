@@ -1,0 +1,75 @@
+"""The exponential map: end point and curve of the geodesic with a given initial velocity."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_manifolds.geodesics.closed_forms import lower_bound
+from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
+from dln_manifolds.geodesics.solution import GeodesicSolution, rescaled_frame
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.root_chart import lower, point_of, push_to_root, raise_
+
+
+def solve_initial_value(
+    frame: SingularFrame,
+    point: Array,
+    tangent_vec: Array,
+    *,
+    tolerance: float,
+    record: bool = True,
+) -> GeodesicSolution:
+    """Follow geodesics from given points with given velocities for unit time.
+
+    Parameters
+    ----------
+    frame : SingularFrame
+        Frames of the points, at depth N.
+    point, tangent_vec : ndarray, shape=[n_batch, n, n]
+        Invertible matrices X and velocities at X.
+    tolerance : float
+        Relative local error of the integrator.
+    record : bool
+        Whether the solution has to be callable.
+
+    Returns
+    -------
+    solution : GeodesicSolution
+        Its ``status`` tells which members reached t = 1.
+    """
+    depth = frame.depth
+    scale = frame.roots[:, 0]
+    root = frame.compose(frame.roots / scale[:, None])
+    velocity = push_to_root(frame, tangent_vec) / scale[:, None, None]
+    momentum = lower(frame, velocity)
+    energy = 0.5 * np.sum(velocity * momentum, axis=(-2, -1))
+    result = flow(root, momentum, depth, np.ones(len(root)), tolerance=tolerance, record=record)
+
+    reached = result.status == CONVERGED
+    end = rescaled_frame(result.state[:, 0], scale, depth)
+    last = 0.5 * np.sum(raise_(end, result.state[:, 1]) * result.state[:, 1], axis=(-2, -1))
+    drift = np.abs(last - energy) / np.where(energy == 0, 1.0, energy)
+    # At N = 1 geodesics are straight lines, free of the rounding of any decomposition.
+    end_point = point + tangent_vec if depth == 1 else point_of(end)
+    crossed = int(np.sum(result.status == CROSSED))
+    return GeodesicSolution(
+        initial_velocity=tangent_vec,
+        end_point=np.where(reached[:, None, None], end_point, np.nan),
+        length=scale * np.sqrt(2 * energy),
+        lower_bound=np.where(reached, lower_bound(frame, end), np.nan),
+        residual=np.where(reached, drift, np.inf),
+        n_iterations=result.n_steps,
+        n_evaluations=result.n_evaluations,
+        status=result.status,
+        crossing_time=np.where(result.status == CROSSED, result.time, np.inf),
+        message=(
+            f"{int(reached.sum())} of {len(reached)} geodesics reached t = 1, "
+            f"{crossed} met a singular matrix, {len(reached) - int(reached.sum()) - crossed} "
+            f"ran out of steps."
+        ),
+        depth=depth,
+        tolerance=tolerance,
+        _scale=scale,
+        _trajectory=result.trajectory,
+    )

@@ -1,0 +1,176 @@
+r"""Paths between two points of the root chart and their energy.
+
+``T(t) = (1-t) T_0 + t T_1 + sum_m c_m phi_m(t)`` with integrated Legendre polynomials ``phi_m``,
+whose derivatives are orthonormal on [0, 1], and the energy ``int_0^1 g_T(T', T') / 2 dt`` by Gauss
+quadrature. The momentum at an end is the derivative of the minimal energy by that end; since the
+energy is stationary, its error is the square of that of the path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
+from dln_manifolds.spectral.second_variation import SecondVariation
+
+
+@dataclass(frozen=True, eq=False)
+class PathBasis:
+    """Modes of a path and the quadrature nodes of its energy.
+
+    Attributes
+    ----------
+    nodes, weights : ndarray, shape=[n_nodes]
+        Gauss-Legendre rule on [0, 1].
+    modes, slopes : ndarray, shape=[n_nodes, n_modes]
+        ``phi_m`` and its derivative at the nodes.
+    """
+
+    nodes: Array
+    weights: Array
+    modes: Array
+    slopes: Array
+
+    @property
+    def n_modes(self) -> int:
+        """Number of modes."""
+        return self.modes.shape[1]
+
+
+@lru_cache(maxsize=32)
+def path_basis(n_modes: int, n_nodes: int) -> PathBasis:
+    """Return the basis with the given number of modes and quadrature nodes."""
+    x, w = np.polynomial.legendre.leggauss(n_nodes)
+    legendre = np.polynomial.legendre.legvander(x, n_modes + 1)
+    m = np.arange(1, n_modes + 1)
+    root = np.sqrt(2 * m + 1)
+    modes = (legendre[:, 2:] - legendre[:, :-2]) / (2 * root)
+    return PathBasis((x + 1) / 2, w / 2, modes, legendre[:, 1:-1] * root)
+
+
+def _synthesize(functions: Array, coefficients: Array) -> Array:
+    """Values at the nodes of ``sum_m c_m f_m``: (B, M, n, n) -> (B, Q, n, n)."""
+    b, _, n, k = coefficients.shape
+    return (functions @ coefficients.reshape(b, -1, n * k)).reshape(b, -1, n, k)
+
+
+def _analyze(functions: Array, values: Array) -> Array:
+    """Transpose of :func:`_synthesize`: (B, Q, n, n) -> (B, M, n, n)."""
+    return _synthesize(functions.T, values)
+
+
+class PathState:
+    """Energy of a batch of paths with its derivatives by the coefficients.
+
+    Parameters
+    ----------
+    start, end : ndarray, shape=[n_batch, n, n]
+        End points T_0 and T_1.
+    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
+        Coefficients c.
+    basis : PathBasis
+        Modes and nodes.
+    depth : float
+        Depth N >= 1.
+    """
+
+    def __init__(
+        self, start: Array, end: Array, coefficients: Array, basis: PathBasis, depth: float
+    ) -> None:
+        self.basis, self.depth = basis, depth
+        t = basis.nodes[:, None, None]
+        first, last = start[:, None], end[:, None]
+        self.roots = (1 - t) * first + t * last + _synthesize(basis.modes, coefficients)
+        velocity = (last - first) + _synthesize(basis.slopes, coefficients)
+        self.nodal: NodalState = nodal_state(self.roots, depth, velocity=velocity)
+        weights = basis.weights[:, None, None]
+        self._momentum = weights * self.nodal.leave(self.nodal.momentum)
+        self._force = -weights * self.nodal.leave(self.nodal.gradient)
+        self.energy: Array = self.nodal.energy @ basis.weights
+        self.gradient: Array = _analyze(basis.slopes, self._momentum) + _analyze(
+            basis.modes, self._force
+        )
+
+    def momentum_at_start(self) -> Array:
+        """Return the initial momentum: minus the derivative of the energy by T_0."""
+        t = self.basis.nodes[:, None, None]
+        return np.sum(self._momentum - (1 - t) * self._force, axis=1)
+
+    def linearize(self) -> SecondVariation:
+        """Prepare Hessian products at this path."""
+        return SecondVariation(self.nodal, self.depth)
+
+    def hessian_product(self, variation: SecondVariation, direction: Array) -> Array:
+        """Hessian of the energy applied to a direction of the coefficients."""
+        basis = self.basis
+        momentum, force = variation.apply(
+            _synthesize(basis.modes, direction), _synthesize(basis.slopes, direction)
+        )
+        weights = basis.weights[:, None, None]
+        return _analyze(basis.slopes, weights * momentum) + _analyze(basis.modes, weights * force)
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
+        basis = self.basis
+        velocity = self.nodal.raise_(_synthesize(basis.slopes, residual))
+        return _analyze(basis.slopes, basis.weights[:, None, None] * velocity)
+
+
+def polar_velocity(start: Array, end: Array, times: Array) -> Array:
+    r"""Velocity of the polar path ``((1-t) S_0 + t S_1) O_0 exp(t log(O_0^T O_1))``.
+
+    S and O are the positive and the orthogonal polar factor. The path stays in GL(n).
+
+    Parameters
+    ----------
+    start, end : ndarray, shape=[n_batch, n, n]
+        Roots T_0, T_1 whose determinants have the same sign.
+    times : ndarray, shape=[n_times]
+        Times in [0, 1].
+
+    Returns
+    -------
+    velocity : ndarray, shape=[n_batch, n_times, n, n]
+        Its derivative. At an angle of exactly pi the plane of rotation is not determined by the
+        end points; one is picked.
+    """
+    (positive_0, orthogonal_0), (positive_1, orthogonal_1) = _polar(start), _polar(end)
+    eigenvectors, angles = _rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
+    t = times[:, None]
+    phases = np.exp(1j * t * angles[:, None, :])
+    conjugate = np.conj(np.swapaxes(eigenvectors, -1, -2))[:, None]
+
+    def rotate(diagonal: Array) -> Array:
+        product = (eigenvectors[:, None] * diagonal[..., None, :]) @ conjugate
+        return orthogonal_0[:, None] @ product.real
+
+    t = t[..., None]
+    positive = (1 - t) * positive_0[:, None] + t * positive_1[:, None]
+    return (positive_1 - positive_0)[:, None] @ rotate(phases) + positive @ rotate(
+        1j * angles[:, None, :] * phases
+    )
+
+
+def _polar(matrix: Array) -> tuple[Array, Array]:
+    u, s, vt = np.linalg.svd(matrix)
+    return (u * s[..., None, :]) @ transpose(u), u @ vt
+
+
+def _rotation_angles(rotation: Array) -> tuple[Array, Array]:
+    """Unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
+    n = rotation.shape[-1]
+    # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
+    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
+    rotation = rotation + 1e-6 * rotation @ (lower - lower.T)
+    # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
+    # generic combination of both.
+    transposed = transpose(rotation)
+    mixed = np.cos(1.0) * (rotation + transposed) / 2 + np.sin(1.0) * (rotation - transposed) / 2j
+    eigenvectors = np.linalg.eigh(mixed)[1]
+    eigenvalues = np.sum(np.conj(eigenvectors) * (rotation @ eigenvectors), axis=-2)
+    return eigenvectors, np.angle(eigenvalues)

@@ -1,0 +1,153 @@
+"""What the geodesic solvers return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dln_manifolds.errors import IncompleteGeodesicError
+from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.root_chart import point_of
+
+__all__ = ["CONVERGED", "CROSSED", "STALLED", "GeodesicSolution"]
+
+
+@dataclass
+class GeodesicSolution:
+    r"""A batch of geodesics ``X(t)``, with how well each was solved.
+
+    Calling it, ``solution(t)``, returns points of the geodesic; t may lie outside [0, 1] as long
+    as the geodesic does not meet a singular matrix on the way.
+
+    Attributes
+    ----------
+    initial_velocity : ndarray, shape=[..., n, n]
+        ``X'(0)``, so that ``exp(initial_velocity, X(0))`` is the end point.
+    end_point : ndarray, shape=[..., n, n]
+        ``X(1)`` by the initial-value flow; NaN where the geodesic ends before.
+    length : ndarray, shape=[...]
+        Length of the geodesic, in Frobenius norm of the layers.
+    lower_bound : ndarray, shape=[...]
+        A rigorous lower bound on the distance of the end points.
+    residual : ndarray, shape=[...]
+        For log, the distance ``|X(1) - Y| / |Y|`` of the end of the independent initial-value flow
+        from the target; for exp, the relative drift of the energy along the flow, which an exact
+        solution keeps constant. Infinite where the flow did not reach t = 1.
+    n_iterations : ndarray of int, shape=[...]
+        Newton steps (log) or integration steps (exp).
+    n_evaluations : ndarray of int, shape=[...]
+        Evaluations of the metric at a point (singular value decompositions).
+    status : ndarray of int, shape=[...]
+        0 solved; 1 the geodesic meets a singular matrix; 2 not converged.
+    crossing_time : ndarray, shape=[...]
+        Time t* of the first singular matrix on [0, 1], infinite if there is none.
+    message : str
+        One sentence on the whole batch.
+    """
+
+    initial_velocity: Array
+    end_point: Array
+    length: Array
+    lower_bound: Array
+    residual: Array
+    n_iterations: Array
+    n_evaluations: Array
+    status: Array
+    crossing_time: Array
+    message: str
+    depth: float = field(repr=False)
+    tolerance: float = field(repr=False)
+    _scale: Array = field(repr=False)
+    _trajectory: Trajectory = field(repr=False)
+
+    @property
+    def success(self) -> Array:
+        """Whether each member was solved, shape ``(...)``."""
+        return np.asarray(self.status == CONVERGED)
+
+    def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
+        """Return the same solution with its members arranged in the given batch shape."""
+        matrices = {
+            name: getattr(self, name).reshape(*batch, *self.initial_velocity.shape[-2:])
+            for name in ("initial_velocity", "end_point")
+        }
+        scalars = {
+            name: getattr(self, name).reshape(batch)
+            for name in (
+                "length",
+                "lower_bound",
+                "residual",
+                "n_iterations",
+                "n_evaluations",
+                "status",
+                "crossing_time",
+            )
+        }
+        return replace(self, **matrices, **scalars)
+
+    def __call__(self, t: Array | float) -> Array:
+        """Return points of the geodesics.
+
+        Parameters
+        ----------
+        t : float or array-like, shape=[n_times]
+            Times; 0 is the base point and 1 the end point.
+
+        Returns
+        -------
+        points : ndarray, shape=[..., n, n] for a scalar, [..., n_times, n, n] otherwise
+            ``X(t)``.
+
+        Raises
+        ------
+        IncompleteGeodesicError
+            If a geodesic meets a singular matrix before one of the times.
+        """
+        points, crossing = self.evaluate(np.atleast_1d(np.asarray(t, dtype=float)))
+        early = np.isfinite(crossing)
+        if early.any():
+            raise IncompleteGeodesicError(
+                f"A geodesic meets a singular matrix at t* = {crossing[early].min():.6g}, before a "
+                f"time asked for. Ask for earlier times.",
+                time=crossing,
+                solution=self,
+            )
+        return points if np.ndim(t) else points[..., 0, :, :]
+
+    def evaluate(self, times: Array) -> tuple[Array, Array]:
+        """Return points at the times, NaN past a singular matrix, and the times t* met."""
+        batch, shape = self.length.shape, self.initial_velocity.shape[-2:]
+        knots = np.stack(self._trajectory.times)
+        states = np.stack(self._trajectory.states)
+        members = np.arange(knots.shape[1])[:, None]
+        # From the last knot before each time; backwards in time from the start.
+        nearest = np.maximum(np.sum(knots[:, :, None] <= times, axis=0) - 1, 0)
+        origin = states[nearest, members].reshape(-1, 2, *shape)
+        knot = knots[nearest, members].ravel()
+        lapse = np.broadcast_to(times, nearest.shape).ravel() - knot
+        backward = lapse < 0
+        momentum = np.where(backward[:, None, None], -origin[:, 1], origin[:, 1])
+        span = np.abs(lapse)
+        # Between two knots a single step, shorter than the recorded one, is accurate enough.
+        result = flow(
+            origin[:, 0], momentum, self.depth, span, tolerance=self.tolerance, first_step=span
+        )
+        reached = result.status == CONVERGED
+        signed = knot + np.where(backward, -result.time, result.time)
+        crossing = np.where(result.status == CROSSED, signed, np.inf)
+        points = np.full((knot.size, *shape), np.nan)
+        scale = np.repeat(self._scale, times.size)[reached]
+        points[reached] = point_of(rescaled_frame(result.state[reached, 0], scale, self.depth))
+        shaped = (*batch, times.size)
+        return points.reshape(*shaped, *shape), crossing.reshape(shaped)
+
+
+def rescaled_frame(root: Array, scale: Array, depth: float) -> SingularFrame:
+    """Return the frame of roots T that were divided by ``scale``."""
+    frame = SingularFrame.of_root(root, depth)
+    return SingularFrame(
+        frame.left, frame.values * scale[..., None], frame.right_t, depth, frame.power
+    )

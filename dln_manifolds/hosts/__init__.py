@@ -1,0 +1,1 @@
+"""What only one host library asks for."""

@@ -1,0 +1,118 @@
+"""The pymanopt half of `DLNObservableManifold`: one point at a time, base point first."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pymanopt.manifolds.manifold import Manifold
+
+from dln_manifolds.checks import as_matrices, checked_frame
+from dln_manifolds.spectral import observable
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.retraction import retract
+
+
+@lru_cache(maxsize=4)
+def _geometry(data: bytes, n: int, depth: float) -> observable.CometricDerivative:
+    """Decompose a point once for all the calls that a solver makes there."""
+    frame, _ = checked_frame(np.frombuffer(data).reshape(n, n), (n, n), depth, "point")
+    return observable.CometricDerivative(frame)
+
+
+class ObservableOptimization(Manifold):
+    """What pymanopt's solvers call, for the metric of the deep linear network on GL(n).
+
+    The order of arguments is pymanopt's: the base point first. The space below supplies ``n``,
+    ``depth``, ``shape`` and ``metric``.
+    """
+
+    n: int
+    depth: float
+    shape: tuple[int, ...]
+    metric: Any
+
+    def _at(self, point: Any) -> observable.CometricDerivative:
+        array, _ = as_matrices(point, self.shape, "point")
+        return _geometry(np.ascontiguousarray(array).tobytes(), self.n, self.depth)
+
+    def _vector(self, vector: Any, name: str) -> Array:
+        return as_matrices(vector, self.shape, name)[0]
+
+    @property
+    def typical_dist(self) -> float:
+        """Distance of the identity from zero, ``sqrt(N n)``: the scale of trust regions."""
+        return float(np.sqrt(self.depth * self.n))
+
+    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+        """Inner product ``g_X(Z, Z')`` at the point."""
+        vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
+        vec_b = self._vector(tangent_vector_b, "tangent_vector_b")
+        return np.float64(observable.inner_product(self._at(point).frame, vec_a, vec_b))
+
+    def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+        """Length of a tangent vector at the point."""
+        return np.sqrt(self.inner_product(point, tangent_vector, tangent_vector))
+
+    def dist(self, point_a: Any, point_b: Any) -> np.float64:
+        """Geodesic distance; raises as ``metric.dist``."""
+        return np.float64(self.metric.dist(point_a, point_b))
+
+    def exp(self, point: Any, tangent_vector: Any) -> Array:
+        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
+        return self.metric.exp(tangent_vector, point)
+
+    def log(self, point_a: Any, point_b: Any) -> Array:
+        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first."""
+        return self.metric.log(point_b, point_a)
+
+    def retraction(self, point: Any, tangent_vector: Any) -> Array:
+        """Retraction of second order; finite and in the component of the point for every step."""
+        return retract(self._at(point), self._vector(tangent_vector, "tangent_vector"))
+
+    def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Array:
+        """Vector transport: the identity, as all tangent spaces are the space of matrices."""
+        return self._vector(tangent_vector_a, "tangent_vector_a").copy()
+
+    def pair_mean(self, point_a: Any, point_b: Any) -> Array:
+        """Midpoint of the geodesic between two points."""
+        return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
+
+    def to_tangent_space(self, point: Any, vector: Any) -> Array:
+        """Return the vector: every matrix is tangent."""
+        return self._vector(vector, "vector").copy()
+
+    def random_tangent_vector(self, point: Any) -> Array:
+        """Draw a tangent vector of unit length, its direction uniform in the metric."""
+        frame = self._at(point).frame
+        normal = np.random.normal(size=self.shape)
+        return frame.leave(np.sqrt(frame.a) * normal) / np.linalg.norm(normal)
+
+    def zero_vector(self, point: Any) -> Array:
+        """Return the zero tangent vector."""
+        return np.zeros(self.shape)
+
+    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
+        """Return ``grad f = A_X(df)`` of a Euclidean gradient df."""
+        covector = self._vector(euclidean_gradient, "euclidean_gradient")
+        return observable.apply_cometric(self._at(point).frame, covector)
+
+    def euclidean_to_riemannian_hessian(
+        self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
+    ) -> Array:
+        r"""Return the Riemannian Hessian ``nabla_Z grad f``, without finite differences.
+
+        With ``P = df``, ``xi = A(P)`` and ``Q = A^{-1}(Z)``, the Koszul formula gives
+        ``A(D^2 f[Z]) + (DA[Z](P) - DA[xi](Q) + A(d tr(P^T A_X Q) / dX)) / 2``.
+        """
+        covector = self._vector(euclidean_gradient, "euclidean_gradient")
+        second = self._vector(euclidean_hessian, "euclidean_hessian")
+        vector = self._vector(tangent_vector, "tangent_vector")
+        derivative = self._at(point)
+        frame = derivative.frame
+        gradient = observable.apply_cometric(frame, covector)
+        momentum = observable.apply_metric(frame, vector)
+        return observable.apply_cometric(
+            frame, second + 0.5 * derivative.gradient(covector, momentum)
+        ) + 0.5 * (derivative.along(vector, covector) - derivative.along(gradient, momentum))

@@ -1,0 +1,1 @@
+"""What users hold: the manifolds and their metrics."""

@@ -1,0 +1,268 @@
+"""The Riemannian metric on end-to-end matrices, with geomstats' interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import geomstats.backend as gs
+import numpy as np
+
+from dln_manifolds.checks import as_matrices, cast, check_connected, checked_frame
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geodesics.boundary_value import solve_boundary_value
+from dln_manifolds.geodesics.initial_value import solve_initial_value
+from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
+from dln_manifolds.spectral import observable, volume
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+
+
+class DLNObservableMetric(GeodesicMetric):
+    r"""Metric of the deep linear network on invertible end-to-end matrices.
+
+    .. math::
+        g_X(Z, Z') = tr(Z^T A_X^{-1} Z'), \qquad
+        A_X(P) = \sum_{p=1}^N (X X^T)^{(N-p)/N} P (X^T X)^{(p-1)/N},
+
+    the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
+    Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, equation (1.5)), for real depths N >= 1. It is
+    normalized without a factor 1/N, so lengths are those of the layers in Frobenius norm.
+
+    The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
+    ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which
+    take the base point first.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold
+        The manifold.
+    tolerance : float
+        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
+    on_failure : {"raise", "warn", "nan"}
+        What ``exp``, ``log``, ``dist`` and ``geodesic`` do about members of a batch that cannot be
+        solved: raise an error for the batch, or return NaN for these members with or without a
+        `GeodesicWarning`. Invalid input raises always.
+    """
+
+    def _frame(self, point: Any, name: str = "base_point") -> tuple[SingularFrame, np.dtype[Any]]:
+        return checked_frame(point, self._space.shape, self._space.depth, name)
+
+    def _vector(self, vector: Any, name: str) -> tuple[Array, np.dtype[Any]]:
+        return as_matrices(vector, self._space.shape, name)
+
+    def inner_product(
+        self, tangent_vec_a: Any, tangent_vec_b: Any, base_point: Any = None
+    ) -> Array:
+        r"""Inner product ``g_X(Z, Z') = sum_ij Z~_ij Z~'_ij / a_ij`` with ``Z~ = U^T Z V``.
+
+        Parameters
+        ----------
+        tangent_vec_a, tangent_vec_b : array-like, shape=[..., n, n]
+            Tangent vectors at the base point.
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        inner_product : array-like, shape=[...,]
+            Their inner product.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument has a wrong shape or dtype, is not finite, or X is singular.
+        """
+        frame, dtype = self._frame(base_point)
+        vec_a, dtype_a = self._vector(tangent_vec_a, "tangent_vec_a")
+        if tangent_vec_b is tangent_vec_a:
+            return cast(observable.inner_product(frame, vec_a, vec_a), dtype, dtype_a)
+        vec_b, dtype_b = self._vector(tangent_vec_b, "tangent_vec_b")
+        return cast(observable.inner_product(frame, vec_a, vec_b), dtype, dtype_a, dtype_b)
+
+    def inner_coproduct(
+        self, cotangent_vec_a: Any, cotangent_vec_b: Any, base_point: Any = None
+    ) -> Array:
+        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients).
+
+        Parameters
+        ----------
+        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., n, n]
+            Covectors at the base point.
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        inner_coproduct : array-like, shape=[...,]
+            Their inner product.
+        """
+        frame, dtype = self._frame(base_point)
+        covec_a, dtype_a = self._vector(cotangent_vec_a, "cotangent_vec_a")
+        covec_b, dtype_b = self._vector(cotangent_vec_b, "cotangent_vec_b")
+        return cast(observable.inner_coproduct(frame, covec_a, covec_b), dtype, dtype_a, dtype_b)
+
+    def metric_matrix(self, base_point: Any = None) -> Array:
+        """Matrix of the metric on the row-major entries of Z.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., n * n, n * n]
+            Symmetric positive definite; ``vec(Z) @ matrix @ vec(Z')`` is the inner product.
+        """
+        frame, dtype = self._frame(base_point)
+        return cast(observable.operator_matrix(frame, 1 / frame.a), dtype)
+
+    def cometric_matrix(self, base_point: Any = None) -> Array:
+        """Matrix of the cometric ``A_X`` on row-major entries, shape ``(..., n * n, n * n)``."""
+        frame, dtype = self._frame(base_point)
+        return cast(observable.operator_matrix(frame, frame.a), dtype)
+
+    def log_volume_density(self, base_point: Any) -> Array:
+        r"""Logarithm of the Riemannian density with respect to Lebesgue measure of the entries.
+
+        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij``.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        log_density : array-like, shape=[...,]
+            Its logarithm; dimensionless.
+        """
+        frame, dtype = self._frame(base_point)
+        return cast(volume.log_riemannian_density(frame.singular_values, frame.depth), dtype)
+
+    def volume_density(self, base_point: Any) -> Array:
+        """Riemannian density ``sqrt(det g_X)``, shape ``(...)``; may overflow, its log not."""
+        return np.exp(self.log_volume_density(base_point))
+
+    def _solve_exp(
+        self, tangent_vec: Any, base_point: Any, record: bool
+    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
+        frame, dtype_a = self._frame(base_point)
+        base, _ = self._vector(base_point, "base_point")
+        vector, dtype_b = self._vector(tangent_vec, "tangent_vec")
+        batch = _common_batch(tangent_vec=vector, base_point=base)
+        solution = solve_initial_value(
+            _flat_frame(frame, batch),
+            _flat(base, batch),
+            _flat(vector, batch),
+            tolerance=self.tolerance,
+            record=record,
+        )
+        return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
+
+    def _solve_log(
+        self, point: Any, base_point: Any, record: bool
+    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
+        first, dtype_a = self._frame(base_point)
+        last, dtype_b = self._frame(point, "point")
+        base, _ = self._vector(base_point, "base_point")
+        end, _ = self._vector(point, "point")
+        batch = _common_batch(point=end, base_point=base)
+        check_connected(first, last)
+        solution = solve_boundary_value(
+            _flat_frame(first, batch),
+            _flat_frame(last, batch),
+            _flat(base, batch),
+            _flat(end, batch),
+            tolerance=self.tolerance,
+            record=record,
+        )
+        return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
+
+    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Array:
+        """Draw tangent vectors of unit length, their direction uniform in the metric.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Base point; several vectors need a single one.
+        n_vectors : int
+            Number of vectors.
+
+        Returns
+        -------
+        vector : array-like, shape=[..., n, n] or [n_vectors, n, n]
+            Unit tangent vectors.
+        """
+        frame, dtype = self._frame(base_point)
+        batch = frame.values.shape[:-1]
+        if batch and n_vectors > 1:
+            raise ValueError("Several vectors at once need a single base point.")
+        shape = (n_vectors,) if n_vectors > 1 else batch
+        normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
+        vector = frame.leave(np.sqrt(frame.a) * normal)
+        return cast(vector / np.linalg.norm(normal, axis=(-2, -1), keepdims=True), dtype)
+
+    def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
+        """Scale every vector of a basis to unit length.
+
+        Parameters
+        ----------
+        basis : array-like, shape=[k, n, n]
+            Tangent vectors.
+        base_point : array-like, shape=[n, n]
+            Base point.
+
+        Returns
+        -------
+        basis : array-like, shape=[k, n, n]
+            The same directions, of unit length.
+        """
+        vectors, dtype = self._vector(basis, "basis")
+        return cast(vectors / self.norm(vectors, base_point)[..., None, None], dtype)
+
+    def injectivity_radius(self, base_point: Any = None) -> Array:
+        r"""Upper bound of the injectivity radius, an estimate: ``sqrt(N) s_min^(1/N)``.
+
+        That is the distance from X to the singular matrices, where geodesics end; a conjugate or
+        cut point may come before. Chen (arXiv 2510.07324) leaves the radius itself open.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        radius : array-like, shape=[...,]
+            The bound, in Frobenius norm of the layers.
+        """
+        frame, dtype = self._frame(base_point)
+        return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)
+
+
+def _common_batch(**arrays: Array) -> tuple[int, ...]:
+    shapes = {name: array.shape[:-2] for name, array in arrays.items()}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InvalidPointError(f"Batch shapes do not broadcast: {listed}.") from error
+
+
+def _flat(array: Array, batch: tuple[int, ...]) -> Array:
+    """Broadcast the batch axes and join them into one."""
+    trailing = array.shape[-2:]
+    return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
+
+
+def _flat_frame(frame: SingularFrame, batch: tuple[int, ...]) -> SingularFrame:
+    values = np.broadcast_to(frame.values, (*batch, frame.values.shape[-1]))
+    return SingularFrame(
+        _flat(frame.left, batch),
+        values.reshape(-1, values.shape[-1]),
+        _flat(frame.right_t, batch),
+        frame.depth,
+        frame.power,
+    )

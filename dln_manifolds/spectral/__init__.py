@@ -1,0 +1,1 @@
+"""Metric, root chart, entropy and volumes as functions of the singular value decomposition."""

@@ -1,0 +1,230 @@
+r"""Coefficients of the metric as functions of singular values, free of cancellation.
+
+Notation: singular values ``s``, their roots ``l = s^(1/N)``, logarithmic ratios
+``tau_ij = log(s_i / s_j)`` and ``u_ij = tau_ij / (2N) = log(l_i / l_j) / 2``. Then
+
+.. math::
+    a_{ij} = \frac{s_i^2 - s_j^2}{l_i^2 - l_j^2}
+           = \frac{s_i s_j}{l_i l_j} \frac{\sinh \tau_{ij}}{\sinh(\tau_{ij} / N)}, \qquad
+    \kappa_{ij} = \frac{\tanh N u_{ij}}{\tanh u_{ij}},
+
+the spectrum of the metric of Chen (arXiv 2510.07324) in the end-to-end matrix X and in the root
+chart. Every formula holds for real depths N >= 1, for equal singular values, and for ratios up to
+the range of a double.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import (
+    CSCH_SERIES,
+    Array,
+    coth_minus_reciprocal,
+    csch,
+    damped_sinh,
+    damped_sinhc,
+    damped_sinhc_tail,
+    exp_minus_linear,
+    horner,
+    sinh_minus_identity,
+    sinhc,
+)
+
+
+def log_ratio(values: Array) -> Array:
+    """Return ``log(values_i / values_j)`` for all pairs, shape ``(..., r, r)``.
+
+    The difference of neighbouring doubles is exact, so a gap of one unit in the last place keeps
+    its full relative accuracy. The result is exactly antisymmetric.
+    """
+    row, column = values[..., :, None], values[..., None, :]
+    large, small = np.maximum(row, column), np.minimum(row, column)
+    with np.errstate(over="ignore"):
+        excess = (large - small) / small
+    # Past the range of a quotient the difference of logarithms loses nothing.
+    far = ~np.isfinite(excess)
+    magnitude = np.where(far, np.log(large) - np.log(small), np.log1p(np.where(far, 0.0, excess)))
+    return np.where(row >= column, magnitude, -magnitude)
+
+
+def kappa(u: Array, depth: float) -> Array:
+    r"""Return ``kappa = tanh(N u) / tanh(u)``, N at u = 0; between 1 and N."""
+    nonzero = np.where(u == 0, 1.0, u)
+    return np.where(u == 0, depth, np.tanh(depth * nonzero) / np.tanh(nonzero))
+
+
+def depth_contrast(u: Array, depth: float) -> Array:
+    r"""Return ``rho = (kappa - 1) / (kappa + 1) = sinh((N-1) u) / sinh((N+1) u)``.
+
+    Accurate where kappa is close to 1, which kappa itself cannot tell from 1.
+    """
+    x = np.abs(u)
+    quotient = damped_sinhc((depth - 1) * x) / damped_sinhc((depth + 1) * x)
+    return (depth - 1) / (depth + 1) * np.exp(-2 * x) * quotient
+
+
+def log_kappa(u: Array, depth: float) -> Array:
+    """Return ``log(kappa)``, accurate also where kappa is close to 1."""
+    value = kappa(u, depth)
+    contrast = np.where(value < 2, depth_contrast(u, depth), 0.0)
+    return np.where(value < 2, 2 * np.arctanh(contrast), np.log(value))
+
+
+# Below this |2 N u| the poles of the closed forms cancel digits, and the series are summed.
+_SERIES_RANGE = 0.5
+
+
+@lru_cache(maxsize=64)
+def _log_kappa_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Taylor coefficients in u^2 of ``(d log kappa/du) / u`` and of ``d^2 log kappa/du^2``."""
+    first = [
+        2 ** (2 * k + 2) * (depth ** (2 * k + 2) - 1) * value for k, value in enumerate(CSCH_SERIES)
+    ]
+    return tuple(first), tuple((2 * k + 1) * value for k, value in enumerate(first))
+
+
+def log_kappa_derivative(u: Array, depth: float) -> Array:
+    r"""Return ``d log(kappa) / du = 2N / sinh(2 N u) - 2 / sinh(2 u)``, odd in u."""
+    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
+    small = np.where(near, u, 0.0)
+    series = small * horner(_log_kappa_series(depth)[0], small * small)
+    large = np.where(near, 1.0, u)
+    return np.where(near, series, 2 * depth * csch(2 * depth * large) - 2 * csch(2 * large))
+
+
+def log_kappa_second_derivative(u: Array, depth: float) -> Array:
+    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
+    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
+    small = np.where(near, u, 0.0)
+    series = horner(_log_kappa_series(depth)[1], small * small)
+    large = np.where(near, 1.0, u)
+    shallow, deep = 2 * large, 2 * depth * large
+    direct = csch(shallow) / np.tanh(shallow) - depth**2 * csch(deep) / np.tanh(deep)
+    return np.where(near, series, 4 * direct)
+
+
+def _contrast_slope(outer: Array, inner: Array, gap: Array, depth: float) -> Array:
+    """Return ``(rho(outer) - rho(inner)) / gap`` for ``outer = inner + gap``, all >= 0.
+
+    The addition theorem for sinh turns the difference into a sum of terms of one sign; each sinh
+    is damped by its own exponential, so nothing overflows.
+    """
+    n = depth
+    braces = gap * (
+        2 * (n * n - 1) * inner * damped_sinhc((n + 1) * inner) * damped_sinhc((n - 1) * inner)
+        + 2 * n * coth_minus_reciprocal(n * gap) * damped_sinhc(2 * n * inner)
+        - 2 * coth_minus_reciprocal(gap) * damped_sinhc(2 * inner) * np.exp(-2 * (n - 1) * inner)
+    ) + 2 * (
+        damped_sinhc_tail(2 * n * inner)
+        - damped_sinhc_tail(2 * inner) * np.exp(-2 * (n - 1) * inner)
+    )
+    scale = damped_sinh((n + 1) * outer) * (n + 1) * damped_sinhc((n + 1) * inner)
+    coincident = outer == 0
+    quotient = braces / np.where(coincident, 1.0, scale)
+    slope = -n * damped_sinhc(n * gap) * damped_sinhc(gap) * np.exp(-2 * inner) * quotient
+    return np.where(coincident, 0.0, slope)
+
+
+def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
+    r"""Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
+
+    Parameters
+    ----------
+    outer, inner, gap : ndarray
+        Two values of ``|u|`` with ``outer = inner + gap``, all non-negative. The gap is passed
+        separately because it is known to higher relative accuracy than the difference.
+    depth : float
+        Depth N >= 1.
+
+    Returns
+    -------
+    slope_c, slope_e : ndarray
+        ``(c(outer) - c(inner)) / gap`` and the same for e; the derivatives where the gap is zero.
+    """
+    slope = _contrast_slope(outer, inner, gap, depth)
+    kappa_a, kappa_b = kappa(outer, depth), kappa(inner, depth)
+    rho_a, rho_b = depth_contrast(outer, depth), depth_contrast(inner, depth)
+    # 1 / (1 - rho^2) = (1 + kappa)^2 / (4 kappa)
+    weight = (1 + kappa_a) ** 2 * (1 + kappa_b) ** 2 / (16 * kappa_a * kappa_b)
+    return 2 * slope * weight * (rho_a + rho_b), -2 * slope * weight * (1 + rho_a * rho_b)
+
+
+def log_a(s: Array, depth: float) -> Array:
+    """Return ``log(a_ij)`` for all pairs, shape ``(..., r, r)``."""
+    tau = log_ratio(s)
+    log_s = np.log(s)
+    mean = (1 - 1 / depth) * (log_s[..., :, None] + log_s[..., None, :])
+    x = np.abs(tau)
+    # sinh(x) / sinh(x/N) = exp(x - x/N) N dsinhc(x) / dsinhc(x/N) with the damped quotients
+    quotient = damped_sinhc(x) / damped_sinhc(x / depth)
+    return mean + (x - x / depth) + np.log(depth * quotient)
+
+
+def a(s: Array, depth: float) -> Array:
+    r"""Return ``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)``, shape ``(..., r, r)``.
+
+    On the diagonal ``a_ii = N s_i^(2 - 2/N)``. These are the eigenvalues of ``A_X``.
+    """
+    tau = log_ratio(s)
+    power = s / s ** (1 / depth)
+    quotient = depth * sinhc(tau) / sinhc(tau / depth)
+    return power[..., :, None] * power[..., None, :] * quotient
+
+
+def log_a_derivative(tau: Array, depth: float) -> Array:
+    """Return ``d log(a_ij) / d log(s_i) = 1 - 1/N + coth(tau) - coth(tau/N) / N``.
+
+    Between 0 (``s_i`` far below ``s_j``) and ``2 - 2/N``; ``1 - 1/N`` at equal singular values.
+    """
+    near = 1 - 1 / depth + coth_minus_reciprocal(tau) - coth_minus_reciprocal(tau / depth) / depth
+    # Where s_i is far below s_j the terms above cancel; their exponential tails do not.
+    x = np.where(tau < -1, -tau, 1.0)
+    far = np.exp(-x / depth) * csch(x / depth) / depth - np.exp(-x) * csch(x)
+    return np.where(tau < -1, far, near)
+
+
+def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
+    r"""Second divided difference of ``f(x) = x^N`` at squared roots ``x = l^2``.
+
+    ``a_ij`` is the first divided difference ``f[x_i, x_j]``, so
+    ``(a_ij - a_kj) / (x_i - x_k) = f[x_i, x_j, x_k]``, symmetric in its three arguments.
+
+    Parameters
+    ----------
+    s : ndarray, shape=[..., r]
+        Singular values in descending order.
+    depth : float
+        Depth N >= 1.
+    triples : ndarray of int, shape=[m, 3]
+        Index triples i <= j <= k.
+
+    Returns
+    -------
+    difference : ndarray, shape=[..., m]
+        ``f[x_i, x_j, x_k]``; ``N (N-1) x^(N-2) / 2`` where all three agree.
+    """
+    first, middle, last = triples.T
+    root = s ** (1 / depth)
+    tau = log_ratio(s)
+    # log(l_i/l_j) and log(l_j/l_k), both non-negative
+    p, q = tau[..., first, middle] / depth, tau[..., middle, last] / depth
+    k = 2 * depth - 1
+
+    def rise(x: Array) -> Array:
+        # ((exp(K x) - cosh x)/sinh x - K) / x, finite at zero
+        nonzero = np.where(x == 0, 1.0, x)
+        numerator = (
+            exp_minus_linear(k * nonzero)
+            - 2 * np.sinh(nonzero / 2) ** 2
+            - k * sinh_minus_identity(nonzero)
+        )
+        value = numerator / (nonzero * np.sinh(nonzero))
+        return np.where(x == 0, (k * k - 1) / 2, value)
+
+    total = np.where(p + q == 0, 1.0, p + q)
+    mean = np.where(p + q == 0, (k * k - 1) / 2, (p * rise(p) + q * rise(-q)) / total)
+    power = (s / root)[..., middle] ** 2 / (root[..., first] * root[..., last])
+    return power * mean / (4 * sinhc(p + q))

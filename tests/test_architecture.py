@@ -1,0 +1,141 @@
+"""The house: imports go down the floors only, modules stay short, public names are documented."""
+
+import ast
+import sys
+from graphlib import CycleError, TopologicalSorter
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import dln_manifolds
+
+PACKAGE = "dln_manifolds"
+ROOT = Path(dln_manifolds.__file__).parent
+MAX_LINES = 400
+
+# What each part may import of the package besides itself. Floors 3 and 4 may go either way; that
+# they do not go both ways is a test of its own. Parts not listed (plotting, the package itself)
+# stand on top of the house.
+BELOW = {
+    "_version": set(),
+    "errors": set(),
+    "spectral": {"errors"},
+    "geodesics": {"errors", "spectral"},
+    "manifolds": {"errors", "spectral", "geodesics", "hosts", "_version"},
+    "hosts": {"errors", "spectral", "geodesics", "manifolds", "_version"},
+}
+
+# What the parts that know no host may import from outside the standard library.
+FOREIGN = {
+    "_version": set(),
+    "errors": {"numpy"},
+    "spectral": {"numpy"},
+    "geodesics": {"numpy", "scipy"},
+}
+
+
+def module_name(path):
+    """Return the dotted name of a source file."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def part(name):
+    """Return the floor, or the module beside the floors, that a module of the package is in."""
+    return name.split(".")[1] if "." in name else PACKAGE
+
+
+def imports(name):
+    """Return the dotted names of all modules that a module imports, wherever it does so."""
+    is_package = SOURCES[name].name == "__init__.py"
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = name.split(".")
+                parents = parents[: len(parents) - node.level + is_package]
+                base = ".".join([*parents, base] if base else parents)
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.add(full if full in SOURCES else base)
+    return found
+
+
+def inner_imports(name):
+    """Return the modules of the package among the imports of a module."""
+    return {target for target in imports(name) if target.split(".")[0] == PACKAGE}
+
+
+def undocumented(body, prefix=""):
+    """Yield the public functions and classes of a module or class that have no docstring."""
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if node.name.startswith("_"):
+            continue
+        decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
+        # A setter or deleter is documented by its getter, overloads by the implementation.
+        if decorators & {f"{node.name}.setter", f"{node.name}.deleter", "overload"}:
+            continue
+        if not ast.get_docstring(node):
+            yield prefix + node.name
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body, f"{prefix}{node.name}.")
+
+
+def check_acyclic(graph):
+    """Fail, naming the cycle, if a graph of imports has one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def test_the_floors_are_there():
+    assert {part(name) for name in SOURCES} >= BELOW.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if part(name) in BELOW])
+def test_imports_go_down_only(name):
+    allowed = BELOW[part(name)] | {part(name)}
+    upward = {target for target in inner_imports(name) if part(target) not in allowed}
+    assert not upward
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if part(name) in FOREIGN])
+def test_lower_floors_know_no_host(name):
+    foreign = {target.split(".")[0] for target in imports(name)} - sys.stdlib_module_names
+    assert foreign <= FOREIGN[part(name)] | {PACKAGE}
+
+
+def test_no_cycle_between_floors():
+    graph = {part(name): set() for name in SOURCES}
+    for name in SOURCES:
+        graph[part(name)] |= {part(target) for target in inner_imports(name)} - {part(name)}
+    check_acyclic(graph)
+
+
+def test_no_cycle_between_modules():
+    check_acyclic({name: inner_imports(name) - {name} for name in SOURCES})
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_module_is_short(name):
+    assert len(SOURCES[name].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_public_names_are_documented(name):
+    assert not list(undocumented(TREES[name].body))
+
+
+def test_type_marker_is_shipped():
+    assert files(PACKAGE).joinpath("py.typed").is_file()
