@@ -8,18 +8,19 @@ fails, more modes follow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
-from dln_manifolds.geodesics.newton import Minimum, minimize
+from dln_manifolds.geodesics.newton import minimize
 from dln_manifolds.geodesics.path import PathBasis, path_basis, polar_velocity
-from dln_manifolds.geodesics.solution import GeodesicSolution, rescaled_frame
+from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.root_chart import lower, point_of, pull_from_root, raise_
+from dln_manifolds.spectral.root_chart import lower, point_of, pull_from_root, raise_, root_of
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 _LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
@@ -28,8 +29,10 @@ _ROUGH, _FINE = (1e-3, 1e-5), 3e-12
 _MAX_ITERATIONS = 60
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6
+# A solution this near is corrected at its level before more modes are tried.
+_NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
-_BLOCK = 2**16
+_BLOCK = 2**13
 
 
 def residual_goal(depth: float) -> float:
@@ -41,9 +44,21 @@ def residual_goal(depth: float) -> float:
     return 1e-11 * max(1.0, (depth / 8) ** 3)
 
 
+def _norm(matrix: Array) -> Array:
+    """Frobenius norm that neither overflows nor underflows."""
+    largest = np.max(np.abs(matrix), axis=(-2, -1), keepdims=True)
+    largest = np.where(largest == 0, 1.0, largest)
+    return largest[..., 0, 0] * np.linalg.norm(matrix / largest, axis=(-2, -1))
+
+
 @dataclass
 class _Members:
-    """The members of a batch with the best that is known of each."""
+    """The members of a batch with the best that is known of each.
+
+    ``start`` and ``end`` are the end points in the root chart, ``aim`` is where paths are made to
+    end: at ``end``, or beyond it by the ``defect`` of the flow's end, which corrects for what the
+    modes of a path cannot resolve.
+    """
 
     start: Array
     end: Array
@@ -52,6 +67,8 @@ class _Members:
     depth: float
     tolerance: float
     record: bool
+    aim: Array = field(init=False)
+    defect: Array = field(init=False)
     momentum: Array = field(init=False)
     residual: Array = field(init=False)
     end_point: Array = field(init=False)
@@ -63,6 +80,8 @@ class _Members:
 
     def __post_init__(self) -> None:
         n_batch = len(self.start)
+        self.aim = self.end.copy()
+        self.defect = np.zeros_like(self.start)
         self.momentum = np.zeros_like(self.start)
         self.end_point = np.full_like(self.start, np.nan)
         self.residual = np.full(n_batch, np.inf)
@@ -83,17 +102,20 @@ class _Members:
         )
         self.n_evaluations[pick] += result.n_evaluations
         reached = result.status == CONVERGED
-        end_point = point_of(rescaled_frame(result.state[:, 0], self.scale[pick], self.depth))
+        end_point = point_of(
+            SingularFrame.of_root(result.state[:, 0], self.depth).scaled(self.scale[pick])
+        )
         if self.depth == 1:
             # The straight line, without the rounding of the decompositions.
             end_point = self.target[pick]
         target = self.target[pick]
-        distance = np.linalg.norm(end_point - target, axis=(-2, -1))
-        residual = np.where(reached, distance / np.linalg.norm(target, axis=(-2, -1)), np.inf)
+        distance = _norm(end_point - target) / _norm(target)
+        residual = np.where(reached, distance, np.inf)
         goal = residual_goal(self.depth)
         better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
         kept = pick[better]
         self.momentum[kept], self.residual[kept] = momentum[better], residual[better]
+        self.defect[kept] = (self.end[pick] - result.state[:, 0])[better]
         self.end_point[kept] = np.where(reached[:, None, None], end_point, np.nan)[better]
         self.crossing[kept] = np.where(result.status == CROSSED, result.time, np.inf)[better]
         crossed = result.status[better] == CROSSED
@@ -127,41 +149,54 @@ def _starting_coefficients(start: Array, end: Array) -> Array:
 def _refine(members: _Members, pending: Array) -> None:
     """Solve the pending members by the path method, level by level."""
     n = members.start.shape[-1]
-    c = np.empty((pending.size, _LEVELS[0][0], n, n))
+    c = np.empty((pending.size, 0, n, n))
     for level, (n_modes, n_nodes) in enumerate(_LEVELS):
         basis = path_basis(n_modes, n_nodes)
-        momentum = np.empty((pending.size, n, n))
-        if level > 0:
-            c = np.concatenate([c, np.zeros((pending.size, n_modes - c.shape[1], n, n))], axis=1)
-        decayed = np.zeros(pending.size, dtype=bool)
-        size = max(1, _BLOCK // (n_nodes * n * n))
-        for low in range(0, pending.size, size):
-            block = slice(low, min(low + size, pending.size))
-            pick = pending[block]
-            start, end = members.start[pick], members.end[pick]
+        last = level == len(_LEVELS) - 1
+        members.aim[pending] = members.end[pending]
+        c = np.concatenate([c, np.zeros((pending.size, n_modes - c.shape[1], n, n))], axis=1)
+        ready = np.zeros(pending.size, dtype=bool)
+        for block in _blocks(pending.size, n_nodes * n * n):
+            start, end = members.start[pending[block]], members.end[pending[block]]
             if level == 0:
                 c[block] = _starting_coefficients(start, end)
-            rough = _minimize(members, pick, c[block], basis, _ROUGH[min(level, 1)])
-            c[block], momentum[block] = rough.coefficients, rough.momentum
-            last = level == len(_LEVELS) - 1
-            good = _has_decayed(c[block], end - start) | last
-            if good.any():
-                fine = _minimize(members, pick[good], c[block][good], basis, _FINE)
-                c[block][good], momentum[block][good] = fine.coefficients, fine.momentum
-            decayed[block] = good
-        if decayed.any():
-            members.verify(pending[decayed], momentum[decayed])
+            c[block] = _minimize(members, pending[block], c[block], basis, _ROUGH[min(level, 1)])[0]
+            ready[block] = _has_decayed(c[block], end - start) | last
+        chosen = np.nonzero(ready)[0]
+        for _ in range(1 + _MAX_CORRECTIONS):
+            if chosen.size == 0:
+                break
+            pick, before = pending[chosen], members.residual[pending[chosen]]
+            momentum = np.empty((pick.size, n, n))
+            for block in _blocks(pick.size, n_nodes * n * n):
+                c[chosen[block]], momentum[block] = _minimize(
+                    members, pick[block], c[chosen[block]], basis, _FINE
+                )
+            members.verify(pick, momentum)
+            members.aim[pick] += members.defect[pick]
+            after = members.residual[pick]
+            again = (members.status[pick] == STALLED) & (after < np.minimum(_NEAR, 0.5 * before))
+            chosen = chosen[again]
         remaining = members.status[pending] == STALLED
         pending, c = pending[remaining], c[remaining]
         if pending.size == 0:
             break
 
 
-def _minimize(members: _Members, pick: Array, c: Array, basis: PathBasis, slope: float) -> Minimum:
-    """Minimize the energy of some members' paths and count the work."""
+def _blocks(n_members: int, size: int) -> Iterator[slice]:
+    """Split members into blocks whose arrays, of ``size`` doubles each member, stay in cache."""
+    step = max(1, _BLOCK // size)
+    for low in range(0, n_members, step):
+        yield slice(low, min(low + step, n_members))
+
+
+def _minimize(
+    members: _Members, pick: Array, c: Array, basis: PathBasis, slope: float
+) -> tuple[Array, Array]:
+    """Minimize the energy of some members' paths: coefficients and initial momenta."""
     result = minimize(
         members.start[pick],
-        members.end[pick],
+        members.aim[pick],
         c,
         basis,
         members.depth,
@@ -170,7 +205,7 @@ def _minimize(members: _Members, pick: Array, c: Array, basis: PathBasis, slope:
     )
     members.n_iterations[pick] += result.n_iterations
     members.n_evaluations[pick] += result.n_evaluations
-    return result
+    return result.coefficients, result.momentum
 
 
 def _has_decayed(c: Array, chord: Array) -> Array:
@@ -209,10 +244,13 @@ def solve_boundary_value(
         :func:`residual_goal`.
     """
     depth = first.depth
-    scale = np.maximum(first.roots[:, 0], last.roots[:, 0])
+    # Solved for matrices divided by the largest singular value of the pair.
+    size = np.maximum(first.singular_values[:, 0], last.singular_values[:, 0])
+    scale = size ** (1 / depth)
+    first, last = first.scaled(1 / size), last.scaled(1 / size)
     members = _Members(
-        start=first.compose(first.roots / scale[:, None]),
-        end=last.compose(last.roots / scale[:, None]),
+        start=root_of(first),
+        end=root_of(last),
         target=point,
         scale=scale,
         depth=depth,
@@ -222,7 +260,7 @@ def solve_boundary_value(
     velocity, known = closed_form_velocity(first, last)
     pick = np.nonzero(known)[0]
     if pick.size:
-        members.verify(pick, (lower(first, velocity) / scale[:, None, None])[pick])
+        members.verify(pick, lower(first, velocity)[pick])
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
         _refine(members, pending)
@@ -231,14 +269,14 @@ def solve_boundary_value(
     energy = 0.5 * np.sum(velocity * members.momentum, axis=(-2, -1))
     solved = members.status == CONVERGED
     n_crossed = int(np.sum(members.status == CROSSED))
-    initial_velocity = pull_from_root(first, velocity * scale[:, None, None])
+    initial_velocity = pull_from_root(first, velocity) * size[:, None, None]
     if depth == 1:
         initial_velocity = point - base_point
     return GeodesicSolution(
         initial_velocity=initial_velocity,
         end_point=members.end_point,
         length=scale * np.sqrt(2 * energy),
-        lower_bound=lower_bound(first, last),
+        lower_bound=scale * lower_bound(first, last),
         residual=members.residual,
         n_iterations=members.n_iterations,
         n_evaluations=members.n_evaluations,

@@ -94,11 +94,13 @@ def lower_bound(start: SingularFrame, end: SingularFrame) -> Array:
     Returns
     -------
     bound : ndarray, shape=[...]
-        At most the distance.
+        At most the distance: rounded down by the round-off of the roots.
     """
     bound = np.sqrt(start.depth) * np.linalg.norm(start.roots - end.roots, axis=-1)
+    size = np.sqrt(start.depth) * np.linalg.norm(start.roots + end.roots, axis=-1)
+    rounding = 16 * np.finfo(float).eps * start.roots.shape[-1] * size
     if start.depth != 2:
-        return bound
+        return np.maximum(bound - rounding, 0.0)
     first_0, first_1 = (
         start.roots[..., :, None] * start.right_t,
         end.roots[..., :, None] * end.right_t,
@@ -110,4 +112,4 @@ def lower_bound(start: SingularFrame, end: SingularFrame) -> Array:
         np.sum((first_0 - turn @ first_1) ** 2, axis=(-2, -1))
         + np.sum((last_0 - last_1 @ transpose(turn)) ** 2, axis=(-2, -1))
     )
-    return np.maximum(bound, apart)
+    return np.maximum(np.maximum(bound, apart) - rounding, 0.0)

@@ -6,10 +6,10 @@ import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import lower_bound
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
-from dln_manifolds.geodesics.solution import GeodesicSolution, rescaled_frame
+from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.root_chart import lower, point_of, push_to_root, raise_
+from dln_manifolds.spectral.root_chart import lower, point_of, push_to_root, raise_, root_of
 
 
 def solve_initial_value(
@@ -39,25 +39,29 @@ def solve_initial_value(
         Its ``status`` tells which members reached t = 1.
     """
     depth = frame.depth
+    # Solved for X divided by its largest singular value; lengths scale with the N-th root of it.
+    size = frame.singular_values[:, 0]
     scale = frame.roots[:, 0]
-    root = frame.compose(frame.roots / scale[:, None])
-    velocity = push_to_root(frame, tangent_vec) / scale[:, None, None]
-    momentum = lower(frame, velocity)
+    unit = frame.scaled(1 / size)
+    velocity = push_to_root(unit, tangent_vec / size[:, None, None])
+    momentum = lower(unit, velocity)
     energy = 0.5 * np.sum(velocity * momentum, axis=(-2, -1))
-    result = flow(root, momentum, depth, np.ones(len(root)), tolerance=tolerance, record=record)
+    result = flow(
+        root_of(unit), momentum, depth, np.ones(len(size)), tolerance=tolerance, record=record
+    )
 
     reached = result.status == CONVERGED
-    end = rescaled_frame(result.state[:, 0], scale, depth)
+    end = SingularFrame.of_root(result.state[:, 0], depth)
     last = 0.5 * np.sum(raise_(end, result.state[:, 1]) * result.state[:, 1], axis=(-2, -1))
     drift = np.abs(last - energy) / np.where(energy == 0, 1.0, energy)
     # At N = 1 geodesics are straight lines, free of the rounding of any decomposition.
-    end_point = point + tangent_vec if depth == 1 else point_of(end)
+    end_point = point + tangent_vec if depth == 1 else point_of(end.scaled(scale))
     crossed = int(np.sum(result.status == CROSSED))
     return GeodesicSolution(
         initial_velocity=tangent_vec,
         end_point=np.where(reached[:, None, None], end_point, np.nan),
         length=scale * np.sqrt(2 * energy),
-        lower_bound=np.where(reached, lower_bound(frame, end), np.nan),
+        lower_bound=np.where(reached, scale * lower_bound(unit, end), np.nan),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,
         n_evaluations=result.n_evaluations,

@@ -15,6 +15,8 @@ from dln_manifolds.spectral.elementary import Array
 
 _MAX_INNER = 200
 _MAX_HALVINGS = 25
+# Share of members still iterating below which the finished ones are dropped.
+_KEEP = 0.8
 # Below this slope a Newton step that does not halve it has met the rounding of the gradient.
 _ROUNDING = 1e-8
 
@@ -62,29 +64,35 @@ def _newton_direction(path: PathState, first: Array, goal: Array) -> Array:
     goal : ndarray, shape=[n_batch]
         Relative reduction of the residual at which a member is done.
     """
-    variation = path.linearize()
+    model = path.quadratic_model()
+    solution = np.zeros_like(first)
+    rows = np.arange(len(first))
     residual, z = -path.gradient, -first
-    direction, solution = z.copy(), np.zeros_like(z)
-    rho = _dot(residual, z)
+    direction, rho = z.copy(), _dot(residual, z)
     stop = goal**2 * rho
     running = rho > 0
     for iteration in range(_MAX_INNER):
-        image = path.hessian_product(variation, direction)
+        image = model.product(direction)
         curvature = _dot(direction, image)
         convex = running & (curvature > 0)
         if iteration == 0:
             # Steepest descent is the fallback where the energy is not convex along it.
-            solution = np.where(_column(running & ~convex), direction, solution)
+            solution[running & ~convex] = direction[running & ~convex]
         alpha = np.where(convex, rho / np.where(convex, curvature, 1.0), 0.0)
-        solution += _column(alpha) * direction
+        solution[rows] += _column(alpha) * direction
         residual -= _column(alpha) * image
-        z = path.precondition(residual)
+        z = model.precondition(residual)
         fresh = _dot(residual, z)
         running = convex & (fresh > stop)
         if not running.any():
             break
-        direction = z + _column(np.where(running, fresh / np.where(rho > 0, rho, 1), 0)) * direction
+        beta = np.where(running, fresh / np.where(running, rho, 1.0), 0.0)
+        direction = z + _column(beta) * direction
         rho = fresh
+        if np.count_nonzero(running) < _KEEP * len(rows):
+            model, rows, stop = model.take(running), rows[running], stop[running]
+            residual, direction, rho = residual[running], direction[running], rho[running]
+            running = running[running]
     return solution
 
 

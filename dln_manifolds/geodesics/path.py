@@ -9,7 +9,7 @@ energy is stationary, its error is the square of that of the path.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -36,10 +36,15 @@ class PathBasis:
     modes: Array
     slopes: Array
 
-    @property
-    def n_modes(self) -> int:
-        """Number of modes."""
-        return self.modes.shape[1]
+    @cached_property
+    def weighted_modes(self) -> Array:
+        """Modes times quadrature weights."""
+        return self.modes * self.weights[:, None]
+
+    @cached_property
+    def weighted_slopes(self) -> Array:
+        """Slopes times quadrature weights."""
+        return self.slopes * self.weights[:, None]
 
 
 @lru_cache(maxsize=32)
@@ -101,24 +106,43 @@ class PathState:
         t = self.basis.nodes[:, None, None]
         return np.sum(self._momentum - (1 - t) * self._force, axis=1)
 
-    def linearize(self) -> SecondVariation:
+    def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
-        return SecondVariation(self.nodal, self.depth)
+        return QuadraticModel(self.basis, self.nodal, SecondVariation(self.nodal, self.depth))
 
-    def hessian_product(self, variation: SecondVariation, direction: Array) -> Array:
-        """Hessian of the energy applied to a direction of the coefficients."""
+    def precondition(self, residual: Array) -> Array:
+        """Apply the preconditioner of :class:`QuadraticModel`."""
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticModel:
+    """Hessian of the energy of a batch of paths, and a preconditioner for it."""
+
+    basis: PathBasis
+    nodal: NodalState
+    variation: SecondVariation
+
+    def take(self, members: Array) -> QuadraticModel:
+        """Return the model of some members."""
+        nodal = NodalState(*(value[members] for value in self.nodal))
+        return QuadraticModel(self.basis, nodal, self.variation.take(members))
+
+    def product(self, direction: Array) -> Array:
+        """Hessian applied to a direction of the coefficients."""
         basis = self.basis
-        momentum, force = variation.apply(
+        momentum, force = self.variation.apply(
             _synthesize(basis.modes, direction), _synthesize(basis.slopes, direction)
         )
-        weights = basis.weights[:, None, None]
-        return _analyze(basis.slopes, weights * momentum) + _analyze(basis.modes, weights * force)
+        return _analyze(basis.weighted_slopes, momentum) + _analyze(basis.weighted_modes, force)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
-        basis = self.basis
-        velocity = self.nodal.raise_(_synthesize(basis.slopes, residual))
-        return _analyze(basis.slopes, basis.weights[:, None, None] * velocity)
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) -> Array:
+    return _analyze(basis.weighted_slopes, nodal.raise_(_synthesize(basis.slopes, residual)))
 
 
 def polar_velocity(start: Array, end: Array, times: Array) -> Array:

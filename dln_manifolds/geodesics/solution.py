@@ -143,11 +143,3 @@ class GeodesicSolution:
         points[reached] = point_of(rescaled_frame(result.state[reached, 0], scale, self.depth))
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
-
-
-def rescaled_frame(root: Array, scale: Array, depth: float) -> SingularFrame:
-    """Return the frame of roots T that were divided by ``scale``."""
-    frame = SingularFrame.of_root(root, depth)
-    return SingularFrame(
-        frame.left, frame.values * scale[..., None], frame.right_t, depth, frame.power
-    )

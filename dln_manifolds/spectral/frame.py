@@ -85,6 +85,11 @@ class SingularFrame:
         antisymmetric = scale * (1 + np.exp(-2 * x)) / (1 + np.exp(-2 * self.depth * x))
         return symmetric, antisymmetric
 
+    def scaled(self, factor: Array) -> SingularFrame:
+        """Return the frame of the matrix times a positive factor, shape ``(...)``."""
+        values = self.values * factor[..., None]
+        return SingularFrame(self.left, values, self.right_t, self.depth, self.power)
+
     def enter(self, matrix: Array) -> Array:
         """Express a matrix in the frame: ``U^T Z V``."""
         return transpose(self.left) @ matrix @ transpose(self.right_t)

@@ -32,27 +32,47 @@ class SecondVariation:
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
         nodal = _spread(nodal, depth)
-        self._nodal = nodal
-        roots = nodal.roots
+        roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
+        n = roots.shape[-1]
         row, column = roots[..., :, None], roots[..., None, :]
-        difference = column - row
-        identity = np.eye(roots.shape[-1], dtype=bool)
-        difference = np.where(identity, 1.0, difference)
+        identity = np.eye(n, dtype=bool)
         off = np.where(identity, 0.0, 1.0)
-        self._over_difference = off / difference
+        self._over_difference = off / np.where(identity, 1.0, column - row)
         self._over_sum = off / (row + column)
         self._per_root = 0.5 / roots
         self._cosine = 0.5 * (nodal.kappa + 1 / nodal.kappa)
         self._sine = 0.5 * (nodal.kappa - 1 / nodal.kappa)
-        self._bend = log_kappa_second_derivative(nodal.u, depth)
-        g, p = nodal.velocity, nodal.momentum
-        mixed = p * transpose(g)
-        self._mixed = mixed + transpose(mixed)
-        outer_left, outer_right = g @ transpose(p), transpose(p) @ g
-        k_left = outer_left - transpose(outer_left)
-        k_right = outer_right - transpose(outer_right)
+        self._slope = nodal.slope
+        bend = log_kappa_second_derivative(nodal.u, depth)
+        self._diagonal = np.diagonal(nodal.gradient, axis1=-2, axis2=-1)
+
+        g_t, p_t = transpose(g), transpose(p)
+        mixed = p * g_t
+        self._bend_mixed = bend * (mixed + transpose(mixed))
+        outer_left, outer_right = g @ p_t, p_t @ g
+        k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
         self._quotient = (k_right - k_left) * self._over_difference
         self._shared = (k_right + k_left) * self._over_sum
+
+        # Small products cost by the call, so factors are stacked; contiguous ones are faster.
+        self._left, self._left_t = nodal.left, np.ascontiguousarray(transpose(nodal.left))
+        self._right_t, self._right = (
+            nodal.right_t,
+            np.ascontiguousarray(transpose(nodal.right_t)),
+        )
+        self._g, self._p = g, p
+        self._g_t, self._p_t = np.ascontiguousarray(g_t), np.ascontiguousarray(p_t)
+        self._beside = np.concatenate([g, p, nodal.gradient], axis=-1)
+        self._below = np.concatenate([g, p, nodal.gradient], axis=-2)
+        self._g_over_p = np.concatenate([g, p], axis=-2)
+        self._pt_over_gt = np.concatenate([p_t, g_t], axis=-2)
+
+    def take(self, members: Array) -> SecondVariation:
+        """Return the linearization of some members, along the first batch axis."""
+        part = object.__new__(SecondVariation)
+        for name, value in vars(self).items():
+            setattr(part, name, value[members])
+        return part
 
     def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:
         r"""Differentiate ``(dL/dv, dL/dT)`` along a direction of (T, v), in the chart.
@@ -67,9 +87,9 @@ class SecondVariation:
         momentum_dir, force_dir : ndarray, shape=[..., n, n]
             Derivatives of the momentum ``dL/dv`` and of the force ``dL/dT``.
         """
-        nodal = self._nodal
-        g, p, f = nodal.velocity, nodal.momentum, nodal.gradient
-        d, w = nodal.enter(root_dir), nodal.enter(velocity_dir)
+        n = root_dir.shape[-1]
+        d = self._left_t @ root_dir @ self._right
+        w = self._left_t @ velocity_dir @ self._right
         d_t = transpose(d)
         total, twist = (d + d_t) * self._over_difference, (d - d_t) * self._over_sum
         omega_l, omega_r = 0.5 * (total + twist), 0.5 * (total - twist)
@@ -77,13 +97,15 @@ class SecondVariation:
         rate = moved * self._per_root
         du = rate[..., :, None] - rate[..., None, :]
 
-        dg = w - omega_l @ g + g @ omega_r
-        p_t, g_t = transpose(p), transpose(g)
-        dp = self._cosine * dg + self._sine * transpose(dg) + du * nodal.slope * p_t
+        turned_l, turned_r = omega_l @ self._beside, self._below @ omega_r
+        dg = w - turned_l[..., :n] + turned_r[..., :n, :]
+        dg_t = transpose(dg)
+        dp = self._cosine * dg + self._sine * dg_t + du * self._slope * self._p_t
         dp_t = transpose(dp)
 
-        left = dg @ p_t + g @ dp_t
-        right = dp_t @ g + p_t @ dg
+        # KL = G P^T - P G^T and KR = P^T G - G^T P, differentiated
+        left = np.concatenate([dg, -dp], axis=-1) @ self._pt_over_gt
+        right = np.concatenate([dp_t, -dg_t], axis=-1) @ self._g_over_p
         d_left, d_right = left - transpose(left), right - transpose(right)
         spacing = moved[..., None, :] - moved[..., :, None]
         drift = moved[..., None, :] + moved[..., :, None]
@@ -91,16 +113,13 @@ class SecondVariation:
             (d_right - d_left - spacing * self._quotient) * self._over_difference
             - (d_right + d_left - drift * self._shared) * self._over_sum
         )
-        d_mixed = dp * g_t + p * transpose(dg)
-        change = np.sum(
-            du * self._bend * self._mixed + nodal.slope * (d_mixed + transpose(d_mixed)), axis=-1
-        )
-        index = np.arange(moved.shape[-1])
-        df[..., index, index] = -2 * rate * f[..., index, index] - 0.5 * self._per_root * change
-        return (
-            nodal.leave(dp + omega_l @ p - p @ omega_r),
-            -nodal.leave(df + omega_l @ f - f @ omega_r),
-        )
+        d_mixed = dp * self._g_t + self._p * dg_t
+        change = np.sum(du * self._bend_mixed + self._slope * (d_mixed + transpose(d_mixed)), -1)
+        index = np.arange(n)
+        df[..., index, index] = -2 * rate * self._diagonal - 0.5 * self._per_root * change
+        dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
+        df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
+        return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
 
 
 def _spread(nodal: NodalState, depth: float) -> NodalState:
@@ -112,9 +131,8 @@ def _spread(nodal: NodalState, depth: float) -> NodalState:
     n = nodal.roots.shape[-1]
     ramp = np.exp(2 * _SPREAD / depth * np.arange(n)[::-1])
     roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
-    apart = nodal_state(
+    return nodal_state(
         (nodal.left * roots[..., None, :]) @ nodal.right_t,
         depth,
         velocity=nodal.leave(nodal.velocity),
     )
-    return apart
