@@ -140,6 +140,7 @@ class GeodesicSolution:
         crossing = np.where(result.status == CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
         scale = np.repeat(self._scale, times.size)[reached]
-        points[reached] = point_of(rescaled_frame(result.state[reached, 0], scale, self.depth))
+        end = SingularFrame.of_root(result.state[reached, 0], self.depth)
+        points[reached] = point_of(end.scaled(scale))
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
