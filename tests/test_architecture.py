@@ -22,8 +22,9 @@ BELOW = {
     "errors": set(),
     "spectral": {"errors"},
     "geodesics": {"errors", "spectral"},
-    "manifolds": {"errors", "spectral", "geodesics", "hosts", "_version"},
-    "hosts": {"errors", "spectral", "geodesics", "manifolds", "_version"},
+    "checks": {"errors", "spectral"},
+    "manifolds": {"errors", "checks", "spectral", "geodesics", "hosts", "_version"},
+    "hosts": {"errors", "checks", "spectral", "geodesics", "manifolds", "_version"},
 }
 
 # What the parts that know no host may import from outside the standard library.
@@ -32,6 +33,7 @@ FOREIGN = {
     "errors": {"numpy"},
     "spectral": {"numpy"},
     "geodesics": {"numpy", "scipy"},
+    "checks": {"numpy"},
 }
 
 

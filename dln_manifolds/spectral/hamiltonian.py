@@ -26,7 +26,7 @@ from dln_manifolds.spectral.frame import parity_combine, transpose
 
 # Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
-_CLOSE = 0.1
+_CLOSE = 0.04
 
 _TINY = np.finfo(np.float64).tiny
 
