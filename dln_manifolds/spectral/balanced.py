@@ -1,0 +1,104 @@
+r"""Balanced layers ``W = (W_1, ..., W_N)``: frames, end-to-end matrix, imbalance.
+
+Balanced means ``W_{p+1}^T W_{p+1} = W_p W_p^T``; then ``W_p = Q_p diag(l) Q_{p-1}^T`` with common
+roots l and orthogonal ``Q_0, ..., Q_N``. Arrays have shape ``(..., N, n, n)`` and W[0] acts first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
+
+
+def prefix_products(matrices: Array) -> Array:
+    """Return the products ``M_1, M_2 M_1, ..., M_N ... M_1`` along the third axis from the end.
+
+    By doubling: about ``log2(N)`` batched products instead of N single ones.
+    """
+    products = matrices.copy()
+    shift, n_factors = 1, matrices.shape[-3]
+    while shift < n_factors:
+        products[..., shift:, :, :] = products[..., shift:, :, :] @ products[..., :-shift, :, :]
+        shift *= 2
+    return products
+
+
+def end_to_end(layers: Array) -> Array:
+    """Return ``X = W_N ... W_1``, shape ``(..., n, n)``."""
+    while layers.shape[-3] > 1:
+        even = layers.shape[-3] // 2 * 2
+        paired = layers[..., 1:even:2, :, :] @ layers[..., 0:even:2, :, :]
+        layers = np.concatenate([paired, layers[..., even:, :, :]], axis=-3)
+    return layers[..., 0, :, :]
+
+
+def imbalance(layers: Array) -> Array:
+    """Return ``W_{p+1}^T W_{p+1} - W_p W_p^T`` for p = 1..N-1, shape ``(..., N-1, n, n)``."""
+    return transpose(layers[..., 1:, :, :]) @ layers[..., 1:, :, :] - layers[
+        ..., :-1, :, :
+    ] @ transpose(layers[..., :-1, :, :])
+
+
+def relative_imbalance(layers: Array) -> Array:
+    """Return the largest Frobenius norm of an imbalance relative to that of its products.
+
+    Free of scale; 0 for a single layer. Shape ``(...)``.
+    """
+    if layers.shape[-3] == 1:
+        return np.zeros(layers.shape[:-3])
+    grams = np.linalg.norm(layers @ transpose(layers), axis=(-2, -1))
+    difference = np.linalg.norm(imbalance(layers), axis=(-2, -1))
+    largest = grams.max(axis=-1)
+    return difference.max(axis=-1) / np.where(largest == 0, 1.0, largest)
+
+
+@dataclass(frozen=True)
+class BalancedFrame:
+    """Frames of a batch of balanced points.
+
+    Attributes
+    ----------
+    bases : ndarray, shape=[..., N + 1, n, n]
+        The orthogonal ``Q_0 .. Q_N``.
+    roots : ndarray, shape=[..., n]
+        Root singular values, descending.
+    """
+
+    bases: Array
+    roots: Array
+
+    @classmethod
+    def of_layers(cls, layers: Array) -> BalancedFrame:
+        """Read the frames off balanced layers.
+
+        ``Q_p = O_p Q_{p-1}`` with the orthogonal polar factors O_p, which are well defined however
+        close the roots are.
+        """
+        left, values, right_t = np.linalg.svd(layers)
+        polar = left @ right_t
+        first = transpose(right_t[..., 0, :, :])[..., None, :, :]
+        turned = prefix_products(np.concatenate([first, polar], axis=-3))
+        return cls(turned, values.mean(axis=-2))
+
+    @property
+    def depth(self) -> int:
+        """Number of layers N."""
+        return self.bases.shape[-3] - 1
+
+    def enter(self, vector: Array) -> Array:
+        """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``."""
+        return transpose(self.bases[..., 1:, :, :]) @ vector @ self.bases[..., :-1, :, :]
+
+    def leave(self, vector: Array) -> Array:
+        """Return from the frames: ``Q_p Z_p Q_{p-1}^T``."""
+        return self.bases[..., 1:, :, :] @ vector @ transpose(self.bases[..., :-1, :, :])
+
+    def layers(self) -> Array:
+        """Return the balanced layers ``Q_p diag(l) Q_{p-1}^T``."""
+        return (self.bases[..., 1:, :, :] * self.roots[..., None, None, :]) @ transpose(
+            self.bases[..., :-1, :, :]
+        )

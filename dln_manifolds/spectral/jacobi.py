@@ -1,0 +1,196 @@
+r"""Jacobi sectors: ambient = normal + vertical + horizontal at a balanced point.
+
+In the frames ``Z~_p = Q_p^T Z_p Q_{p-1}`` every index pair (i, j) is a vector of length N, and
+
+- horizontal vectors are multiples of ``h_p = l_i^(N-p) l_j^(p-1)``, whose square is ``a_ij``;
+- the complement is the range of ``(D f)_p = l_i f_{p-1} - l_j f_p``, ``f_0 = f_N = 0``. The matrix
+  ``D^T D`` is the Jacobi (tridiagonal Toeplitz) matrix with diagonal ``l_i^2 + l_j^2`` and
+  off-diagonal ``-l_i l_j``, diagonal in the sine basis with eigenvalues
+  ``sigma_k^2 = l_i^2 + l_j^2 - 2 l_i l_j cos(pi k / N)``. With ``f = S - A``, S symmetric and A skew
+  in (i, j), the part of S is normal, ``W_p S_{p-1} - S_p W_p``, and that of A is vertical,
+  ``A_p W_p - W_p A_{p-1}``.
+
+So one discrete sine transform splits all pairs at once (Menon and Yu, arXiv 2509.09088).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import dst
+
+from dln_manifolds.spectral.balanced import BalancedFrame
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
+
+
+class Sectors(NamedTuple):
+    """The three parts of an ambient vector; each of its shape ``(..., N, n, n)``."""
+
+    normal: Array
+    vertical: Array
+    horizontal: Array
+
+
+class JacobiBasis(NamedTuple):
+    """Orthonormal bases of the three sectors, each of shape ``(..., k, N, n, n)``."""
+
+    horizontal: Array
+    vertical: Array
+    normal: Array
+
+
+def frequencies(roots: Array, depth: int) -> Array:
+    """Singular values ``sigma_k`` of D for all pairs, shape ``(..., N-1, n, n)``."""
+    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    k = np.arange(1, depth)[:, None, None]
+    return np.sqrt((row - column) ** 2 + 4 * row * column * np.sin(np.pi * k / (2 * depth)) ** 2)
+
+
+def _sine(sequence: Array) -> Array:
+    """Orthonormal discrete sine transform along the layers: its own inverse."""
+    return dst(sequence, type=1, axis=-3, norm="ortho")
+
+
+def horizontal_direction(roots: Array, depth: int) -> Array:
+    """Unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
+    # Powers of the ratio below one only, so that nothing over- or underflows.
+    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    p = np.arange(depth)[:, None, None]
+    direct = np.where(row >= column, p, depth - 1 - p)
+    vector = (np.minimum(row, column) / np.maximum(row, column)) ** direct
+    return vector / np.linalg.norm(vector, axis=-3, keepdims=True)
+
+
+def _difference(sequence: Array, roots: Array) -> Array:
+    """Apply D: (..., N-1, n, n) -> (..., N, n, n)."""
+    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    shape = (*sequence.shape[:-3], 1, *sequence.shape[-2:])
+    padded = np.concatenate([np.zeros(shape), sequence, np.zeros(shape)], axis=-3)
+    return row * padded[..., :-1, :, :] - column * padded[..., 1:, :, :]
+
+
+def _adjoint_difference(vector: Array, roots: Array) -> Array:
+    """Apply the transpose of D: (..., N, n, n) -> (..., N-1, n, n)."""
+    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    return row * vector[..., 1:, :, :] - column * vector[..., :-1, :, :]
+
+
+def split(frame: BalancedFrame, vector: Array) -> Sectors:
+    """Split an ambient vector at a balanced point into its three orthogonal parts.
+
+    Parameters
+    ----------
+    frame : BalancedFrame
+        Frames of the point.
+    vector : ndarray, shape=[..., N, n, n]
+        Ambient vector.
+
+    Returns
+    -------
+    sectors : Sectors
+        Parts that are orthogonal and sum to the vector.
+    """
+    inside = frame.enter(vector)
+    direction = horizontal_direction(frame.roots, frame.depth)
+    horizontal = direction * np.sum(direction * inside, axis=-3, keepdims=True)
+    if frame.depth == 1:
+        zero = np.zeros_like(vector)
+        return Sectors(zero, zero, frame.leave(horizontal))
+    sigma = frequencies(frame.roots, frame.depth)
+    # Coefficients in the left singular vectors of D: no quotient by a small sigma twice.
+    coefficient = _sine(_adjoint_difference(inside, frame.roots)) / sigma
+    swapped = transpose(coefficient)
+    normal = _difference(_sine(0.5 * (coefficient + swapped) / sigma), frame.roots)
+    vertical = _difference(_sine(0.5 * (coefficient - swapped) / sigma), frame.roots)
+    return Sectors(frame.leave(normal), frame.leave(vertical), frame.leave(horizontal))
+
+
+def solve_symmetric(frame: BalancedFrame, right_side: Array) -> Array:
+    r"""Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
+
+    Parameters
+    ----------
+    frame : BalancedFrame
+        Frames of the point.
+    right_side : ndarray, shape=[..., N-1, n, n]
+        R in the chart: ``Q_p^T R_p Q_p`` enters the systems.
+
+    Returns
+    -------
+    solution : ndarray, shape=[..., N-1, n, n]
+        S in the chart.
+    """
+    middle = frame.bases[..., 1:-1, :, :]
+    inside = transpose(middle) @ right_side @ middle
+    sigma = frequencies(frame.roots, frame.depth)
+    return middle @ _sine(_sine(inside) / sigma**2) @ transpose(middle)
+
+
+def normal_vector(layers: Array, symmetric: Array) -> Array:
+    """Return ``W_p S_{p-1} - S_p W_p`` with ``S_0 = S_N = 0``.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[..., N, n, n]
+        Balanced point W.
+    symmetric : ndarray, shape=[..., N-1, n, n]
+        ``S_1 .. S_{N-1}``.
+    """
+    result = np.zeros(np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3]) + layers.shape[-3:])
+    result[..., 1:, :, :] += layers[..., 1:, :, :] @ symmetric
+    result[..., :-1, :, :] -= symmetric @ layers[..., :-1, :, :]
+    return result
+
+
+def second_fundamental_form(frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
+    r"""Normal part ``II(V, V')`` of the ambient derivative of tangent fields.
+
+    ``II(V, V')_p = W_p S_{p-1} - S_p W_p`` where S solves the Jacobi systems with the right-hand
+    side ``sym(V_p V'_p^T - V_{p+1}^T V'_{p+1})``. Geodesics obey ``W'' = II(W', W')``.
+    """
+    if frame.depth == 1:
+        return np.zeros_like(layers)
+    product = vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :]) - transpose(
+        vec_a[..., 1:, :, :]
+    ) @ vec_b[..., 1:, :, :]
+    return normal_vector(layers, solve_symmetric(frame, 0.5 * (product + transpose(product))))
+
+
+def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
+    """Return explicit orthonormal bases of the three sectors at one balanced point.
+
+    Parameters
+    ----------
+    frame : BalancedFrame
+        Frames of a single point.
+
+    Returns
+    -------
+    basis : JacobiBasis
+        ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors;
+        memory is that of the result, ``O(N^2 n^4)``.
+    """
+    roots, depth = frame.roots, frame.depth
+    n = roots.shape[-1]
+    unit = np.eye(n * n).reshape(n * n, 1, n, n)
+    horizontal = frame.leave(unit * horizontal_direction(roots, depth))
+    if depth == 1:
+        empty = np.zeros((0, depth, n, n))
+        return JacobiBasis(horizontal, empty, empty)
+    sigma = frequencies(roots, depth)
+    sines = _sine(np.eye(depth - 1)[:, :, None, None])
+    upper, lower = np.triu_indices(n, 1)
+    bases = []
+    for sign, (i, j) in ((-1.0, (upper, lower)), (1.0, np.triu_indices(n))):
+        pair = np.zeros((len(i), n, n))
+        pair[np.arange(len(i)), i, j] = 1.0
+        pair[np.arange(len(i)), j, i] = sign
+        pair[i == j, i[i == j], j[i == j]] = 1.0
+        pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
+        # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
+        sequences = pair[:, None, None] * sines[None] / sigma[None, :, None]
+        vectors = _difference(sequences.reshape(-1, depth - 1, n, n), roots)
+        bases.append(frame.leave(vectors))
+    return JacobiBasis(horizontal, bases[0], bases[1])
