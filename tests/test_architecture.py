@@ -31,7 +31,7 @@ BELOW = {
 FOREIGN = {
     "_version": set(),
     "errors": {"numpy"},
-    "spectral": {"numpy"},
+    "spectral": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "checks": {"numpy"},
 }

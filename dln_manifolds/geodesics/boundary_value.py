@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
 from dln_manifolds.geodesics.newton import minimize
 from dln_manifolds.geodesics.path import PathBasis, path_basis, polar_velocity
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.root_chart import lower, point_of, pull_from_root, raise_, root_of
+from dln_manifolds.spectral.root_chart import lower, pull_from_root, raise_, root_of
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 _LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
@@ -78,6 +79,11 @@ class _Members:
     n_evaluations: Array = field(init=False)
     trajectory: Trajectory = field(default_factory=Trajectory)
 
+    @property
+    def field(self) -> RootField:
+        """The flow that verifies."""
+        return RootField(self.depth)
+
     def __post_init__(self) -> None:
         n_batch = len(self.start)
         self.aim = self.end.copy()
@@ -93,18 +99,15 @@ class _Members:
     def verify(self, pick: Array, momentum: Array) -> None:
         """Follow the flow from the given initial momenta and keep what ends nearer the target."""
         result = flow(
-            self.start[pick],
-            momentum,
-            self.depth,
+            self.field,
+            np.stack([self.start[pick], momentum], axis=1),
             np.ones(pick.size),
             tolerance=self.tolerance,
             record=self.record,
         )
         self.n_evaluations[pick] += result.n_evaluations
         reached = result.status == CONVERGED
-        end_point = point_of(
-            SingularFrame.of_root(result.state[:, 0], self.depth).scaled(self.scale[pick])
-        )
+        end_point = self.field.points(result.state[:, 0], self.scale[pick])
         if self.depth == 1:
             # The straight line, without the rounding of the decompositions.
             end_point = self.target[pick]
@@ -289,6 +292,7 @@ def solve_boundary_value(
         ),
         depth=depth,
         tolerance=tolerance,
+        _field=members.field,
         _scale=scale,
         _trajectory=members.trajectory,
     )

@@ -1,15 +1,16 @@
 """Detection of singular matrices on a geodesic.
 
-Nothing stops the root chart's flow at det T = 0, so every step is examined: a matrix farther from
-the singular ones than the step is long cannot have met one (Weyl's inequality); the others are
-looked at more closely.
+Nothing stops the flow where the determinant vanishes, so every step is examined: a matrix farther
+from the singular ones than the step is long cannot have met one (Weyl's inequality); the others
+are looked at more closely.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.runge_kutta import rates, step
+from dln_manifolds.geodesics.fields import Field
+from dln_manifolds.geodesics.runge_kutta import step
 from dln_manifolds.spectral.elementary import Array
 
 _PARTS = 16
@@ -23,7 +24,7 @@ def _sign(matrix: Array) -> Array:
 
 
 def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a step from ``old`` to ``new`` (roots T) is long enough to meet a singular matrix."""
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix."""
     chord = np.linalg.norm(new - old, axis=(-2, -1))
     return _ARC * chord >= old_smallest + new_smallest
 
@@ -39,31 +40,32 @@ def seems_to_cross(old: Array, new: Array, old_rate: Array, new_rate: Array, siz
     return (_sign(path) != _sign(old)).any(axis=0)
 
 
-def locate(state: Array, size: Array, depth: float) -> Array:
+def locate(field: Field, state: Array, size: Array) -> Array:
     """Time from the start of a step to its first singular matrix, infinite where there is none.
 
     Parameters
     ----------
-    state : ndarray, shape=[n_batch, 2, n, n]
-        Root T and momentum P at the start of the step.
+    field : Field
+        The flow.
+    state : ndarray, shape=[n_batch, 2, ...]
+        States at the start of the step.
     size : ndarray, shape=[n_batch]
         Step sizes.
-    depth : float
-        Depth N >= 1.
 
     Notes
     -----
     The first change of sign among 16 parts of the step brackets a zero of the smallest root
-    singular value, taken with the sign of det T, in which it is smooth. The Illinois variant of
-    the regula falsi finds it, every value by one step of the integrator from the same start.
+    singular value, taken with the sign of the determinant, in which it is smooth. The Illinois
+    variant of the regula falsi finds it, every value by one step of the integrator from the start.
     """
-    rate = rates(state, depth)[0]
-    start = _sign(state[:, 0])
+    rate, at_start = field.rates(state)
+    start = _sign(field.watched(state[:, 0]))
 
     def signed_smallest(times: Array, members: Array) -> Array:
-        end, _ = step(state[members], rate[members], times, depth)
-        smallest = np.linalg.svd(end[:, 0], compute_uv=False)[:, -1]
-        return _sign(end[:, 0]) * start[members] * smallest
+        end, _ = step(field, state[members], rate[members], times)
+        watched = field.watched(end[:, 0])
+        smallest = np.linalg.svd(watched, compute_uv=False)[:, -1]
+        return _sign(watched) * start[members] * smallest
 
     n_batch = len(size)
     fractions = np.arange(1, _PARTS + 1) / _PARTS
@@ -77,9 +79,8 @@ def locate(state: Array, size: Array, depth: float) -> Array:
         return crossing
     first = np.argmax(negative[members], axis=1)
     high, f_high = times[members, first], values[members, first]
-    at_start = np.linalg.svd(state[members, 0], compute_uv=False)[:, -1]
     low = np.where(first == 0, 0.0, times[members, first - 1])
-    f_low = np.where(first == 0, at_start, values[members, first - 1])
+    f_low = np.where(first == 0, at_start[members], values[members, first - 1])
     for _ in range(_ROUNDS):
         spread = f_low - f_high
         middle = low + (high - low) * f_low / np.where(spread == 0, 1.0, spread)

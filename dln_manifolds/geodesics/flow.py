@@ -1,4 +1,4 @@
-"""The initial-value problem: geodesic flow in the root chart, with a step size for each member."""
+"""The initial-value problem: geodesic flow with a step size for each member."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dln_manifolds.geodesics.crossing import locate, may_cross, seems_to_cross
-from dln_manifolds.geodesics.runge_kutta import N_STAGES, error_norm, norms, rates, step
+from dln_manifolds.geodesics.fields import Field
+from dln_manifolds.geodesics.runge_kutta import N_STAGES, error_norm, norms, step
 from dln_manifolds.spectral.elementary import Array
 
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
@@ -25,8 +26,8 @@ class Trajectory:
     ----------
     times : list of ndarray, shape=[n_batch]
         Time of each recorded state, non-decreasing; a member that has ended repeats its last.
-    states : list of ndarray, shape=[n_batch, 2, n, n]
-        Root T and momentum P at these times.
+    states : list of ndarray, shape=[n_batch, 2, ...]
+        Position and rate at these times.
     """
 
     times: list[Array] = field(default_factory=list)
@@ -39,8 +40,8 @@ class FlowResult:
 
     Attributes
     ----------
-    state : ndarray, shape=[n_batch, 2, n, n]
-        Root T and momentum P at the end of the span, or of the last step before a crossing.
+    state : ndarray, shape=[n_batch, 2, ...]
+        Position and rate at the end of the span, or of the last step before a crossing.
     time : ndarray, shape=[n_batch]
         The end of the span, or the time t* of the first singular matrix, or where it stalled.
     status : ndarray of int, shape=[n_batch]
@@ -60,27 +61,26 @@ class FlowResult:
 
 
 def flow(
-    root: Array,
-    momentum: Array,
-    depth: float,
+    field: Field,
+    state: Array,
     span: Array,
     *,
     tolerance: float,
     first_step: Array | None = None,
     record: bool = False,
 ) -> FlowResult:
-    """Follow the geodesics with initial (T, P) for the time ``span`` of each member.
+    """Follow geodesics for the time ``span`` of each member.
 
     Parameters
     ----------
-    root, momentum : ndarray, shape=[n_batch, n, n]
-        Initial point and momentum in the root chart.
-    depth : float
-        Depth N >= 1.
+    field : Field
+        The flow.
+    state : ndarray, shape=[n_batch, 2, ...]
+        Initial positions and rates.
     span : ndarray, shape=[n_batch]
         Non-negative lengths of time.
     tolerance : float
-        Bound on the local error of T and P, each relative to its Frobenius norm.
+        Bound on the local error of position and rate, each relative to its norm.
     first_step : ndarray, shape=[n_batch], optional
         First step sizes to try; by default estimated from the speed.
     record : bool
@@ -91,14 +91,14 @@ def flow(
     result : FlowResult
         It never raises for a geodesic that ends early: see its ``status``.
     """
-    state = np.stack([root, momentum], axis=1)
+    state = state.copy()
     n_batch = len(state)
     time = np.zeros(n_batch)
     status = np.where(span == 0, CONVERGED, STALLED)
     n_steps, n_evaluations = np.zeros(n_batch, dtype=int), np.ones(n_batch, dtype=int)
     trajectory = Trajectory([time.copy()], [state.copy()]) if record else Trajectory()
 
-    rate, smallest = rates(state, depth)
+    rate, smallest = field.rates(state)
     size = _first_steps(state, rate, span, tolerance) if first_step is None else first_step.copy()
     active = np.nonzero(status == STALLED)[0]
     for _ in range(_MAX_STEPS):
@@ -112,8 +112,8 @@ def flow(
         try:
             # A trial step that is far too long may overflow; it is then rejected.
             with np.errstate(over="ignore", invalid="ignore"):
-                new, stages = step(old, old_rate, h, depth)
-                new_rate, new_smallest = rates(new, depth)
+                new, stages = step(field, old, old_rate, h)
+                new_rate, new_smallest = field.rates(new)
                 scale = tolerance * np.maximum(norms(old), norms(new))
                 error = error_norm(stages, new_rate, h, np.where(scale == 0, 1.0, scale))
         except np.linalg.LinAlgError:
@@ -123,20 +123,21 @@ def flow(
         accepted = error < 1
         size[active] = h * np.clip(factor, _SHRINK, np.where(accepted, _GROW, 1.0))
 
-        suspect = accepted & may_cross(old[:, 0], new[:, 0], smallest[active], new_smallest)
+        was, now = field.watched(old[:, 0]), field.watched(new[:, 0])
+        suspect = accepted & may_cross(was, now, smallest[active], new_smallest)
         if suspect.any():
             pick = np.nonzero(suspect)[0]
-            crossing = seems_to_cross(
-                old[pick, 0], new[pick, 0], old_rate[pick, 0], new_rate[pick, 0], h[pick]
-            )
-            pick = pick[crossing]
-            delay = locate(old[pick], h[pick], depth)
+            was_rate = field.watched(old_rate[pick, 0])
+            now_rate = field.watched(new_rate[pick, 0])
+            pick = pick[seems_to_cross(was[pick], now[pick], was_rate, now_rate, h[pick])]
+            delay = locate(field, old[pick], h[pick])
             pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
             accepted[pick] = False
             time[active[pick]] += delay
             status[active[pick]] = CROSSED
         done = active[accepted]
-        state[done], rate[done] = new[accepted], new_rate[accepted]
+        if done.size:
+            state[done], rate[done] = field.settle(new[accepted]), new_rate[accepted]
         smallest[done] = new_smallest[accepted]
         # The last step lands on the end exactly, whatever the rounding of the sum.
         at_end = (h >= remaining)[accepted]
@@ -150,7 +151,7 @@ def flow(
 
 
 def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Array:
-    """Guess first step sizes from the relative speed of T and P."""
+    """Guess first step sizes from the relative speed of position and rate."""
     size, speed = norms(state), norms(rate)
     pace = np.max(speed / np.where(size == 0, 1.0, size), axis=-1)
     guess = 10 * tolerance**0.125 / np.where(pace == 0, 1.0, pace)

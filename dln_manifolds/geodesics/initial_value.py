@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import lower_bound
+from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
@@ -46,9 +47,9 @@ def solve_initial_value(
     velocity = push_to_root(unit, tangent_vec / size[:, None, None])
     momentum = lower(unit, velocity)
     energy = 0.5 * np.sum(velocity * momentum, axis=(-2, -1))
-    result = flow(
-        root_of(unit), momentum, depth, np.ones(len(size)), tolerance=tolerance, record=record
-    )
+    field = RootField(depth)
+    state = np.stack([root_of(unit), momentum], axis=1)
+    result = flow(field, state, np.ones(len(size)), tolerance=tolerance, record=record)
 
     reached = result.status == CONVERGED
     end = SingularFrame.of_root(result.state[:, 0], depth)
@@ -74,6 +75,7 @@ def solve_initial_value(
         ),
         depth=depth,
         tolerance=tolerance,
+        _field=field,
         _scale=scale,
         _trajectory=result.trajectory,
     )

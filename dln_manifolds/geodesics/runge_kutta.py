@@ -1,7 +1,7 @@
 """One step of the explicit Runge-Kutta pair of order 8 of Dormand and Prince, batched.
 
 DOP853 of Hairer, Norsett and Wanner, *Solving Ordinary Differential Equations I*, section II.10,
-with the coefficients that scipy ships. A state stacks the root T and the momentum P.
+with the coefficients that scipy ships.
 """
 
 from __future__ import annotations
@@ -9,33 +9,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.integrate import DOP853
 
+from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.hamiltonian import nodal_state
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages
 
 
-def rates(state: Array, depth: float) -> tuple[Array, Array]:
-    """Time derivative of (T, P), and the smallest root singular value of T.
-
-    Parameters
-    ----------
-    state : ndarray, shape=[n_batch, 2, n, n]
-        Root T and momentum P.
-    depth : float
-        Depth N >= 1.
-    """
-    nodal = nodal_state(state[:, 0], depth, momentum=state[:, 1])
-    rate = np.empty_like(state)
-    rate[:, 0] = nodal.leave(nodal.velocity)
-    np.negative(nodal.leave(nodal.gradient), out=rate[:, 1])
-    return rate, nodal.roots[:, -1]
-
-
 def norms(state: Array) -> Array:
-    """Frobenius norms of T and P, shape ``(n_batch, 2)``."""
-    return np.sqrt(np.einsum("bkij,bkij->bk", state, state))
+    """Euclidean norms of position and rate, shape ``(n_batch, 2)``."""
+    flat = state.reshape(*state.shape[:2], -1)
+    return np.sqrt(np.einsum("bki,bki->bk", flat, flat))
 
 
 def _combine(weights: Array, stages: Array) -> Array:
@@ -43,21 +27,21 @@ def _combine(weights: Array, stages: Array) -> Array:
     return (weights @ stages[:used].reshape(used, -1)).reshape(stages.shape[1:])
 
 
-def step(state: Array, rate: Array, size: Array, depth: float) -> tuple[Array, Array]:
+def step(field: Field, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:
     """Take one step of the given size for every member.
 
     Returns
     -------
-    end : ndarray, shape=[n_batch, 2, n, n]
+    end : ndarray, shape=[n_batch, 2, ...]
         Solution of order 8.
-    stages : ndarray, shape=[N_STAGES, n_batch, 2, n, n]
+    stages : ndarray, shape=[N_STAGES, n_batch, 2, ...]
         Rates at the stages; the first is ``rate``.
     """
     stages = np.empty((N_STAGES, *state.shape))
     stages[0] = rate
-    h = size[:, None, None, None]
+    h = size.reshape(-1, *(1,) * (state.ndim - 1))
     for k in range(1, N_STAGES):
-        stages[k] = rates(state + h * _combine(_A[k, :k], stages), depth)[0]
+        stages[k] = field.rates(state + h * _combine(_A[k, :k], stages))[0]
     return state + h * _combine(_B, stages), stages
 
 
@@ -71,7 +55,7 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
     size : ndarray, shape=[n_batch]
         Step sizes.
     scale : ndarray, shape=[n_batch, 2]
-        Acceptable error of T and of P, in Frobenius norm.
+        Acceptable error of position and rate.
     """
     fifth, third = (
         np.sum((norms(_combine(e[:N_STAGES], stages) + e[N_STAGES] * last) / scale) ** 2, axis=-1)

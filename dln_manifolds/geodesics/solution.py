@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dln_manifolds.errors import IncompleteGeodesicError
+from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.root_chart import point_of
 
 __all__ = ["CONVERGED", "CROSSED", "STALLED", "GeodesicSolution"]
 
@@ -60,8 +59,14 @@ class GeodesicSolution:
     message: str
     depth: float = field(repr=False)
     tolerance: float = field(repr=False)
+    _field: Field = field(repr=False)
     _scale: Array = field(repr=False)
     _trajectory: Trajectory = field(repr=False)
+
+    @property
+    def point_shape(self) -> tuple[int, ...]:
+        """Shape of one point."""
+        return self.initial_velocity.shape[self.length.ndim :]
 
     @property
     def success(self) -> Array:
@@ -71,7 +76,7 @@ class GeodesicSolution:
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return the same solution with its members arranged in the given batch shape."""
         matrices = {
-            name: getattr(self, name).reshape(*batch, *self.initial_velocity.shape[-2:])
+            name: getattr(self, name).reshape(*batch, *self.point_shape)
             for name in ("initial_velocity", "end_point")
         }
         scalars = {
@@ -115,11 +120,11 @@ class GeodesicSolution:
                 time=crossing,
                 solution=self,
             )
-        return points if np.ndim(t) else points[..., 0, :, :]
+        return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
 
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
-        batch, shape = self.length.shape, self.initial_velocity.shape[-2:]
+        batch, shape = self.length.shape, self.point_shape
         knots = np.stack(self._trajectory.times)
         states = np.stack(self._trajectory.states)
         members = np.arange(knots.shape[1])[:, None]
@@ -129,18 +134,15 @@ class GeodesicSolution:
         knot = knots[nearest, members].ravel()
         lapse = np.broadcast_to(times, nearest.shape).ravel() - knot
         backward = lapse < 0
-        momentum = np.where(backward[:, None, None], -origin[:, 1], origin[:, 1])
+        origin[backward, 1] *= -1
         span = np.abs(lapse)
         # Between two knots a single step, shorter than the recorded one, is accurate enough.
-        result = flow(
-            origin[:, 0], momentum, self.depth, span, tolerance=self.tolerance, first_step=span
-        )
+        result = flow(self._field, origin, span, tolerance=self.tolerance, first_step=span)
         reached = result.status == CONVERGED
         signed = knot + np.where(backward, -result.time, result.time)
         crossing = np.where(result.status == CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
         scale = np.repeat(self._scale, times.size)[reached]
-        end = SingularFrame.of_root(result.state[reached, 0], self.depth)
-        points[reached] = point_of(end.scaled(scale))
+        points[reached] = self._field.points(result.state[reached, 0], scale)
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)

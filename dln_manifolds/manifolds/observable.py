@@ -225,7 +225,8 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
         normal = np.asarray(gs.random.normal(size=(n_samples, 2, self.n, self.n)))
         q, r = np.linalg.qr(normal)
         q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
-        q[..., 0] *= np.linalg.slogdet(q)[0][..., None]
+        sign, _ = np.linalg.slogdet(q)
+        q[..., 0] *= np.expand_dims(sign, -1)
         points = (q[:, 0] * np.exp(log_s)[:, None, :]) @ np.swapaxes(q[:, 1], -1, -2)
         return points[0] if n_samples == 1 else points
 

@@ -6,8 +6,8 @@ In the frames ``Z~_p = Q_p^T Z_p Q_{p-1}`` every index pair (i, j) is a vector o
 - the complement is the range of ``(D f)_p = l_i f_{p-1} - l_j f_p``, ``f_0 = f_N = 0``. The matrix
   ``D^T D`` is the Jacobi (tridiagonal Toeplitz) matrix with diagonal ``l_i^2 + l_j^2`` and
   off-diagonal ``-l_i l_j``, diagonal in the sine basis with eigenvalues
-  ``sigma_k^2 = l_i^2 + l_j^2 - 2 l_i l_j cos(pi k / N)``. With ``f = S - A``, S symmetric and A skew
-  in (i, j), the part of S is normal, ``W_p S_{p-1} - S_p W_p``, and that of A is vertical,
+  ``sigma_k^2 = l_i^2 + l_j^2 - 2 l_i l_j cos(pi k / N)``. With ``f = S - A``, S symmetric and A
+  skew in (i, j), the part of S is normal, ``W_p S_{p-1} - S_p W_p``, and that of A is vertical,
   ``A_p W_p - W_p A_{p-1}``.
 
 So one discrete sine transform splits all pairs at once (Menon and Yu, arXiv 2509.09088).
@@ -42,7 +42,7 @@ class JacobiBasis(NamedTuple):
 
 
 def frequencies(roots: Array, depth: int) -> Array:
-    """Singular values ``sigma_k`` of D for all pairs, shape ``(..., N-1, n, n)``."""
+    """Return the singular values ``sigma_k`` of D for all pairs, shape ``(..., N-1, n, n)``."""
     row, column = roots[..., None, :, None], roots[..., None, None, :]
     k = np.arange(1, depth)[:, None, None]
     return np.sqrt((row - column) ** 2 + 4 * row * column * np.sin(np.pi * k / (2 * depth)) ** 2)
@@ -54,7 +54,7 @@ def _sine(sequence: Array) -> Array:
 
 
 def horizontal_direction(roots: Array, depth: int) -> Array:
-    """Unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
+    """Return the unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
     # Powers of the ratio below one only, so that nothing over- or underflows.
     row, column = roots[..., None, :, None], roots[..., None, None, :]
     p = np.arange(depth)[:, None, None]
@@ -138,23 +138,28 @@ def normal_vector(layers: Array, symmetric: Array) -> Array:
     symmetric : ndarray, shape=[..., N-1, n, n]
         ``S_1 .. S_{N-1}``.
     """
-    result = np.zeros(np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3]) + layers.shape[-3:])
+    result = np.zeros(
+        np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3]) + layers.shape[-3:]
+    )
     result[..., 1:, :, :] += layers[..., 1:, :, :] @ symmetric
     result[..., :-1, :, :] -= symmetric @ layers[..., :-1, :, :]
     return result
 
 
-def second_fundamental_form(frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
-    r"""Normal part ``II(V, V')`` of the ambient derivative of tangent fields.
+def second_fundamental_form(
+    frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array
+) -> Array:
+    r"""Return the normal part ``II(V, V')`` of the ambient derivative of tangent fields.
 
     ``II(V, V')_p = W_p S_{p-1} - S_p W_p`` where S solves the Jacobi systems with the right-hand
     side ``sym(V_p V'_p^T - V_{p+1}^T V'_{p+1})``. Geodesics obey ``W'' = II(W', W')``.
     """
     if frame.depth == 1:
         return np.zeros_like(layers)
-    product = vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :]) - transpose(
-        vec_a[..., 1:, :, :]
-    ) @ vec_b[..., 1:, :, :]
+    product = (
+        vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :])
+        - transpose(vec_a[..., 1:, :, :]) @ vec_b[..., 1:, :, :]
+    )
     return normal_vector(layers, solve_symmetric(frame, 0.5 * (product + transpose(product))))
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dln_manifolds import DLNObservableManifold
+from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, flow
 from dln_manifolds.spectral.frame import SingularFrame
 from dln_manifolds.spectral.root_chart import lower, raise_
@@ -289,7 +290,8 @@ def test_ill_conditioned_points(depth, condition):
     momentum_0 = lower(SingularFrame.of_root(root, depth), velocity)
     energy = np.sum(velocity * momentum_0)
     span = np.full(1, 1 / np.sqrt(energy))
-    result = flow(root[None], momentum_0[None], depth, span, tolerance=1e-13)
+    state = np.stack([root, momentum_0])[None]
+    result = flow(RootField(depth), state, span, tolerance=1e-13)
     assert result.status == [CONVERGED]
     end, momentum_1 = result.state[0]
     t = span[0]
