@@ -224,7 +224,7 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
         log_s = bound * (2 * np.asarray(gs.random.rand(n_samples, self.n)) - 1)
         normal = np.asarray(gs.random.normal(size=(n_samples, 2, self.n, self.n)))
         q, r = np.linalg.qr(normal)
-        q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+        q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
         sign, _ = np.linalg.slogdet(q)
         q[..., 0] *= np.expand_dims(sign, -1)
         points = (q[:, 0] * np.exp(log_s)[:, None, :]) @ np.swapaxes(q[:, 1], -1, -2)
