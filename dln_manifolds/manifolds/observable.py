@@ -197,7 +197,7 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
         low = values < floor
         if low.any():
             raised = (left * np.maximum(values, floor)[..., None, :]) @ right_t
-            array = np.where(low.any(axis=-1)[..., None, None], raised, array)
+            array = np.where(np.expand_dims(low.any(axis=-1), (-2, -1)), raised, array)
         return array.astype(dtype, copy=True)
 
     def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
