@@ -7,10 +7,10 @@ must decrease the energy. Batched: each member has its own inner and outer itera
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from dln_manifolds.geodesics.path import PathBasis, PathState
 from dln_manifolds.spectral.elementary import Array
 
 _MAX_INNER = 200
@@ -21,23 +21,60 @@ _KEEP = 0.8
 _ROUNDING = 1e-8
 
 
+class Model(Protocol):
+    """Quadratic model of an energy: its Hessian and a preconditioner."""
+
+    def take(self, members: Array) -> Model:
+        """Return the model of some members."""
+
+    def product(self, direction: Array) -> Array:
+        """Apply the Hessian."""
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply an approximate inverse of the Hessian."""
+
+
+class Path(Protocol):
+    """A batch of paths with their energy, as functions of what is varied."""
+
+    unknowns: Array
+    energy: Array
+    gradient: Array
+    n_nodes: int
+
+    def take(self, members: Array) -> Path:
+        """Return some members."""
+
+    def moved(self, step: Array) -> Path:
+        """Return the paths after a step of the unknowns."""
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply an approximate inverse of the Hessian."""
+
+    def quadratic_model(self) -> Model:
+        """Prepare Hessian products."""
+
+    def momentum_at_start(self) -> Array:
+        """Return the initial momentum: minus the derivative of the energy by the start."""
+
+
 @dataclass
 class Minimum:
     """Paths of (nearly) least energy.
 
     Attributes
     ----------
-    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
-        Coefficients of the paths.
+    unknowns : ndarray, shape=[n_batch, ...]
+        What was varied.
     slope : ndarray, shape=[n_batch]
         Dual norm of the energy's gradient relative to the length: what is left of it.
-    momentum : ndarray, shape=[n_batch, n, n]
+    momentum : ndarray, shape=[n_batch, ...]
         Initial momentum.
     n_iterations, n_evaluations : ndarray of int, shape=[n_batch]
         Newton steps; evaluations at a node (singular value decompositions).
     """
 
-    coefficients: Array
+    unknowns: Array
     slope: Array
     momentum: Array
     n_iterations: Array
@@ -45,19 +82,19 @@ class Minimum:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    return np.einsum("bmij,bmij->b", a, b)
+    return np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1))
 
 
-def _column(x: Array) -> Array:
-    return x[:, None, None, None]
+def _scale(factor: Array, direction: Array) -> Array:
+    return factor.reshape(-1, *(1,) * (direction.ndim - 1)) * direction
 
 
-def _newton_direction(path: PathState, first: Array, goal: Array) -> Array:
+def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
     """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
 
     Parameters
     ----------
-    path : PathState
+    path : Path
         Current paths.
     first : ndarray
         The preconditioned gradient.
@@ -79,15 +116,15 @@ def _newton_direction(path: PathState, first: Array, goal: Array) -> Array:
             # Steepest descent is the fallback where the energy is not convex along it.
             solution[running & ~convex] = direction[running & ~convex]
         alpha = np.where(convex, rho / np.where(convex, curvature, 1.0), 0.0)
-        solution[rows] += _column(alpha) * direction
-        residual -= _column(alpha) * image
+        solution[rows] += _scale(alpha, direction)
+        residual -= _scale(alpha, image)
         z = model.precondition(residual)
         fresh = _dot(residual, z)
         running = convex & (fresh > stop)
         if not running.any():
             break
         beta = np.where(running, fresh / np.where(running, rho, 1.0), 0.0)
-        direction = z + _column(beta) * direction
+        direction = z + _scale(beta, direction)
         rho = fresh
         if np.count_nonzero(running) < _KEEP * len(rows):
             model, rows, stop = model.take(running), rows[running], stop[running]
@@ -96,28 +133,13 @@ def _newton_direction(path: PathState, first: Array, goal: Array) -> Array:
     return solution
 
 
-def minimize(
-    start: Array,
-    end: Array,
-    coefficients: Array,
-    basis: PathBasis,
-    depth: float,
-    *,
-    tolerance: float,
-    max_iterations: int,
-) -> Minimum:
-    """Minimize the energy of paths from T_0 to T_1 over their coefficients.
+def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
+    """Minimize the energy of paths.
 
     Parameters
     ----------
-    start, end : ndarray, shape=[n_batch, n, n]
-        End points in the root chart.
-    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
+    path : Path
         Where to start.
-    basis : PathBasis
-        Modes and nodes.
-    depth : float
-        Depth N >= 1.
     tolerance : float
         Dual norm of the gradient, relative to the length of the path, at which a member is done.
     max_iterations : int
@@ -128,36 +150,33 @@ def minimize(
     minimum : Minimum
         Not necessarily converged: see its ``slope``.
     """
-    n_batch = len(start)
+    n_batch = len(path.unknowns)
+    start = path.momentum_at_start()
     result = Minimum(
-        coefficients.copy(),
+        path.unknowns.copy(),
         np.full(n_batch, np.inf),
-        np.zeros_like(start),
+        start,
         np.zeros(n_batch, dtype=int),
-        np.zeros(n_batch, dtype=int),
+        np.full(n_batch, path.n_nodes),
     )
     active = np.arange(n_batch)
-    c = coefficients
-    path = PathState(start, end, c, basis, depth)
-    result.n_evaluations += basis.nodes.size
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
         square = _dot(path.gradient, first)
         slope = np.sqrt(np.maximum(square, 0) / np.where(path.energy > 0, 2 * path.energy, 1.0))
         stuck = (slope < _ROUNDING) & (slope > 0.5 * result.slope[active])
-        result.coefficients[active], result.slope[active] = c, slope
+        result.unknowns[active], result.slope[active] = path.unknowns, slope
         result.momentum[active] = path.momentum_at_start()
         keep = (slope > tolerance) & ~stuck
         if iteration == max_iterations or not keep.any():
             break
         if not keep.all():
-            active, c, first, slope = active[keep], c[keep], first[keep], slope[keep]
-            path = PathState(start[active], end[active], c, basis, depth)
+            active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
         goal = np.maximum(np.minimum(0.1, slope), 0.3 * tolerance / slope)
         move = _newton_direction(path, first, goal)
         result.n_iterations[active] += 1
-        trial = PathState(start[active], end[active], c + move, basis, depth)
-        result.n_evaluations[active] += basis.nodes.size
+        trial = path.moved(move)
+        result.n_evaluations[active] += path.n_nodes
         descent = _dot(path.gradient, move)
         # Near the minimum the decrease drowns in the rounding of the energy itself.
         slack = 1e-13 * path.energy
@@ -167,7 +186,7 @@ def minimize(
             if not failed.any():
                 break
             factor = np.where(failed, 0.5 * factor, factor)
-            trial = PathState(start[active], end[active], c + _column(factor) * move, basis, depth)
-            result.n_evaluations[active] += basis.nodes.size
-        c, path = c + _column(factor) * move, trial
+            trial = path.moved(_scale(factor, move))
+            result.n_evaluations[active] += path.n_nodes
+        path = trial
     return result

@@ -58,15 +58,15 @@ def path_basis(n_modes: int, n_nodes: int) -> PathBasis:
     return PathBasis((x + 1) / 2, w / 2, modes, legendre[:, 1:-1] * root)
 
 
-def _synthesize(functions: Array, coefficients: Array) -> Array:
+def synthesize(functions: Array, coefficients: Array) -> Array:
     """Values at the nodes of ``sum_m c_m f_m``: (B, M, n, n) -> (B, Q, n, n)."""
     b, _, n, k = coefficients.shape
     return (functions @ coefficients.reshape(b, -1, n * k)).reshape(b, -1, n, k)
 
 
-def _analyze(functions: Array, values: Array) -> Array:
-    """Transpose of :func:`_synthesize`: (B, Q, n, n) -> (B, M, n, n)."""
-    return _synthesize(functions.T, values)
+def analyze(functions: Array, values: Array) -> Array:
+    """Transpose of :func:`synthesize`: (B, Q, n, n) -> (B, M, n, n)."""
+    return synthesize(functions.T, values)
 
 
 class PathState:
@@ -87,19 +87,30 @@ class PathState:
     def __init__(
         self, start: Array, end: Array, coefficients: Array, basis: PathBasis, depth: float
     ) -> None:
-        self.basis, self.depth = basis, depth
+        self.start, self.end, self.unknowns = start, end, coefficients
+        self.basis, self.depth, self.n_nodes = basis, depth, basis.nodes.size
         t = basis.nodes[:, None, None]
         first, last = start[:, None], end[:, None]
-        self.roots = (1 - t) * first + t * last + _synthesize(basis.modes, coefficients)
-        velocity = (last - first) + _synthesize(basis.slopes, coefficients)
+        self.roots = (1 - t) * first + t * last + synthesize(basis.modes, coefficients)
+        velocity = (last - first) + synthesize(basis.slopes, coefficients)
         self.nodal: NodalState = nodal_state(self.roots, depth, velocity=velocity)
         weights = basis.weights[:, None, None]
         self._momentum = weights * self.nodal.leave(self.nodal.momentum)
         self._force = -weights * self.nodal.leave(self.nodal.gradient)
         self.energy: Array = self.nodal.energy @ basis.weights
-        self.gradient: Array = _analyze(basis.slopes, self._momentum) + _analyze(
+        self.gradient: Array = analyze(basis.slopes, self._momentum) + analyze(
             basis.modes, self._force
         )
+
+    def take(self, members: Array) -> PathState:
+        """Return some members."""
+        return PathState(
+            self.start[members], self.end[members], self.unknowns[members], self.basis, self.depth
+        )
+
+    def moved(self, step: Array) -> PathState:
+        """Return the paths after a step of the coefficients."""
+        return PathState(self.start, self.end, self.unknowns + step, self.basis, self.depth)
 
     def momentum_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by T_0."""
@@ -132,9 +143,9 @@ class QuadraticModel:
         """Hessian applied to a direction of the coefficients."""
         basis = self.basis
         momentum, force = self.variation.apply(
-            _synthesize(basis.modes, direction), _synthesize(basis.slopes, direction)
+            synthesize(basis.modes, direction), synthesize(basis.slopes, direction)
         )
-        return _analyze(basis.weighted_slopes, momentum) + _analyze(basis.weighted_modes, force)
+        return analyze(basis.weighted_slopes, momentum) + analyze(basis.weighted_modes, force)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
@@ -142,7 +153,7 @@ class QuadraticModel:
 
 
 def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) -> Array:
-    return _analyze(basis.weighted_slopes, nodal.raise_(_synthesize(basis.slopes, residual)))
+    return analyze(basis.weighted_slopes, nodal.raise_(synthesize(basis.slopes, residual)))
 
 
 def polar_velocity(start: Array, end: Array, times: Array) -> Array:

@@ -241,10 +241,10 @@ class TestFailures:
         assert caught.value.solution.status == 1
 
     def test_unconverged_solver_raises_and_carries_the_solution(self, monkeypatch):
-        import dln_manifolds.geodesics.boundary_value as boundary_value
+        from dln_manifolds.geodesics import boundary_value, refinement
 
         monkeypatch.setattr(boundary_value, "_LEVELS", ((2, 3),))
-        monkeypatch.setattr(boundary_value, "_MAX_CORRECTIONS", 0)
+        monkeypatch.setattr(refinement, "_MAX_CORRECTIONS", 0)
         space = DLNObservableManifold(3, 3)
         np.random.seed(0)
         start, end = space.random_point(2)
@@ -258,7 +258,7 @@ class TestFailures:
 
     def test_more_modes_and_corrections_are_needed_and_taken(self, monkeypatch):
         """A hard pair is not solved by the second level alone, and is by the whole ladder."""
-        import dln_manifolds.geodesics.boundary_value as boundary_value
+        from dln_manifolds.geodesics import boundary_value, refinement
 
         depth = 3
         space = DLNObservableManifold(4, depth)
@@ -269,7 +269,7 @@ class TestFailures:
         start, end = left @ np.diag(np.geomspace(1, 1e-6, 4)) @ right, np.eye(4)
         assert space.metric.solve_log(end, start).status == 0
         monkeypatch.setattr(boundary_value, "_LEVELS", boundary_value._LEVELS[:2])
-        monkeypatch.setattr(boundary_value, "_MAX_CORRECTIONS", 0)
+        monkeypatch.setattr(refinement, "_MAX_CORRECTIONS", 0)
         assert space.metric.solve_log(end, start).status == 2
 
 

@@ -1,0 +1,210 @@
+"""Solving boundary-value problems level by level, each result verified by the flow.
+
+What is common to the geodesics of end-to-end matrices and to those of balanced layers: paths with
+few unknowns first and with more until these have decayed; a check of every initial velocity by the
+initial-value flow, which knows nothing of the path; a correction of the aim by the defect of the
+flow's end; more unknowns where the check fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from dln_manifolds.geodesics.fields import Field
+from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
+from dln_manifolds.geodesics.newton import Path, minimize
+from dln_manifolds.spectral.elementary import Array
+
+# Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
+# which they are final.
+_ROUGH, _FINE = (1e-3, 1e-5), 3e-12
+_MAX_ITERATIONS = 60
+# A solution this near is corrected at its level before more unknowns are tried.
+_NEAR, _MAX_CORRECTIONS = 1e-2, 4
+# Doubles in one array of a block of members: what the second-level cache holds a few of.
+_BLOCK = 2**13
+
+
+class PathFamily(Protocol):
+    """Paths of increasing resolution between two points."""
+
+    @property
+    def n_levels(self) -> int:
+        """Number of resolutions."""
+
+    def initial(self, start: Array, end: Array) -> Array:
+        """Return the unknowns of the first guess, on the first level."""
+
+    def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+        """Carry unknowns over from the level below to this one."""
+
+    def path(self, unknowns: Array, start: Array, end: Array, level: int) -> Path:
+        """Return paths with their energy."""
+
+    def has_decayed(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+        """Whether more unknowns would change nothing that matters, shape ``(n_batch,)``."""
+
+    def shift(self, aim: Array, defect: Array) -> Array:
+        """Return aims moved by defects."""
+
+
+def _norm(matrix: Array) -> Array:
+    """Frobenius norm of each member that neither overflows nor underflows."""
+    flat = matrix.reshape(len(matrix), -1)
+    largest = np.max(np.abs(flat), axis=-1, keepdims=True)
+    largest = np.where(largest == 0, 1.0, largest)
+    return largest[:, 0] * np.linalg.norm(flat / largest, axis=-1)
+
+
+@dataclass
+class Members:
+    """The members of a batch with the best that is known of each.
+
+    ``start`` and ``end`` are the end points as the flow represents them, divided by ``scale``;
+    ``target`` is the end point itself, met if the relative ``residual`` is at most ``goal``. Paths
+    are made to end at ``aim``: at ``end``, or beyond it by the ``defect`` of the flow's end, which
+    corrects for what the unknowns of a path cannot resolve.
+    """
+
+    flow_field: Field
+    start: Array
+    end: Array
+    target: Array
+    scale: Array
+    goal: float
+    tolerance: float
+    record: bool
+    aim: Array = field(init=False)
+    defect: Array = field(init=False)
+    momentum: Array = field(init=False)
+    residual: Array = field(init=False)
+    end_point: Array = field(init=False)
+    status: Array = field(init=False)
+    crossing: Array = field(init=False)
+    n_iterations: Array = field(init=False)
+    n_evaluations: Array = field(init=False)
+    trajectory: Trajectory = field(default_factory=Trajectory)
+
+    def __post_init__(self) -> None:
+        n_batch = len(self.start)
+        self.aim = self.end.copy()
+        self.defect = np.zeros_like(self.start)
+        self.momentum = np.zeros_like(self.start)
+        self.end_point = np.full_like(self.target, np.nan)
+        self.residual = np.full(n_batch, np.inf)
+        self.crossing = np.full(n_batch, np.inf)
+        self.status = np.full(n_batch, STALLED)
+        self.n_iterations = np.zeros(n_batch, dtype=int)
+        self.n_evaluations = np.zeros(n_batch, dtype=int)
+
+    def verify(self, pick: Array, momentum: Array) -> None:
+        """Follow the flow from the given initial momenta and keep what ends nearer the target."""
+        result = flow(
+            self.flow_field,
+            np.stack([self.start[pick], momentum], axis=1),
+            np.ones(pick.size),
+            tolerance=self.tolerance,
+            record=self.record,
+        )
+        self.n_evaluations[pick] += result.n_evaluations
+        reached = result.status == CONVERGED
+        end_point = self.flow_field.points(result.state[:, 0], self.scale[pick])
+        target = self.target[pick]
+        distance = _norm(end_point - target) / _norm(target)
+        residual = np.where(reached, distance, np.inf)
+        better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
+        kept = pick[better]
+        self.momentum[kept], self.residual[kept] = momentum[better], residual[better]
+        self.defect[kept] = (self.end[pick] - result.state[:, 0])[better]
+        self.end_point[kept] = _where(reached, end_point)[better]
+        self.crossing[kept] = np.where(result.status == CROSSED, result.time, np.inf)[better]
+        crossed = result.status[better] == CROSSED
+        solved = residual[better] <= self.goal
+        self.status[kept] = np.where(crossed, CROSSED, np.where(solved, CONVERGED, STALLED))
+        if self.record:
+            self._record(kept, result.trajectory, better)
+
+    def _record(self, kept: Array, new: Trajectory, better: Array) -> None:
+        """Replace the trajectories of some members, padding the shorter ones with their end."""
+        if not self.trajectory.times:
+            self.trajectory.times.append(np.zeros(len(self.start)))
+            self.trajectory.states.append(np.stack([self.start, self.momentum], axis=1))
+        mine = self.trajectory
+        for k in range(max(len(mine.times), len(new.times))):
+            if k >= len(mine.times):
+                mine.times.append(mine.times[-1].copy())
+                mine.states.append(mine.states[-1].copy())
+            last = min(k, len(new.times) - 1)
+            mine.times[k][kept] = new.times[last][better]
+            mine.states[k][kept] = new.states[last][better]
+
+
+def _where(mask: Array, values: Array) -> Array:
+    """Replace the members outside the mask by NaN."""
+    result = values.copy()
+    result[~mask] = np.nan
+    return result
+
+
+def refine(members: Members, family: PathFamily, pending: Array) -> None:
+    """Solve the pending members by paths of increasing resolution."""
+    start, end = members.start, members.end
+    unknowns: Array = np.empty(0)
+    for level in range(family.n_levels):
+        members.aim[pending] = end[pending]
+        if level == 0:
+            unknowns = family.initial(start[pending], end[pending])
+        else:
+            unknowns = family.extend(unknowns, start[pending], end[pending], level)
+        ready = np.zeros(pending.size, dtype=bool)
+        for block in _blocks(unknowns):
+            pick = pending[block]
+            rough = _ROUGH[min(level, 1)]
+            unknowns[block], _ = _minimize(members, family, pick, unknowns[block], level, rough)
+            ready[block] = family.has_decayed(unknowns[block], start[pick], end[pick], level)
+        chosen = np.nonzero(ready | (level == family.n_levels - 1))[0]
+        for _ in range(1 + _MAX_CORRECTIONS):
+            if chosen.size == 0:
+                break
+            pick, before = pending[chosen], members.residual[pending[chosen]]
+            momentum = np.empty((pick.size, *start.shape[1:]))
+            for block in _blocks(unknowns[chosen]):
+                unknowns[chosen[block]], momentum[block] = _minimize(
+                    members, family, pick[block], unknowns[chosen[block]], level, _FINE
+                )
+            members.verify(pick, momentum)
+            after = members.residual[pick]
+            again = (members.status[pick] == STALLED) & (after < np.minimum(_NEAR, 0.5 * before))
+            chosen, pick = chosen[again], pick[again]
+            members.aim[pick] = family.shift(members.aim[pick], members.defect[pick])
+        remaining = members.status[pending] == STALLED
+        pending, unknowns = pending[remaining], unknowns[remaining]
+        if pending.size == 0:
+            break
+
+
+def _minimize(
+    members: Members,
+    family: PathFamily,
+    pick: Array,
+    unknowns: Array,
+    level: int,
+    slope: float,
+) -> tuple[Array, Array]:
+    """Minimize the energy of some members' paths: unknowns and initial momenta."""
+    path = family.path(unknowns, members.start[pick], members.aim[pick], level)
+    result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
+    members.n_iterations[pick] += result.n_iterations
+    members.n_evaluations[pick] += result.n_evaluations
+    return result.unknowns, result.momentum
+
+
+def _blocks(unknowns: Array) -> Iterator[slice]:
+    """Split members into blocks whose arrays stay in cache."""
+    step = max(1, _BLOCK * len(unknowns) // max(1, unknowns.size))
+    for low in range(0, len(unknowns), step):
+        yield slice(low, min(low + step, len(unknowns)))
