@@ -67,6 +67,10 @@ class RootPaths:
         whole = np.maximum(np.linalg.norm(end - start, axis=(-2, -1)), sizes.max(axis=1))
         return sizes[:, -2:].max(axis=1) <= _DECAYED * whole
 
+    def singular_time(self, unknowns: Array, level: int) -> Array:
+        """Return infinity: these paths cross singular matrices, and the flow sees that."""
+        return np.full(len(unknowns), np.inf)
+
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return the sum: the chart is linear."""
         return aim + defect

@@ -18,7 +18,7 @@ from dln_manifolds.spectral.jacobi import (
     normal_vector,
     second_fundamental_form,
     solve_symmetric,
-    split,
+    tangent_part,
 )
 from dln_manifolds.spectral.root_chart import point_of
 
@@ -67,22 +67,28 @@ class RootField:
 
 
 class BalancedField:
-    """Geodesic flow of the balanced manifold, ``W'' = II(W', W')``: states are (W, V)."""
+    """Geodesic flow of the balanced manifold, ``W'' = II(W', W')``.
+
+    States are (W, V, U, ...): every further vector U is transported parallel along the geodesic,
+    ``U' = II(V, U)``.
+    """
 
     def rates(self, state: Array) -> tuple[Array, Array]:
-        """Return ``(V, II(V, V))``."""
-        layers, velocity = state[:, 0], state[:, 1]
+        """Return ``(V, II(V, V), II(V, U), ...)``."""
+        layers, vectors = state[:, :1], state[:, 1:]
         frame = BalancedFrame.of_layers(layers)
-        bent = second_fundamental_form(frame, layers, velocity, velocity)
-        return np.stack([velocity, bent], axis=1), frame.roots[:, -1]
+        bent = second_fundamental_form(frame, layers, vectors[:, :1], vectors)
+        return np.concatenate([vectors[:, :1], bent], axis=1), frame.roots[:, 0, -1]
 
     def watched(self, position: Array) -> Array:
         """Return the first layer: all have the same singular values."""
         return position[:, 0]
 
     def settle(self, state: Array) -> Array:
-        """Take a Newton step onto the manifold, and the tangent part of the velocity."""
-        return np.stack(settle_tangent(state[:, 0], state[:, 1]), axis=1)
+        """Take a Newton step onto the manifold, and the tangent parts of the vectors."""
+        layers = settle_layers(state[:, :1])
+        vectors = tangent_part(BalancedFrame.of_layers(layers), state[:, 1:])
+        return np.concatenate([layers, vectors], axis=1)
 
     def points(self, position: Array, scale: Array) -> Array:
         """Return layers W."""
@@ -95,9 +101,3 @@ def settle_layers(layers: Array) -> Array:
         return layers
     frame = BalancedFrame.of_layers(layers)
     return layers - 0.5 * normal_vector(layers, solve_symmetric(frame, imbalance(layers)))
-
-
-def settle_tangent(layers: Array, velocity: Array) -> tuple[Array, Array]:
-    """Settle layers, and remove the normal part of a velocity there."""
-    layers = settle_layers(layers)
-    return layers, velocity - split(BalancedFrame.of_layers(layers), velocity).normal

@@ -174,8 +174,8 @@ def polar_velocity(start: Array, end: Array, times: Array) -> Array:
         Its derivative. At an angle of exactly pi the plane of rotation is not determined by the
         end points; one is picked.
     """
-    (positive_0, orthogonal_0), (positive_1, orthogonal_1) = _polar(start), _polar(end)
-    eigenvectors, angles = _rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
+    (positive_0, orthogonal_0), (positive_1, orthogonal_1) = polar(start), polar(end)
+    eigenvectors, angles = rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
     t = times[:, None]
     phases = np.exp(1j * t * angles[:, None, :])
     conjugate = np.conj(np.swapaxes(eigenvectors, -1, -2))[:, None]
@@ -191,13 +191,14 @@ def polar_velocity(start: Array, end: Array, times: Array) -> Array:
     )
 
 
-def _polar(matrix: Array) -> tuple[Array, Array]:
+def polar(matrix: Array) -> tuple[Array, Array]:
+    """Return the positive and the orthogonal factor of ``M = S O``."""
     u, s, vt = np.linalg.svd(matrix)
     return (u * s[..., None, :]) @ transpose(u), u @ vt
 
 
-def _rotation_angles(rotation: Array) -> tuple[Array, Array]:
-    """Unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
+def rotation_angles(rotation: Array) -> tuple[Array, Array]:
+    """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
     n = rotation.shape[-1]
     # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
     lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)

@@ -48,6 +48,9 @@ class PathFamily(Protocol):
     def has_decayed(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
         """Whether more unknowns would change nothing that matters, shape ``(n_batch,)``."""
 
+    def singular_time(self, unknowns: Array, level: int) -> Array:
+        """Time at which paths of least energy run into a singular matrix, infinite if not."""
+
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
 
@@ -166,7 +169,10 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
             rough = _ROUGH[min(level, 1)]
             unknowns[block], _ = _minimize(members, family, pick, unknowns[block], level, rough)
             ready[block] = family.has_decayed(unknowns[block], start[pick], end[pick], level)
-        chosen = np.nonzero(ready | (level == family.n_levels - 1))[0]
+            members.crossing[pick] = family.singular_time(unknowns[block], level)
+        collapsed = np.isfinite(members.crossing[pending])
+        members.status[pending[collapsed]] = CROSSED
+        chosen = np.nonzero((ready | (level == family.n_levels - 1)) & ~collapsed)[0]
         for _ in range(1 + _MAX_CORRECTIONS):
             if chosen.size == 0:
                 break

@@ -56,6 +56,37 @@ def relative_imbalance(layers: Array) -> Array:
     return difference.max(axis=-1) / np.where(largest == 0, 1.0, largest)
 
 
+def rebalance(layers: Array, orientation: Array | None = None) -> Array:
+    r"""Return balanced layers near the given ones; balanced layers are left as they are.
+
+    With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
+    ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``: balanced to round-off,
+    whatever the input. The end-to-end matrix changes.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[..., N, n, n]
+        Any layers.
+    orientation : ndarray, shape=[..., N], optional
+        Signs of det that the result shall have; by default those of the layers.
+    """
+    left, values, right_t = np.linalg.svd(layers)
+    if orientation is not None:
+        # The nearest orthogonal matrix of the other sign turns the smallest singular direction.
+        turned = np.linalg.slogdet(left @ right_t)[0] != orientation
+        flip = np.where(turned, -1.0, 1.0)
+        left = np.concatenate(
+            [left[..., :-1], left[..., -1:] * flip[..., None, None]], axis=-1
+        )
+    rotations = left @ right_t
+    after = prefix_products(rotations)
+    identity = np.broadcast_to(np.eye(layers.shape[-1]), after[..., :1, :, :].shape)
+    before = np.concatenate([identity, after[..., :-1, :, :]], axis=-3)
+    pulled = right_t @ before
+    mean = np.mean((transpose(pulled) * values[..., None, :]) @ pulled, axis=-3, keepdims=True)
+    return after @ mean @ transpose(before)
+
+
 @dataclass(frozen=True)
 class BalancedFrame:
     """Frames of a batch of balanced points.

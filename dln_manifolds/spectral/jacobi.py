@@ -77,6 +77,12 @@ def _adjoint_difference(vector: Array, roots: Array) -> Array:
     return row * vector[..., 1:, :, :] - column * vector[..., :-1, :, :]
 
 
+def _coefficients(frame: BalancedFrame, inside: Array) -> tuple[Array, Array]:
+    """Coefficients of a vector in the left singular vectors of D, and the singular values."""
+    sigma = frequencies(frame.roots, frame.depth)
+    return _sine(_adjoint_difference(inside, frame.roots)) / sigma, sigma
+
+
 def split(frame: BalancedFrame, vector: Array) -> Sectors:
     """Split an ambient vector at a balanced point into its three orthogonal parts.
 
@@ -98,13 +104,45 @@ def split(frame: BalancedFrame, vector: Array) -> Sectors:
     if frame.depth == 1:
         zero = np.zeros_like(vector)
         return Sectors(zero, zero, frame.leave(horizontal))
-    sigma = frequencies(frame.roots, frame.depth)
-    # Coefficients in the left singular vectors of D: no quotient by a small sigma twice.
-    coefficient = _sine(_adjoint_difference(inside, frame.roots)) / sigma
+    # No quotient by a small sigma is taken twice.
+    coefficient, sigma = _coefficients(frame, inside)
     swapped = transpose(coefficient)
     normal = _difference(_sine(0.5 * (coefficient + swapped) / sigma), frame.roots)
     vertical = _difference(_sine(0.5 * (coefficient - swapped) / sigma), frame.roots)
     return Sectors(frame.leave(normal), frame.leave(vertical), frame.leave(horizontal))
+
+
+def tangent_part(frame: BalancedFrame, vector: Array) -> Array:
+    """Project an ambient vector to the tangent space: vertical plus horizontal."""
+    if frame.depth == 1:
+        return vector.copy()
+    coefficient, sigma = _coefficients(frame, frame.enter(vector))
+    symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
+    return vector - frame.leave(_difference(symmetric, frame.roots))
+
+
+def normal_multiplier(frame: BalancedFrame, vector: Array) -> Array:
+    """Return S with ``W_p S_{p-1} - S_p W_p`` the normal part of an ambient vector.
+
+    Shape ``(..., N-1, n, n)``, in the chart.
+    """
+    coefficient, sigma = _coefficients(frame, frame.enter(vector))
+    symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
+    middle = frame.bases[..., 1:-1, :, :]
+    return middle @ symmetric @ transpose(middle)
+
+
+def weingarten(frame: BalancedFrame, tangent_vec: Array, normal_vec: Array) -> Array:
+    r"""Return the Weingarten map ``-P(D N[V])`` of a normal vector along a tangent vector.
+
+    With ``N_p = W_p S_{p-1} - S_p W_p`` it is ``-P(V_p S_{p-1} - S_p V_p)``, so that
+    ``Hess f[V] = P(D^2 f[V]) + weingarten(V, (df)^normal)``. Symmetric: its inner product with V'
+    is ``<N, II(V, V')>``.
+    """
+    if frame.depth == 1:
+        return np.zeros_like(tangent_vec)
+    moved = normal_vector(tangent_vec, normal_multiplier(frame, normal_vec))
+    return -tangent_part(frame, moved)
 
 
 def solve_symmetric(frame: BalancedFrame, right_side: Array) -> Array:
