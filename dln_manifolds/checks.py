@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
+from dln_manifolds.spectral.balanced import BalancedFrame, relative_imbalance
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.jacobi import tangent_part
 
 
 def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, np.dtype[Any]]:
@@ -85,6 +87,103 @@ def checked_frame(
 def cast(value: Array, *dtypes: np.dtype[Any]) -> Array:
     """Return a result as float32 if every input was, else as float64."""
     return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
+
+
+def checked_layers(
+    point: Any, shape: tuple[int, ...], name: str
+) -> tuple[Array, BalancedFrame, np.dtype[Any]]:
+    """Validate balanced layers and read off their frames; also return the dtype of results.
+
+    Raises
+    ------
+    InvalidPointError
+        Besides what :func:`as_matrices` refuses: singular layers, and layers that are not balanced.
+    """
+    layers, dtype = as_matrices(point, shape, name)
+    measured = relative_imbalance(layers)
+    unbalanced = measured > balance_tolerance(dtype)
+    if unbalanced.any():
+        where = np.argwhere(unbalanced)[0]
+        raise InvalidPointError(
+            f"{name} is not balanced{_member(where)}: its relative imbalance is "
+            f"{measured[tuple(where)]:.3g}, more than {balance_tolerance(dtype):.0e}. "
+            f"space.projection(W) returns balanced layers with the same end-to-end matrix."
+        )
+    frame = BalancedFrame.of_layers(layers)
+    singular = ~is_invertible(frame.roots, dtype)
+    if singular.any():
+        where = np.argwhere(singular)[0]
+        raise InvalidPointError(
+            f"{name} has singular layers{_member(where)}: their singular values run from "
+            f"{frame.roots[tuple(where)][0]:.3g} to {frame.roots[tuple(where)][-1]:.3g}."
+        )
+    return layers, frame, dtype
+
+
+def checked_tangent(
+    frame: BalancedFrame, vector: Any, shape: tuple[int, ...], name: str
+) -> tuple[Array, np.dtype[Any]]:
+    """Validate a tangent vector at balanced layers, and remove its round-off.
+
+    Raises
+    ------
+    InvalidPointError
+        Besides what :func:`as_matrices` refuses: a vector with a normal part.
+    """
+    array, dtype = as_matrices(vector, shape, name)
+    tangent = tangent_part(frame, array)
+    axes = tuple(range(-len(shape), 0))
+    normal = np.sqrt(np.sum((array - tangent) ** 2, axis=axes))
+    size = np.sqrt(np.sum(array**2, axis=axes))
+    wrong = normal > balance_tolerance(dtype) * np.where(size == 0, 1.0, size)
+    if wrong.any():
+        where = np.argwhere(wrong)[0]
+        part = float(normal[tuple(where)] / size[tuple(where)])
+        raise InvalidPointError(
+            f"{name} is not tangent{_member(where)}: a part {part:.3g} of its length is normal. "
+            f"space.to_tangent(vector, base_point) projects it."
+        )
+    return tangent, dtype
+
+
+def balance_tolerance(dtype: np.dtype[Any]) -> float:
+    """Relative imbalance up to which layers of a dtype count as balanced: ``sqrt(eps) / 2``."""
+    return 0.5 * float(np.sqrt(np.finfo(dtype).eps))
+
+
+def check_layers_connected(first: Array, last: Array) -> None:
+    """Raise `DisconnectedPointsError` if two points differ in the sign of det of some layer."""
+    signs = np.linalg.slogdet(first)[0], np.linalg.slogdet(last)[0]
+    apart = signs[0] != signs[1]
+    if apart.any():
+        where = np.argwhere(apart)[0]
+        raise DisconnectedPointsError(
+            f"Layer {int(where[-1])} has det of different signs{_member(where[:-1])} in base_point "
+            f"and point: they lie in different components of the balanced manifold, and no path "
+            f"joins them. Act with reflections h_p on both sides of the layer to change component."
+        )
+
+
+def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
+    """Return the broadcast batch shape of arrays of points and vectors.
+
+    Raises
+    ------
+    InvalidPointError
+        If the batch shapes do not broadcast.
+    """
+    shapes = {name: array.shape[: array.ndim - point_ndim] for name, array in arrays.items()}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InvalidPointError(f"Batch shapes do not broadcast: {listed}.") from error
+
+
+def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
+    """Broadcast the batch axes and join them into one."""
+    trailing = array.shape[array.ndim - point_ndim :]
+    return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
 
 
 def det_sign(frame: SingularFrame) -> Array:

@@ -107,9 +107,7 @@ class NodePath:
 
     def take(self, members: Array) -> NodePath:
         """Return some members."""
-        return NodePath(
-            self.start[members], self.end[members], self.unknowns[members], self.basis
-        )
+        return NodePath(self.start[members], self.end[members], self.unknowns[members], self.basis)
 
     def moved(self, step: Array) -> NodePath:
         """Return the paths after a step along tangent vectors, back on the manifold."""

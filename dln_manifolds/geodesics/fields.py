@@ -17,7 +17,7 @@ from dln_manifolds.spectral.hamiltonian import nodal_state
 from dln_manifolds.spectral.jacobi import (
     normal_vector,
     second_fundamental_form,
-    solve_symmetric,
+    solve_jacobi,
     tangent_part,
 )
 from dln_manifolds.spectral.root_chart import point_of
@@ -100,4 +100,4 @@ def settle_layers(layers: Array) -> Array:
     if layers.shape[-3] == 1:
         return layers
     frame = BalancedFrame.of_layers(layers)
-    return layers - 0.5 * normal_vector(layers, solve_symmetric(frame, imbalance(layers)))
+    return layers - 0.5 * normal_vector(layers, solve_jacobi(frame, imbalance(layers)))

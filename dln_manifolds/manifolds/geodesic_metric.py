@@ -12,7 +12,6 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import as_matrices, cast
 from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.boundary_value import residual_goal
 from dln_manifolds.geodesics.solution import CONVERGED, CROSSED, GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 
@@ -223,7 +222,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
             times = np.atleast_1d(np.asarray(t, dtype=np.float64))
             points, crossing = solution.evaluate(times)
             if end_point is not None:
-                points = np.where(usable[..., None, None, None], points, np.nan)
+                points[~usable] = np.nan
             met = np.isfinite(crossing)
             if met.any() and self.on_failure == "raise":
                 raise _crossing_error(crossing, solution)
@@ -289,8 +288,7 @@ def _failure(solution: GeodesicSolution) -> IncompleteGeodesicError | Convergenc
     member = np.unravel_index(worst, solution.status.shape)
     return ConvergenceError(
         f"{solution.message} The worst is batch member {[int(i) for i in member]} with a residual "
-        f"of {solution.residual[member]:.2e} against {residual_goal(solution.depth):.1e}. Points "
-        f"that are farther apart than a geodesic ball are hard: go through a point between them, "
-        f'or use on_failure="nan".',
+        f"of {solution.residual[member]:.2e}. Points far apart are hard: go through a point "
+        f'between them, or make the metric with on_failure="nan".',
         solution=solution,
     )

@@ -7,8 +7,14 @@ from typing import Any
 import geomstats.backend as gs
 import numpy as np
 
-from dln_manifolds.checks import as_matrices, cast, check_connected, checked_frame
-from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.checks import (
+    as_matrices,
+    cast,
+    check_connected,
+    checked_frame,
+    common_batch,
+    flatten,
+)
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.initial_value import solve_initial_value
 from dln_manifolds.geodesics.solution import GeodesicSolution
@@ -151,11 +157,11 @@ class DLNObservableMetric(GeodesicMetric):
         frame, dtype_a = self._frame(base_point)
         base, _ = self._vector(base_point, "base_point")
         vector, dtype_b = self._vector(tangent_vec, "tangent_vec")
-        batch = _common_batch(tangent_vec=vector, base_point=base)
+        batch = common_batch(2, tangent_vec=vector, base_point=base)
         solution = solve_initial_value(
             _flat_frame(frame, batch),
-            _flat(base, batch),
-            _flat(vector, batch),
+            flatten(base, batch, 2),
+            flatten(vector, batch, 2),
             tolerance=self.tolerance,
             record=record,
         )
@@ -168,13 +174,13 @@ class DLNObservableMetric(GeodesicMetric):
         last, dtype_b = self._frame(point, "point")
         base, _ = self._vector(base_point, "base_point")
         end, _ = self._vector(point, "point")
-        batch = _common_batch(point=end, base_point=base)
+        batch = common_batch(2, point=end, base_point=base)
         check_connected(first, last)
         solution = solve_boundary_value(
             _flat_frame(first, batch),
             _flat_frame(last, batch),
-            _flat(base, batch),
-            _flat(end, batch),
+            flatten(base, batch, 2),
+            flatten(end, batch, 2),
             tolerance=self.tolerance,
             record=record,
         )
@@ -242,27 +248,11 @@ class DLNObservableMetric(GeodesicMetric):
         return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)
 
 
-def _common_batch(**arrays: Array) -> tuple[int, ...]:
-    shapes = {name: array.shape[:-2] for name, array in arrays.items()}
-    try:
-        return np.broadcast_shapes(*shapes.values())
-    except ValueError as error:
-        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InvalidPointError(f"Batch shapes do not broadcast: {listed}.") from error
-
-
-def _flat(array: Array, batch: tuple[int, ...]) -> Array:
-    """Broadcast the batch axes and join them into one."""
-    trailing = array.shape[-2:]
-    return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
-
-
 def _flat_frame(frame: SingularFrame, batch: tuple[int, ...]) -> SingularFrame:
-    values = np.broadcast_to(frame.values, (*batch, frame.values.shape[-1]))
     return SingularFrame(
-        _flat(frame.left, batch),
-        values.reshape(-1, values.shape[-1]),
-        _flat(frame.right_t, batch),
+        flatten(frame.left, batch, 2),
+        flatten(frame.values, batch, 1),
+        flatten(frame.right_t, batch, 2),
         frame.depth,
         frame.power,
     )

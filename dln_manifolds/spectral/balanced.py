@@ -75,9 +75,7 @@ def rebalance(layers: Array, orientation: Array | None = None) -> Array:
         # The nearest orthogonal matrix of the other sign turns the smallest singular direction.
         turned = np.linalg.slogdet(left @ right_t)[0] != orientation
         flip = np.where(turned, -1.0, 1.0)
-        left = np.concatenate(
-            [left[..., :-1], left[..., -1:] * flip[..., None, None]], axis=-1
-        )
+        left = np.concatenate([left[..., :-1], left[..., -1:] * flip[..., None, None]], axis=-1)
     rotations = left @ right_t
     after = prefix_products(rotations)
     identity = np.broadcast_to(np.eye(layers.shape[-1]), after[..., :1, :, :].shape)

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.fft import dst
 
 from dln_manifolds.spectral.balanced import BalancedFrame
+from dln_manifolds.spectral.coefficients import a
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 
@@ -145,7 +146,38 @@ def weingarten(frame: BalancedFrame, tangent_vec: Array, normal_vec: Array) -> A
     return -tangent_part(frame, moved)
 
 
-def solve_symmetric(frame: BalancedFrame, right_side: Array) -> Array:
+def vertical_multiplier(frame: BalancedFrame, vector: Array) -> Array:
+    """Return the skew A with ``A_p W_p - W_p A_{p-1}`` the vertical part of an ambient vector.
+
+    Shape ``(..., N-1, n, n)``, in the chart.
+    """
+    coefficient, sigma = _coefficients(frame, frame.enter(vector))
+    skew = -_sine(0.5 * (coefficient - transpose(coefficient)) / sigma)
+    middle = frame.bases[..., 1:-1, :, :]
+    return middle @ skew @ transpose(middle)
+
+
+def horizontal_lift(frame: BalancedFrame, tangent_vec: Array) -> Array:
+    r"""Return the horizontal vector over a tangent vector Z at ``X = W_N ... W_1``.
+
+    ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; its Frobenius norm is ``|Z|_g``.
+    """
+    inside = transpose(frame.bases[..., -1, :, :]) @ tangent_vec @ frame.bases[..., 0, :, :]
+    length = np.sqrt(a(frame.roots**frame.depth, frame.depth))
+    direction = horizontal_direction(frame.roots, frame.depth)
+    return frame.leave(direction * (inside / length)[..., None, :, :])
+
+
+def push_forward(frame: BalancedFrame, vector: Array) -> Array:
+    r"""Return the differential ``sum_p W_N ... W_{p+1} V_p W_{p-1} ... W_1`` of ``W -> X``."""
+    direction = horizontal_direction(frame.roots, frame.depth)
+    inside = np.sum(direction * frame.enter(vector), axis=-3)
+    length = np.sqrt(a(frame.roots**frame.depth, frame.depth))
+    last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
+    return last @ (length * inside) @ transpose(first)
+
+
+def solve_jacobi(frame: BalancedFrame, right_side: Array) -> Array:
     r"""Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
 
     Parameters
@@ -158,12 +190,43 @@ def solve_symmetric(frame: BalancedFrame, right_side: Array) -> Array:
     Returns
     -------
     solution : ndarray, shape=[..., N-1, n, n]
-        S in the chart.
+        S in the chart; symmetric or skew as R is.
     """
     middle = frame.bases[..., 1:-1, :, :]
     inside = transpose(middle) @ right_side @ middle
     sigma = frequencies(frame.roots, frame.depth)
     return middle @ _sine(_sine(inside) / sigma**2) @ transpose(middle)
+
+
+def vertical_vector(layers: Array, skew: Array) -> Array:
+    """Return ``A_p W_p - W_p A_{p-1}`` with ``A_0 = A_N = 0``: the velocity of the group action.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[..., N, n, n]
+        Layers W.
+    skew : ndarray, shape=[..., N-1, n, n]
+        ``A_1 .. A_{N-1}``.
+    """
+    return -normal_vector(layers, skew)
+
+
+def integrability(frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
+    r"""Return O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
+
+    Vertical fields ``K_A = (A_p W_p - W_p A_{p-1})_p`` are linear in W, so
+    ``<A_X Y, K_A> = -<Y, K_A(X)>`` for horizontal X, Y: one Jacobi system gives ``A_X Y``; and
+    ``A_X K_A = hor(K_A(X))``.
+    """
+    if frame.depth == 1:
+        return np.zeros(np.broadcast_shapes(vec_a.shape, vec_b.shape))
+    x, y = split(frame, vec_a).horizontal, split(frame, vec_b).horizontal
+    product = transpose(x[..., 1:, :, :]) @ y[..., 1:, :, :] - y[..., :-1, :, :] @ transpose(
+        x[..., :-1, :, :]
+    )
+    skew = solve_jacobi(frame, 0.5 * (product - transpose(product)))
+    turned = vertical_vector(x, vertical_multiplier(frame, vec_b))
+    return vertical_vector(layers, skew) + split(frame, turned).horizontal
 
 
 def normal_vector(layers: Array, symmetric: Array) -> Array:
@@ -198,7 +261,7 @@ def second_fundamental_form(
         vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :])
         - transpose(vec_a[..., 1:, :, :]) @ vec_b[..., 1:, :, :]
     )
-    return normal_vector(layers, solve_symmetric(frame, 0.5 * (product + transpose(product))))
+    return normal_vector(layers, solve_jacobi(frame, 0.5 * (product + transpose(product))))
 
 
 def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
