@@ -10,14 +10,22 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.manifolds.balanced import BalancedManifold
+from dln_manifolds.manifolds.balanced_metric import BalancedMetric
+from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.observable import DLNObservableManifold
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
+from dln_manifolds.manifolds.quotient import DLNQuotientMetric
 
 __all__ = [
+    "BalancedManifold",
+    "BalancedMetric",
     "ConvergenceError",
+    "DLNBundle",
     "DLNError",
     "DLNObservableManifold",
     "DLNObservableMetric",
+    "DLNQuotientMetric",
     "DisconnectedPointsError",
     "GeodesicSolution",
     "GeodesicWarning",

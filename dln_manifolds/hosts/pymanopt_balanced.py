@@ -1,0 +1,132 @@
+"""The pymanopt half of `BalancedManifold`: one point at a time, base point first."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from pymanopt.manifolds.manifold import RiemannianSubmanifold
+
+from dln_manifolds.checks import as_matrices, checked_layers
+from dln_manifolds.spectral.balanced import BalancedFrame, rebalance
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.jacobi import second_fundamental_form, tangent_part, weingarten
+
+# Steps longer than this, relative to |W|, are cut: the result is far beyond any use anyway.
+_LONGEST = 1e30
+
+
+@lru_cache(maxsize=4)
+def _frame(data: bytes, shape: tuple[int, ...]) -> tuple[Array, BalancedFrame]:
+    """Decompose a point once for all the calls that a solver makes there."""
+    layers, frame, _ = checked_layers(np.frombuffer(data).reshape(shape), shape, "point")
+    return layers, frame
+
+
+class BalancedOptimization(RiemannianSubmanifold):
+    """What pymanopt's solvers call, for balanced layers as a submanifold of Euclidean space.
+
+    The order of arguments is pymanopt's: the base point first. The space below supplies ``n``,
+    ``depth``, ``shape`` and ``metric``.
+    """
+
+    n: int
+    depth: int
+    shape: tuple[int, ...]
+    metric: Any
+
+    def _at(self, point: Any) -> tuple[Array, BalancedFrame]:
+        array, _ = as_matrices(point, self.shape, "point")
+        return _frame(np.ascontiguousarray(array).tobytes(), self.shape)
+
+    def _vector(self, vector: Any, name: str) -> Array:
+        return as_matrices(vector, self.shape, name)[0]
+
+    @property
+    def typical_dist(self) -> float:
+        """Distance of identity layers from zero, ``sqrt(N n)``: the scale of trust regions."""
+        return float(np.sqrt(self.depth * self.n))
+
+    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+        """Frobenius inner product."""
+        vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
+        return np.float64(np.sum(vec_a * self._vector(tangent_vector_b, "tangent_vector_b")))
+
+    def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+        """Frobenius norm."""
+        return np.float64(np.linalg.norm(self._vector(tangent_vector, "tangent_vector")))
+
+    def dist(self, point_a: Any, point_b: Any) -> np.float64:
+        """Geodesic distance; raises as ``metric.dist``."""
+        return np.float64(self.metric.dist(point_a, point_b))
+
+    def exp(self, point: Any, tangent_vector: Any) -> Array:
+        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
+        return self.metric.exp(tangent_vector, point)
+
+    def log(self, point_a: Any, point_b: Any) -> Array:
+        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first."""
+        return self.metric.log(point_b, point_a)
+
+    def retraction(self, point: Any, tangent_vector: Any) -> Array:
+        """Retraction of second order: balanced, finite and in the component for every step.
+
+        The Taylor polynomial ``W + V + II(V, V) / 2`` of the geodesic, made balanced through its
+        polar factors.
+        """
+        layers, frame = self._at(point)
+        vector = self._vector(tangent_vector, "tangent_vector")
+        size, longest = np.linalg.norm(vector), _LONGEST * np.linalg.norm(layers)
+        if size > longest:
+            vector = vector * (longest / size)
+        bent = second_fundamental_form(frame, layers, vector, vector)
+        signs = np.linalg.slogdet(layers)[0]
+        moved = rebalance(layers + vector + 0.5 * bent, signs)
+        if size == 0:
+            return layers.copy()
+        return moved
+
+    def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Array:
+        """Vector transport by tangent projection at ``point_b``; the exact one is the metric's."""
+        return self.to_tangent_space(point_b, tangent_vector_a)
+
+    def pair_mean(self, point_a: Any, point_b: Any) -> Array:
+        """Midpoint of the geodesic between two points."""
+        return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
+
+    def to_tangent_space(self, point: Any, vector: Any) -> Array:
+        """Project an ambient vector to the tangent space."""
+        return tangent_part(self._at(point)[1], self._vector(vector, "vector"))
+
+    def random_tangent_vector(self, point: Any) -> Array:
+        """Draw a tangent vector of unit length, its direction uniform."""
+        vector = self.to_tangent_space(point, np.random.normal(size=self.shape))
+        return vector / np.linalg.norm(vector)
+
+    def zero_vector(self, point: Any) -> Array:
+        """Return the zero tangent vector."""
+        return np.zeros(self.shape)
+
+    def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
+        """Return the tangent part of a Euclidean gradient."""
+        return self.to_tangent_space(point, euclidean_gradient)
+
+    def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Array:
+        """Return the Weingarten map, with ``<weingarten(V, N), V'> = <N, II(V, V')>``."""
+        frame = self._at(point)[1]
+        return weingarten(
+            frame,
+            self._vector(tangent_vector, "tangent_vector"),
+            self._vector(normal_vector, "normal_vector"),
+        )
+
+    def euclidean_to_riemannian_hessian(
+        self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
+    ) -> Array:
+        """Return ``P(D^2 f[V]) + weingarten(V, (df)^normal)``, without finite differences."""
+        frame = self._at(point)[1]
+        gradient = self._vector(euclidean_gradient, "euclidean_gradient")
+        second = self._vector(euclidean_hessian, "euclidean_hessian")
+        vector = self._vector(tangent_vector, "tangent_vector")
+        return tangent_part(frame, second) + weingarten(frame, vector, gradient)

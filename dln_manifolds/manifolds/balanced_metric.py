@@ -1,0 +1,189 @@
+"""The Frobenius metric on balanced layers, with geomstats' interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import geomstats.backend as gs
+import numpy as np
+
+from dln_manifolds.checks import (
+    as_matrices,
+    cast,
+    check_layers_connected,
+    checked_layers,
+    checked_tangent,
+    common_batch,
+    flatten,
+)
+from dln_manifolds.errors import IncompleteGeodesicError
+from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
+from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
+from dln_manifolds.geodesics.solution import CONVERGED, GeodesicSolution
+from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
+from dln_manifolds.spectral.elementary import Array
+
+
+class BalancedMetric(GeodesicMetric):
+    r"""Metric of the layers: ``<V, V'> = sum_p tr(V_p^T V'_p)``, restricted to balanced layers.
+
+    The balanced layers are a submanifold of Euclidean space; geodesics obey ``W'' = II(W', W')``
+    with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
+    values. The order of arguments is geomstats'.
+
+    Parameters
+    ----------
+    space : BalancedManifold
+        The manifold.
+    tolerance : float
+        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
+    on_failure : {"raise", "warn", "nan"}
+        What ``exp``, ``log``, ``dist`` and ``geodesic`` do about members of a batch that cannot be
+        solved: raise an error for the batch, or return NaN for these members with or without a
+        `GeodesicWarning`. Invalid input raises always.
+    """
+
+    def inner_product(
+        self, tangent_vec_a: Any, tangent_vec_b: Any, base_point: Any = None
+    ) -> Array:
+        """Frobenius inner product of tangent vectors; the base point does not matter.
+
+        Parameters
+        ----------
+        tangent_vec_a, tangent_vec_b : array-like, shape=[..., N, n, n]
+            Tangent vectors.
+        base_point : array-like, shape=[..., N, n, n], optional
+            Only its batch shape matters.
+
+        Returns
+        -------
+        inner_product : array-like, shape=[...,]
+            Their inner product.
+        """
+        vec_a, dtype_a = as_matrices(tangent_vec_a, self._space.shape, "tangent_vec_a")
+        vec_b, dtype_b = as_matrices(tangent_vec_b, self._space.shape, "tangent_vec_b")
+        value = np.einsum("...pij,...pij->...", vec_a, vec_b)
+        if base_point is not None:
+            batch = np.shape(base_point)[:-3]
+            value = np.broadcast_to(value, np.broadcast_shapes(value.shape, batch)).copy()
+        return cast(value, dtype_a, dtype_b)
+
+    def _solve_exp(
+        self, tangent_vec: Any, base_point: Any, record: bool
+    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
+        shape = self._space.shape
+        layers, frame, dtype_a = checked_layers(base_point, shape, "base_point")
+        vector, dtype_b = checked_tangent(frame, tangent_vec, shape, "tangent_vec")
+        batch = common_batch(3, tangent_vec=vector, base_point=layers)
+        solution = solve_balanced_initial(
+            flatten(layers, batch, 3),
+            flatten(vector, batch, 3),
+            tolerance=self.tolerance,
+            record=record,
+        )
+        return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
+
+    def _solve_log(
+        self, point: Any, base_point: Any, record: bool
+    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
+        shape = self._space.shape
+        first, _, dtype_a = checked_layers(base_point, shape, "base_point")
+        last, _, dtype_b = checked_layers(point, shape, "point")
+        batch = common_batch(3, point=last, base_point=first)
+        check_layers_connected(first, last)
+        solution = solve_balanced_boundary(
+            flatten(first, batch, 3),
+            flatten(last, batch, 3),
+            tolerance=self.tolerance,
+            record=record,
+        )
+        return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
+
+    def parallel_transport(
+        self, tangent_vec: Any, base_point: Any, direction: Any = None, end_point: Any = None
+    ) -> Array:
+        """Parallel transport along a geodesic: ``U' = II(W', U)``, integrated with it.
+
+        Parameters
+        ----------
+        tangent_vec : array-like, shape=[..., N, n, n]
+            Vector to transport, at the base point.
+        base_point : array-like, shape=[..., N, n, n]
+            Where it starts.
+        direction, end_point : array-like, shape=[..., N, n, n]
+            Initial velocity of the geodesic, or its end point; one of the two.
+
+        Returns
+        -------
+        transported : array-like, shape=[..., N, n, n]
+            Tangent vector at the end point; lengths and angles are kept.
+        """
+        if (direction is None) == (end_point is None):
+            raise ValueError("Give either direction or end_point, and not both.")
+        shape = self._space.shape
+        layers, frame, _ = checked_layers(base_point, shape, "base_point")
+        vector, dtype = checked_tangent(frame, tangent_vec, shape, "tangent_vec")
+        if direction is None:
+            direction = self.log(end_point, base_point)
+        along, _ = checked_tangent(frame, direction, shape, "direction")
+        batch = np.broadcast_shapes(
+            common_batch(3, tangent_vec=vector, base_point=layers), along.shape[:-3]
+        )
+        transported, result = transport(
+            *(flatten(array, batch, 3) for array in (layers, along, vector)),
+            tolerance=self.tolerance,
+        )
+        if (result.status != CONVERGED).any():
+            raise IncompleteGeodesicError(
+                f"The geodesic meets a singular matrix at t* = {result.time.min():.6g}, before the "
+                f"end of the transport. Take a shorter direction.",
+                time=result.time.reshape(batch),
+            )
+        return cast(transported.reshape(*batch, *shape), dtype)
+
+    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Array:
+        """Draw tangent vectors of unit length, their direction uniform.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Base point; several vectors need a single one.
+        n_vectors : int
+            Number of vectors.
+
+        Returns
+        -------
+        vector : array-like, shape=[..., N, n, n] or [n_vectors, N, n, n]
+            Unit tangent vectors.
+        """
+        batch = np.shape(base_point)[:-3]
+        if batch and n_vectors > 1:
+            raise ValueError("Several vectors at once need a single base point.")
+        shape = (n_vectors,) if n_vectors > 1 else batch
+        normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
+        vector = self._space.to_tangent(normal, base_point)
+        return vector / self.norm(vector)[..., None, None, None]
+
+    def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
+        """Scale every vector of a basis, shape ``(k, N, n, n)``, to unit length."""
+        vectors, dtype = as_matrices(basis, self._space.shape, "basis")
+        return cast(vectors / self.norm(vectors)[..., None, None, None], dtype)
+
+    def injectivity_radius(self, base_point: Any = None) -> Array:
+        r"""Upper bound of the injectivity radius, an estimate: ``sqrt(N) l_min``.
+
+        That is the distance from W to the singular layers, where geodesics end; a conjugate or cut
+        point may come before.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        radius : array-like, shape=[...,]
+            The bound.
+        """
+        _, frame, dtype = checked_layers(base_point, self._space.shape, "base_point")
+        return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)

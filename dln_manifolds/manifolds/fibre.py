@@ -1,0 +1,181 @@
+"""Geometry of balanced layers as a bundle of orbits: sectors, lifts, group, entropy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dln_manifolds.checks import (
+    as_matrices,
+    balance_tolerance,
+    cast,
+    checked_frame,
+    checked_layers,
+)
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.spectral import balancing, jacobi, volume
+from dln_manifolds.spectral.balanced import BalancedFrame, end_to_end
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+
+
+class FibreGeometry:
+    """What `BalancedManifold` says of fibres and of the splitting of vectors along them.
+
+    The class below supplies ``n``, ``depth`` and ``shape``.
+    """
+
+    n: int
+    depth: int
+    shape: tuple[int, ...]
+
+    def end_to_end(self, point: Any) -> Array:
+        """Return ``X = W_N ... W_1`` of any layers, shape ``(..., n, n)``."""
+        array, dtype = as_matrices(point, self.shape, "point")
+        return cast(end_to_end(array), dtype)
+
+    def factor(self, point: Any) -> Array:
+        """Return one balanced factorization ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` of X.
+
+        Parameters
+        ----------
+        point : array-like, shape=[..., n, n]
+            Invertible end-to-end matrix X.
+
+        Returns
+        -------
+        layers : array-like, shape=[..., N, n, n]
+            All layers but the first and the last are ``diag(s^(1/N))``.
+        """
+        frame, dtype = checked_frame(point, (self.n, self.n), self.depth, "point")
+        return cast(balancing.factor(frame, self.depth), dtype)
+
+    def act(self, group_elem: Any, point: Any) -> Array:
+        """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
+
+        Parameters
+        ----------
+        group_elem : array-like, shape=[..., N - 1, n, n]
+            Orthogonal ``h_1 .. h_{N-1}``.
+        point : array-like, shape=[..., N, n, n]
+            Layers W.
+
+        Returns
+        -------
+        layers : array-like, shape=[..., N, n, n]
+            Layers with the same end-to-end matrix.
+        """
+        shape = (self.depth - 1, self.n, self.n)
+        group, dtype_a = as_matrices(group_elem, shape, "group_elem")
+        defect = np.abs(group @ np.swapaxes(group, -1, -2) - np.eye(self.n))
+        if (defect > balance_tolerance(dtype_a)).any():
+            raise InvalidPointError(
+                f"group_elem is not orthogonal: h h^T differs from the identity by up to "
+                f"{defect.max():.3g}."
+            )
+        layers, dtype_b = as_matrices(point, self.shape, "point")
+        return cast(balancing.act(group, layers), dtype_a, dtype_b)
+
+    def _sectors(self, vector: Any, base_point: Any) -> tuple[jacobi.Sectors, list[np.dtype[Any]]]:
+        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
+        array, dtype_b = as_matrices(vector, self.shape, "vector")
+        return jacobi.split(frame, array), [dtype, dtype_b]
+
+    def horizontal_projection(self, vector: Any, base_point: Any) -> Array:
+        """Return the horizontal part of ambient vectors, shape ``(..., N, n, n)``.
+
+        Horizontal vectors are orthogonal to the fibre within the tangent space: in the frames
+        ``V_p = L^(N-p) C L^(p-1)``, spanned by the horizontal Jacobi basis.
+        """
+        sectors, dtypes = self._sectors(vector, base_point)
+        return cast(sectors.horizontal, *dtypes)
+
+    def vertical_projection(self, vector: Any, base_point: Any) -> Array:
+        """Return the part of ambient vectors along the fibre: ``A_p W_p - W_p A_{p-1}``, A skew."""
+        sectors, dtypes = self._sectors(vector, base_point)
+        return cast(sectors.vertical, *dtypes)
+
+    def normal_projection(self, vector: Any, base_point: Any) -> Array:
+        """Return the normal part of ambient vectors: ``W_p S_{p-1} - S_p W_p``, S symmetric."""
+        sectors, dtypes = self._sectors(vector, base_point)
+        return cast(sectors.normal, *dtypes)
+
+    def jacobi_basis(self, base_point: Any) -> jacobi.JacobiBasis:
+        """Return orthonormal bases of the ambient space at W, by sectors.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[N, n, n]
+            Balanced layers, a single point.
+
+        Returns
+        -------
+        basis : JacobiBasis
+            ``.horizontal``, ``.vertical`` and ``.normal``, of shapes ``(k, N, n, n)`` with
+            ``k = n^2``, ``(N-1) n (n-1) / 2`` and ``(N-1) n (n+1) / 2``.
+        """
+        layers, frame, dtype = checked_layers(base_point, self.shape, "base_point")
+        if layers.ndim != 3:
+            raise InvalidPointError(
+                f"jacobi_basis takes a single point, not a batch of shape {layers.shape[:-3]}."
+            )
+        return jacobi.JacobiBasis(*(cast(part, dtype) for part in jacobi.jacobi_basis(frame)))
+
+    def horizontal_lift(self, tangent_vec: Any, fiber_point: Any) -> Array:
+        """Return the horizontal vector at W over a tangent vector at X, of the same length.
+
+        Parameters
+        ----------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vector at the end-to-end matrix of ``fiber_point``.
+        fiber_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        vector : array-like, shape=[..., N, n, n]
+            ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``.
+        """
+        _, frame, dtype = checked_layers(fiber_point, self.shape, "fiber_point")
+        array, dtype_b = as_matrices(tangent_vec, (self.n, self.n), "tangent_vec")
+        return cast(jacobi.horizontal_lift(frame, array), dtype, dtype_b)
+
+    def push_forward(self, vector: Any, base_point: Any) -> Array:
+        """Return the differential of ``W -> X``: ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``."""
+        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
+        array, dtype_b = as_matrices(vector, self.shape, "vector")
+        return cast(jacobi.push_forward(frame, array), dtype, dtype_b)
+
+    def _observable_frame(self, point: Any) -> tuple[BalancedFrame, SingularFrame, np.dtype[Any]]:
+        """Return the frames of W and of its X."""
+        _, frame, dtype = checked_layers(point, self.shape, "point")
+        last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
+        root_frame = SingularFrame(
+            last, frame.roots, np.swapaxes(first, -1, -2), self.depth, self.depth
+        )
+        return frame, root_frame, dtype
+
+    def entropy(self, point: Any) -> Array:
+        """Boltzmann entropy of the end-to-end matrix: logarithm of the volume of the fibre.
+
+        Menon and Yu, arXiv 2509.09088, Theorem 1; constant along the fibre. Shape ``(...)``.
+        """
+        _, frame, dtype = self._observable_frame(point)
+        return cast(volume.entropy(frame.singular_values, self.depth), dtype)
+
+    def volume_density(self, point: Any) -> Array:
+        """Volume of the fibre through W, shape ``(...)``; overflows where the entropy > 709."""
+        return np.exp(self.entropy(point))
+
+    def entropy_gradient(self, point: Any) -> Array:
+        """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature."""
+        frame, root_frame, dtype = self._observable_frame(point)
+        return cast(jacobi.horizontal_lift(frame, volume.entropy_gradient(root_frame)), dtype)
+
+    def mean_curvature(self, point: Any) -> Array:
+        """Mean curvature vector of the fibre: trace of its second fundamental form in the manifold.
+
+        Menon and Yu, arXiv 2509.09088: it is minus the lift of the gradient of the entropy.
+        """
+        return -self.entropy_gradient(point)
