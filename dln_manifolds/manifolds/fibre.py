@@ -88,8 +88,9 @@ class FibreGeometry:
         Horizontal vectors are orthogonal to the fibre within the tangent space: in the frames
         ``V_p = L^(N-p) C L^(p-1)``, spanned by the horizontal Jacobi basis.
         """
-        sectors, dtypes = self._sectors(vector, base_point)
-        return cast(sectors.horizontal, *dtypes)
+        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
+        array, dtype_b = as_matrices(vector, self.shape, "vector")
+        return cast(jacobi.horizontal_part(frame, array), dtype, dtype_b)
 
     def vertical_projection(self, vector: Any, base_point: Any) -> Array:
         """Return the part of ambient vectors along the fibre: ``A_p W_p - W_p A_{p-1}``, A skew."""

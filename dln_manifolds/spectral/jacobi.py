@@ -100,17 +100,26 @@ def split(frame: BalancedFrame, vector: Array) -> Sectors:
         Parts that are orthogonal and sum to the vector.
     """
     inside = frame.enter(vector)
-    direction = horizontal_direction(frame.roots, frame.depth)
-    horizontal = direction * np.sum(direction * inside, axis=-3, keepdims=True)
+    horizontal = frame.leave(_horizontal_inside(frame, inside))
     if frame.depth == 1:
         zero = np.zeros_like(vector)
-        return Sectors(zero, zero, frame.leave(horizontal))
+        return Sectors(zero, zero, horizontal)
     # No quotient by a small sigma is taken twice.
     coefficient, sigma = _coefficients(frame, inside)
     swapped = transpose(coefficient)
     normal = _difference(_sine(0.5 * (coefficient + swapped) / sigma), frame.roots)
     vertical = _difference(_sine(0.5 * (coefficient - swapped) / sigma), frame.roots)
-    return Sectors(frame.leave(normal), frame.leave(vertical), frame.leave(horizontal))
+    return Sectors(frame.leave(normal), frame.leave(vertical), horizontal)
+
+
+def _horizontal_inside(frame: BalancedFrame, inside: Array) -> Array:
+    direction = horizontal_direction(frame.roots, frame.depth)
+    return direction * np.sum(direction * inside, axis=-3, keepdims=True)
+
+
+def horizontal_part(frame: BalancedFrame, vector: Array) -> Array:
+    """Project an ambient vector to the horizontal space, without the other two parts."""
+    return frame.leave(_horizontal_inside(frame, frame.enter(vector)))
 
 
 def tangent_part(frame: BalancedFrame, vector: Array) -> Array:
@@ -220,13 +229,13 @@ def integrability(frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Arra
     """
     if frame.depth == 1:
         return np.zeros(np.broadcast_shapes(vec_a.shape, vec_b.shape))
-    x, y = split(frame, vec_a).horizontal, split(frame, vec_b).horizontal
+    x, y = horizontal_part(frame, vec_a), horizontal_part(frame, vec_b)
     product = transpose(x[..., 1:, :, :]) @ y[..., 1:, :, :] - y[..., :-1, :, :] @ transpose(
         x[..., :-1, :, :]
     )
     skew = solve_jacobi(frame, 0.5 * (product - transpose(product)))
     turned = vertical_vector(x, vertical_multiplier(frame, vec_b))
-    return vertical_vector(layers, skew) + split(frame, turned).horizontal
+    return vertical_vector(layers, skew) + horizontal_part(frame, turned)
 
 
 def normal_vector(layers: Array, symmetric: Array) -> Array:
