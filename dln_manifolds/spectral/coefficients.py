@@ -215,7 +215,7 @@ def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
 
     def rise(x: Array) -> Array:
         # ((exp(K x) - cosh x)/sinh x - K) / x, finite at zero
-        nonzero = np.where(x == 0, 1.0, x)
+        nonzero = np.where(x == 0, 1.0 / k, x)
         numerator = (
             exp_minus_linear(k * nonzero)
             - 2 * np.sinh(nonzero / 2) ** 2

@@ -80,12 +80,10 @@ def sinh_minus_identity(x: Array) -> Array:
 def coth_minus_reciprocal(x: Array) -> Array:
     """Return ``coth(x) - 1/x`` (the Langevin function), 0 at zero."""
     near = np.abs(x) < 1
-    small = np.where(near & (x != 0), x, 1.0)
-    tail = _sinh_minus_identity_series(small) / (small * np.sinh(small))
+    small = np.where(near, x, 0.0)
+    tail = small * horner(_SINH_TAIL, small * small) / sinhc(small)
     large = np.where(near, 1.0, x)
-    return np.where(
-        near, np.where(x == 0, 0.0, np.tanh(small / 2) - tail), 1 / np.tanh(large) - 1 / large
-    )
+    return np.where(near, np.tanh(small / 2) - tail, 1 / np.tanh(large) - 1 / large)
 
 
 def csch(x: Array) -> Array:

@@ -72,6 +72,8 @@ def _close_pairs(
 ) -> None:
     """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
     n = roots.shape[-1]
+    # One point may serve many momenta.
+    u, roots = np.broadcast_to(u, momentum.shape), np.broadcast_to(roots, momentum.shape[:-1])
     upper = np.triu(np.abs(u) * (2 * depth) < _CLOSE, 1)
     where = np.nonzero(upper)
     if where[0].size == 0:
@@ -132,7 +134,8 @@ def nodal_state(
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
     roots = np.maximum(roots, _TINY)
-    log_roots = np.log(roots)
+    # Relative to the largest, so that a common scale costs no digits.
+    log_roots = np.log(np.maximum(roots / roots[..., :1], _TINY))
     u = 0.5 * (log_roots[..., :, None] - log_roots[..., None, :])
     weight = kappa(u, depth)
     inverse = 1 / weight

@@ -14,8 +14,7 @@ import numpy as np
 
 from dln_manifolds.spectral.coefficients import a_second_difference
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, transpose
-from dln_manifolds.spectral.root_chart import push_to_root
+from dln_manifolds.spectral.frame import SingularFrame, parity_combine, transpose
 
 
 def apply_cometric(frame: SingularFrame, covector: Array) -> Array:
@@ -93,30 +92,37 @@ class CometricDerivative:
         return values[..., place]
 
     def _turn(self, direction: Array) -> tuple[Array, Array]:
-        """Return the derivatives of ``T T^T`` and ``T^T T`` along a direction of X."""
+        """Return derivatives of ``T T^T`` and ``T^T T`` along a direction of X, in the frame."""
         frame = self.frame
-        d = frame.enter(push_to_root(frame, direction))
+        d = parity_combine(*frame.chart_factors, direction)
         row, column = frame.roots[..., :, None], frame.roots[..., None, :]
         return d * column + row * transpose(d), transpose(d) * column + row * d
 
-    def along(self, direction: Array, covector: Array) -> Array:
-        """Return ``(D A_X[direction])(covector)``."""
-        frame = self.frame
+    def along_in_frame(self, direction: Array, p: Array) -> Array:
+        """Do as `along`, with argument and result expressed in the frame."""
         left, right = self._turn(direction)
-        p = frame.enter(covector)
         # f[x_i, x_k, x_j] (left_ik p_kj + p_ik right_kj), summed over k
         total = np.einsum("...ikj,...ik,...kj->...ij", self._symbol, left, p)
         total += np.einsum("...ikj,...ik,...kj->...ij", self._symbol, p, right)
-        return frame.leave(total)
+        return total
 
-    def gradient(self, covec_a: Array, covec_b: Array) -> Array:
-        r"""Return the Euclidean gradient by X of ``tr(P^T A_X(Q))`` at fixed P and Q."""
+    def gradient_in_frame(self, p: Array, q: Array) -> Array:
+        """Do as `gradient`, with arguments and result expressed in the frame."""
         frame = self.frame
-        p, q = frame.enter(covec_a), frame.enter(covec_b)
         # Adjoint of `along`: first the derivatives by T T^T and T^T T, then back to T and to X.
         left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol, p, q)
         right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol, q, p)
         row, column = frame.roots[..., :, None], frame.roots[..., None, :]
         by_root = (left + transpose(left)) * column + row * (right + transpose(right))
         # The differential of X -> T is symmetric in the frame.
-        return push_to_root(frame, frame.leave(by_root))
+        return parity_combine(*frame.chart_factors, by_root)
+
+    def along(self, direction: Array, covector: Array) -> Array:
+        """Return ``(D A_X[direction])(covector)``."""
+        frame = self.frame
+        return frame.leave(self.along_in_frame(frame.enter(direction), frame.enter(covector)))
+
+    def gradient(self, covec_a: Array, covec_b: Array) -> Array:
+        r"""Return the Euclidean gradient by X of ``tr(P^T A_X(Q))`` at fixed P and Q."""
+        frame = self.frame
+        return frame.leave(self.gradient_in_frame(frame.enter(covec_a), frame.enter(covec_b)))

@@ -15,14 +15,14 @@ from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame, transpose
 from dln_manifolds.spectral.observable import (
     CometricDerivative,
-    apply_cometric,
-    apply_metric,
     index_triples,
 )
 
 # Steps longer than this, relative to |X|, are cut: the result is far beyond any use anyway.
 _LONGEST = 1e30
 _LARGEST = 1e150
+_SMALLEST = 1e-250
+_FASTEST = 1e6
 # The smallest singular value stays this factor above numerical singularity, n eps s_max.
 _MARGIN = 8.0
 
@@ -30,10 +30,15 @@ _MARGIN = 8.0
 def geodesic_acceleration(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     r"""Return ``X''(0)`` of the geodesic with velocity Z: ``DA[Z](P) - A(d<P, A P>/dX) / 2``."""
     frame = derivative.frame
-    momentum = apply_metric(frame, tangent_vec)
-    return derivative.along(tangent_vec, momentum) - 0.5 * apply_cometric(
-        frame, derivative.gradient(momentum, momentum)
-    )
+    return frame.leave(_acceleration_in_frame(derivative, frame.enter(tangent_vec)))
+
+
+def _acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> Array:
+    # The momentum is as badly scaled as A: it must not leave the frame.
+    frame = derivative.frame
+    momentum = velocity / frame.a
+    force = derivative.gradient_in_frame(momentum, momentum)
+    return derivative.along_in_frame(velocity, momentum) - 0.5 * frame.a * force
 
 
 def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
@@ -53,16 +58,16 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     """
     frame = derivative.frame
     s, n = frame.singular_values, frame.values.shape[-1]
-    size = np.linalg.norm(tangent_vec, axis=(-2, -1), keepdims=True)
+    size = np.abs(tangent_vec).max(axis=(-2, -1), keepdims=True)
     longest = _LONGEST * s[..., :1, None]
-    tangent_vec = tangent_vec * np.minimum(1.0, longest / np.where(size == 0, 1.0, size))
+    tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
 
     # Polar decomposition in the frame: U^T X(t) V = Q(t) M(t) with Q(0) = I, M(0) = diag(s).
     row, column = s[..., :, None], s[..., None, :]
     first = frame.enter(tangent_vec)
     skew_1 = (first - transpose(first)) / (row + column)
     sym_1 = first - skew_1 * column
-    second = frame.enter(geodesic_acceleration(derivative, tangent_vec))
+    second = _acceleration_in_frame(derivative, first)
     second = second - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
     skew_2 = (second - transpose(second)) / (row + column)
     sym_2 = second - skew_2 * column
@@ -70,7 +75,7 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)
-    log_values = np.minimum(2 * frame.depth * np.log(roots), np.log(_LARGEST))
+    log_values = np.clip(2 * frame.depth * np.log(roots), np.log(_SMALLEST), np.log(_LARGEST))
     values = np.exp(log_values)
     floor = np.minimum(_MARGIN * n * np.finfo(float).eps, s[..., -1:] / s[..., :1])
     values = np.maximum(values, floor * values[..., :1])
@@ -101,6 +106,8 @@ def _positive(x: Array) -> Array:
 
 def _cayley(skew: Array) -> Array:
     """Return ``(I - K/2)^{-1} (I + K/2)`` of a skew-symmetric K, orthogonal whatever its size."""
+    size = np.abs(skew).max(axis=(-2, -1), keepdims=True)
+    skew = skew * (_FASTEST / np.maximum(size, _FASTEST))
     angles, vectors = np.linalg.eigh(-0.5j * skew)
     phases = (1 + 1j * angles) / (1 - 1j * angles)
     return ((vectors * phases[..., None, :]) @ np.conj(transpose(vectors))).real
