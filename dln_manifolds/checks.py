@@ -30,7 +30,10 @@ def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, n
     InvalidPointError
         If the dtype is not real, the shape does not fit or an entry is not finite.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidPointError(f"{name} is not a rectangular array of numbers.") from error
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(
             f"{name} has dtype {array.dtype}; real numbers are needed. Convert it with "

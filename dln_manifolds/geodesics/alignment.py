@@ -29,7 +29,9 @@ from dln_manifolds.spectral.frame import SingularFrame, transpose
 
 # Gradient relative to |W| |R| at which an alignment counts as solved.
 _TOLERANCE = 1e-13
-_SWEEPS = 30
+# Sweeps for every start, and for the best of them before Newton's method.
+_FIRST_SWEEPS = 8
+_SWEEPS = 20
 _NEWTON_STEPS = 60
 _ROUNDS = 8
 # A sweep that gains less than this share of |W| |R| finds nothing that Newton's method missed.
@@ -50,8 +52,8 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
     r"""Find the ``h . W`` nearest to reference layers R in Frobenius norm, h in ``O(n)^(N-1)``.
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
-    minimum of the distance, the better of those found from two starts (layer after layer from the
-    input, and from the output), and there may be a nearer point. The distance ``|h . W - R|`` is
+    minimum of the distance, the best of a few starts (layer after layer from the input, and from
+    the output), and there may be a nearer point. The distance ``|h . W - R|`` is
     therefore no bound on anything for N >= 3, except from above on the distance of R from the
     fibre.
 
@@ -125,15 +127,23 @@ def _with_signs_of(balanced: Array, layers: Array) -> Array:
 
 def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
     """Align a flat batch; return the group elements, shape ``(n_batch, N - 1, n, n)``."""
-    group, other = _starts(layers, reference, keep_component)
-    # Only one group element: both starts have solved it already.
+    # Only one group element: the first start has solved it already.
     if layers.shape[1] == 2:
-        return group
+        return _chain(layers, reference, keep_component)
+    starts = [np.broadcast_to(np.eye(layers.shape[-1]), layers[:, 1:].shape)]
+    # Also without reflections: the better component is not always the one that the layers, taken
+    # one by one, fall into.
+    for keep in (True,) if keep_component else (False, True):
+        starts += [_chain(layers, reference, keep), _chain_back(layers, reference, keep)]
+    group, best = starts[0], np.full(len(layers), -np.inf)
+    for start in starts:
+        for _ in range(_FIRST_SWEEPS):
+            start = _sweep(start, layers, reference, keep_component)
+        value = _product(start, layers, reference)
+        group = np.where((value > best)[:, None, None, None], start, group)
+        best = np.maximum(value, best)
     for _ in range(_SWEEPS):
         group = _sweep(group, layers, reference, keep_component)
-        other = _sweep(other, layers, reference, keep_component)
-    better = _product(other, layers, reference) > _product(group, layers, reference)
-    group = np.where(better[:, None, None, None], other, group)
 
     scale = np.sqrt(np.sum(layers**2, axis=(1, 2, 3)) * np.sum(reference**2, axis=(1, 2, 3)))
     left = np.arange(len(layers))
@@ -174,24 +184,24 @@ def _best_turn(coupling: Array, keep_component: bool) -> Array:
     return v @ ut
 
 
-def _starts(layers: Array, reference: Array, keep_component: bool) -> tuple[Array, Array]:
-    """Turn layer after layer into place, from the input and from the output."""
+def _chain(layers: Array, reference: Array, keep_component: bool) -> Array:
+    """Turn layer after layer into place, from the input on."""
     n_batch, depth, n = layers.shape[:3]
-    forward = np.empty((n_batch, depth - 1, n, n))
-    backward = np.empty_like(forward)
+    group = np.empty((n_batch, depth - 1, n, n))
     turn = np.broadcast_to(np.eye(n), (n_batch, n, n))
     for p in range(depth - 1):
-        coupling = layers[:, p] @ transpose(turn) @ transpose(reference[:, p])
+        coupling = layers[:, p] @ transpose(reference[:, p] @ turn)
         if p == depth - 2:
             coupling = coupling + transpose(layers[:, p + 1]) @ reference[:, p + 1]
-        turn = forward[:, p] = _best_turn(coupling, keep_component)
-    turn = np.broadcast_to(np.eye(n), (n_batch, n, n))
-    for p in reversed(range(depth - 1)):
-        coupling = transpose(layers[:, p + 1]) @ transpose(turn) @ reference[:, p + 1]
-        if p == 0:
-            coupling = coupling + layers[:, 0] @ transpose(reference[:, 0])
-        turn = backward[:, p] = _best_turn(coupling, keep_component)
-    return forward, backward
+        turn = group[:, p] = _best_turn(coupling, keep_component)
+    return group
+
+
+def _chain_back(layers: Array, reference: Array, keep_component: bool) -> Array:
+    """Turn layer after layer into place, from the output back."""
+    # The transposed layers in reverse order are turned by the same h in reverse order.
+    w, r = transpose(layers[:, ::-1]), transpose(reference[:, ::-1])
+    return _chain(w, r, keep_component)[:, ::-1]
 
 
 def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) -> Array:

@@ -54,7 +54,7 @@ def solve_balanced_initial(
     drift = np.abs((last / np.where(length == 0, 1.0, length)) ** 2 - (length > 0))
     n_reached, n_crossed = int(reached.sum()), int(np.sum(result.status == CROSSED))
     return GeodesicSolution(
-        initial_velocity=tangent_vec,
+        initial_velocity=tangent_vec.copy(),
         end_point=end_point,
         length=length,
         lower_bound=_norm(end_point - base_point),

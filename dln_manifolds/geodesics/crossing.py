@@ -7,6 +7,8 @@ are looked at more closely.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Field
@@ -14,7 +16,10 @@ from dln_manifolds.geodesics.runge_kutta import step
 from dln_manifolds.spectral.elementary import Array
 
 _PARTS = 16
-_ROUNDS = 10
+_FALSI_ROUNDS = 40
+_ZOOM_ROUNDS = 120
+# Width, relative to the step, at which a piece that may hold a singular matrix is taken to do so.
+_NARROW = 1e-12
 # The arc of a step is longer than its chord, by much less than this at any useful tolerance.
 _ARC = 1.25
 
@@ -23,21 +28,30 @@ def _sign(matrix: Array) -> Array:
     return np.linalg.slogdet(matrix)[0]
 
 
+def _smallest(matrix: Array) -> Array:
+    return np.linalg.svd(matrix, compute_uv=False)[..., -1]
+
+
 def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix."""
+    """Whether a piece from ``old`` to ``new`` is long enough to meet a singular matrix.
+
+    A change of sign of the determinant is not needed: where several singular values vanish at
+    once, as at the tip of the cone, the sign may stay.
+    """
     chord = np.linalg.norm(new - old, axis=(-2, -1))
     return _ARC * chord >= old_smallest + new_smallest
 
 
 def seems_to_cross(old: Array, new: Array, old_rate: Array, new_rate: Array, size: Array) -> Array:
-    """Whether the cubic interpolant of a step changes the sign of its determinant."""
-    t = np.arange(1, _PARTS + 1)[:, None, None, None] / _PARTS
+    """Whether pieces of the cubic interpolant of a step are still long enough to cross."""
+    t = np.arange(2 * _PARTS + 1)[:, None, None, None] / (2 * _PARTS)
     h = size[:, None, None]
     chord = new - old
     path = old + t * (
         chord + (1 - t) * ((1 - 2 * t) * -chord + (1 - t) * h * old_rate - t * h * new_rate)
     )
-    return (_sign(path) != _sign(old)).any(axis=0)
+    smallest = _smallest(path)
+    return may_cross(path[:-1], path[1:], smallest[:-1], smallest[1:]).any(axis=0)
 
 
 def locate(field: Field, state: Array, size: Array) -> Array:
@@ -54,41 +68,79 @@ def locate(field: Field, state: Array, size: Array) -> Array:
 
     Notes
     -----
-    The first change of sign among 16 parts of the step brackets a zero of the smallest root
-    singular value, taken with the sign of the determinant, in which it is smooth. The Illinois
-    variant of the regula falsi finds it, every value by one step of the integrator from the start.
+    The step is searched from its start. The first piece that is long enough to meet a singular
+    matrix is divided by 16 again; a piece without any is left behind. Once the determinant changes
+    sign over a piece, the regula falsi finishes. Positions come from single steps of the
+    integrator, all from the start of the step.
     """
-    rate, at_start = field.rates(state)
-    start = _sign(field.watched(state[:, 0]))
-
-    def signed_smallest(times: Array, members: Array) -> Array:
-        end, _ = step(field, state[members], rate[members], times)
-        watched = field.watched(end[:, 0])
-        smallest = np.linalg.svd(watched, compute_uv=False)[:, -1]
-        return _sign(watched) * start[members] * smallest
-
+    rate, _ = field.rates(state)
     n_batch = len(size)
-    fractions = np.arange(1, _PARTS + 1) / _PARTS
-    times = size[:, None] * fractions
-    values = signed_smallest(times.ravel(), np.repeat(np.arange(n_batch), _PARTS))
-    values = values.reshape(times.shape)
-    negative = values <= 0
-    members = np.nonzero(negative.any(axis=1))[0]
+
+    def watched_at(times: Array, members: Array) -> Array:
+        end, _ = step(field, state[members], rate[members], times)
+        return field.watched(end[:, 0])
+
     crossing = np.full(n_batch, np.inf)
-    if members.size == 0:
-        return crossing
-    first = np.argmax(negative[members], axis=1)
-    high, f_high = times[members, first], values[members, first]
-    low = np.where(first == 0, 0.0, times[members, first - 1])
-    f_low = np.where(first == 0, at_start[members], values[members, first - 1])
-    for _ in range(_ROUNDS):
+    cursor, width = np.zeros(n_batch), size.copy()
+    active = np.arange(n_batch)
+    fractions = np.arange(_PARTS + 1) / _PARTS
+    brackets: list[tuple[Array, Array, Array]] = []
+    for _ in range(_ZOOM_ROUNDS):
+        times = cursor[active, None] + fractions * width[active, None]
+        path = watched_at(times.ravel(), np.repeat(active, _PARTS + 1))
+        path = path.reshape(*times.shape, *path.shape[1:])
+        smallest = _smallest(path)
+        suspect = may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:])
+        found = suspect.any(axis=1)
+        first = np.argmax(suspect, axis=1)
+        rows = np.arange(len(active))
+        sign = _sign(path)
+        flips = found & (sign[rows, first] * sign[rows, first + 1] < 0)
+        narrow = found & ~flips & (width[active] <= _NARROW * size[active])
+        brackets.append((active[flips], times[rows, first][flips], times[rows, first + 1][flips]))
+        crossing[active[narrow]] = times[rows, first][narrow]
+        # Into the first suspect piece, or past a piece without any, with longer strides again.
+        cursor[active] = np.where(found, times[rows, first], times[:, -1])
+        width[active] = np.where(found, width[active] / _PARTS, width[active] * _PARTS)
+        left = size[active] - cursor[active]
+        width[active] = np.minimum(width[active], left)
+        active = active[~flips & ~narrow & (left > 0)]
+        if active.size == 0:
+            break
+    # What still zooms after so many rounds hugs the singular matrices.
+    crossing[active] = cursor[active]
+    members, low, high = (np.concatenate(parts) for parts in zip(*brackets, strict=True))
+    if members.size:
+        crossing[members] = _regula_falsi(watched_at, members.astype(int), low, high)
+    return crossing
+
+
+def _regula_falsi(
+    watched_at: Callable[[Array, Array], Array], members: Array, low: Array, high: Array
+) -> Array:
+    """Find the change of sign of the smallest root singular value, signed by the determinant.
+
+    It is smooth there. The Illinois variant: an end that is kept twice counts half.
+    """
+    start = watched_at(low, members)
+    sign, f_low = _sign(start), _smallest(start)
+
+    def value(times: Array) -> Array:
+        matrix = watched_at(times, members)
+        return sign * _sign(matrix) * _smallest(matrix)
+
+    f_high = value(high)
+    middle, tiny = high, 1e-15 * np.linalg.norm(start, axis=(-2, -1))
+    for k in range(_FALSI_ROUNDS):
         spread = f_low - f_high
-        middle = low + (high - low) * f_low / np.where(spread == 0, 1.0, spread)
-        f_middle = signed_smallest(middle, members)
+        share = np.where(spread == 0, 0.5, f_low / np.where(spread == 0, 1.0, spread))
+        # Where two singular values cross the function has a kink, which bisection passes.
+        middle = low + (high - low) * (0.5 if k % 3 == 2 else share)
+        f_middle = value(middle)
+        if (np.abs(f_middle) <= tiny).all():
+            break
         before = f_middle > 0
-        # Illinois: an end that is kept twice counts half, which makes both ends move.
         f_high = np.where(before, 0.5 * f_high, f_middle)
         f_low = np.where(before, f_middle, 0.5 * f_low)
         low, high = np.where(before, middle, low), np.where(before, high, middle)
-    crossing[members] = middle
-    return crossing
+    return middle

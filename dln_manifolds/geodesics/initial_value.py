@@ -59,7 +59,7 @@ def solve_initial_value(
     end_point = point + tangent_vec if depth == 1 else point_of(end.scaled(scale))
     crossed = int(np.sum(result.status == CROSSED))
     return GeodesicSolution(
-        initial_velocity=tangent_vec,
+        initial_velocity=tangent_vec.copy(),
         end_point=np.where(reached[:, None, None], end_point, np.nan),
         length=scale * np.sqrt(2 * energy),
         lower_bound=np.where(reached, scale * lower_bound(unit, end), np.nan),

@@ -98,6 +98,10 @@ class ObservableOptimization(Manifold):
         covector = self._vector(euclidean_gradient, "euclidean_gradient")
         return observable.apply_cometric(self._at(point).frame, covector)
 
+    def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Array:
+        """Return zero: the manifold is open in the space of matrices, and nothing is normal."""
+        return np.zeros(self.shape)
+
     def euclidean_to_riemannian_hessian(
         self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
     ) -> Array:

@@ -101,7 +101,7 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
         """Return an array and which of its members are finite real layers, without raising."""
         try:
             array = np.asarray(value)
-        except ValueError:
+        except (TypeError, ValueError, RuntimeError):
             return np.empty(0), np.zeros((), dtype=bool)
         batch = array.shape[:-3]
         if array.dtype.kind not in "fiub" or array.shape[-3:] != self.shape:

@@ -167,7 +167,8 @@ class FibreGeometry:
 
     def volume_density(self, point: Any) -> Array:
         """Volume of the fibre through W, shape ``(...)``; overflows where the entropy > 709."""
-        return np.exp(self.entropy(point))
+        _, frame, dtype = self._observable_frame(point)
+        return cast(np.exp(volume.entropy(frame.singular_values, self.depth)), dtype)
 
     def entropy_gradient(self, point: Any) -> Array:
         """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature."""

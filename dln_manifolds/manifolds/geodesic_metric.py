@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,8 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
     """
 
     def __init__(self, space: Any, tolerance: float = 1e-13, on_failure: str = "raise") -> None:
+        if not isinstance(tolerance, numbers.Real):
+            raise TypeError(f"tolerance must be a real number, not {tolerance!r}.")
         if not 1e-14 <= tolerance <= 1e-3:
             raise ValueError(f"tolerance must lie between 1e-14 and 1e-3, not {tolerance}.")
         if on_failure not in _ON_FAILURE:
@@ -135,6 +138,9 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
     def log(self, point: Any, base_point: Any) -> Array:
         """Riemannian logarithm: the initial velocity of the geodesic from X to another point.
 
+        The order of arguments is geomstats'; pymanopt's ``space.log(point_a, point_b)`` takes the
+        base point first.
+
         Geodesics between two points are not unique; this is the one that minimizing the energy
         from the polar path finds, with rotations by less than pi. Swapping the end points gives the
         same length. Closed forms are taken where they are exact (same singular vectors; N = 1;
@@ -182,6 +188,24 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         """
         solution, dtype = self._solve_log(point_b, point_a, record=False)
         return cast(self._resolve(solution, solution.length), dtype)
+
+    def normalize(self, vector: Any, base_point: Any = None) -> Array:
+        """Scale tangent vectors to unit length; zero stays zero.
+
+        Parameters
+        ----------
+        vector, base_point : array-like, shape=[..., *point_shape]
+            Tangent vectors and their base points.
+
+        Returns
+        -------
+        vector : array-like, shape=[..., *point_shape]
+            Vectors of length 1.
+        """
+        array, dtype = as_matrices(vector, self._space.shape, "vector")
+        length = np.asarray(self.norm(array, base_point))
+        length = np.where(length == 0, 1.0, length)
+        return cast(array / length.reshape(*length.shape, *(1,) * len(self._space.shape)), dtype)
 
     def squared_dist(self, point_a: Any, point_b: Any) -> Array:
         """Square of the geodesic distance, shape ``(...)``."""
@@ -260,19 +284,22 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         """
         if (direction is None) == (end_point is None):
             raise ValueError("Give either direction or end_point, and not both.")
-        base, _ = as_matrices(base_point, self._space.shape, "base_point")
+        base, dtype_a = as_matrices(base_point, self._space.shape, "base_point")
         vector, dtype = as_matrices(tangent_vec, self._space.shape, "tangent_vec")
         if direction is None:
-            direction = self.log(end_point, base)
+            direction = self.log(end_point, base_point)
+        along, dtype_b = as_matrices(direction, self._space.shape, "direction")
         ladder = self.ladder_parallel_transport(
-            vector, base, np.asarray(direction), n_rungs=4, scheme="pole", alpha=2
+            vector, base, along, n_rungs=4, scheme="pole", alpha=2
         )
-        return cast(ladder["transported_tangent_vec"], dtype)
+        return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
 
 
 def _crossing_error(times: Array, solution: GeodesicSolution) -> IncompleteGeodesicError:
+    first = np.unravel_index(np.argmin(times), np.shape(times))
+    member = f" (batch member {[int(i) for i in first]})" if np.ndim(times) else ""
     return IncompleteGeodesicError(
-        f"A geodesic meets a singular matrix at t* = {np.min(times):.6g}: the manifold of "
+        f"A geodesic meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
         f"invertible matrices is not complete. Take a shorter step, or make the metric with "
         f'on_failure="nan" to go on with the other members of a batch.',
         time=times if np.ndim(times) else float(times),

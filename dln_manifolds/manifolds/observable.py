@@ -79,7 +79,7 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
 
     def __repr__(self) -> str:
         """Return the call that makes this space."""
-        return f"{type(self).__name__}(n={self.n}, depth={self.depth:g})"
+        return f"{type(self).__name__}(n={self.n}, depth={self.depth!r})"
 
     def default_metric(self) -> type[DLNObservableMetric]:
         """Return the class of the default metric."""
@@ -132,18 +132,21 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
         """
         tangent = self._tentative(vector)[1]
         if base_point is not None:
-            batch = np.shape(base_point)[: -len(self.shape)]
+            base, good = self._tentative(base_point)
+            if base.shape[-len(self.shape) :] != self.shape:
+                return np.zeros(tangent.shape, dtype=bool)[()]
             try:
-                tangent = np.broadcast_to(tangent, np.broadcast_shapes(tangent.shape, batch)).copy()
+                batch = np.broadcast_shapes(tangent.shape, good.shape)
             except ValueError:
                 return np.asarray(False)[()]
-        return np.asarray(tangent)[()]
+            tangent = np.broadcast_to(tangent, batch).copy()
+        return tangent[()]
 
     def _tentative(self, value: Any) -> tuple[Array, Array]:
         """Return an array and which of its members are finite real matrices, without raising."""
         try:
             array = np.asarray(value)
-        except ValueError:
+        except (TypeError, ValueError, RuntimeError):
             return np.empty(0), np.zeros((), dtype=bool)
         batch = array.shape[: -len(self.shape)]
         if array.dtype.kind not in "fiub" or array.shape[-len(self.shape) :] != self.shape:
@@ -280,7 +283,8 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
 
     def volume_density(self, point: Any) -> Array:
         """Volume of the fibre over X, ``exp(S(X))``, shape ``(...)``; overflows where S > 709."""
-        return np.exp(self.entropy(point))
+        frame, dtype = checked_frame(point, self.shape, self.depth, "point")
+        return cast(np.exp(volume.entropy(frame.singular_values, self.depth)), dtype)
 
     def entropy_gradient(self, point: Any) -> Array:
         """Riemannian gradient of the entropy, a tangent vector at X.

@@ -149,7 +149,9 @@ class DLNObservableMetric(GeodesicMetric):
 
     def volume_density(self, base_point: Any) -> Array:
         """Riemannian density ``sqrt(det g_X)``, shape ``(...)``; may overflow, its log not."""
-        return np.exp(self.log_volume_density(base_point))
+        frame, dtype = self._frame(base_point)
+        density = np.exp(volume.log_riemannian_density(frame.singular_values, frame.depth))
+        return cast(density, dtype)
 
     def _solve_exp(
         self, tangent_vec: Any, base_point: Any, record: bool
