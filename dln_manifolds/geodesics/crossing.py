@@ -14,6 +14,7 @@ import numpy as np
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.runge_kutta import step
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
 
 _PARTS = 16
 _FALSI_ROUNDS = 40
@@ -33,25 +34,38 @@ def _smallest(matrix: Array) -> Array:
 
 
 def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a piece from ``old`` to ``new`` is long enough to meet a singular matrix.
-
-    A change of sign of the determinant is not needed: where several singular values vanish at
-    once, as at the tip of the cone, the sign may stay.
-    """
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix."""
     chord = np.linalg.norm(new - old, axis=(-2, -1))
     return _ARC * chord >= old_smallest + new_smallest
 
 
+def _suspect_pieces(path: Array) -> Array:
+    """Whether pieces between neighbouring matrices, on the third axis from the end, may cross.
+
+    As `may_cross`, but only what moves the singular values that are in reach of zero counts. A
+    change of sign of the determinant is not needed: where several singular values vanish at once,
+    as at the tip of the cone, the sign may stay.
+    """
+    left, values, right_t = np.linalg.svd(path)
+    move = path[..., 1:, :, :] - path[..., :-1, :, :]
+    chord = np.linalg.norm(move, axis=(-2, -1))
+    inside = transpose(left[..., :-1, :, :]) @ move @ transpose(right_t[..., :-1, :, :])
+    reach = values[..., :-1, :] <= _ARC * chord[..., None]
+    block = inside * reach[..., :, None] * reach[..., None, :]
+    speed = np.linalg.norm(block, axis=(-2, -1))
+    return _ARC * speed >= values[..., :-1, -1] + values[..., 1:, -1]
+
+
 def seems_to_cross(old: Array, new: Array, old_rate: Array, new_rate: Array, size: Array) -> Array:
     """Whether pieces of the cubic interpolant of a step are still long enough to cross."""
-    t = np.arange(2 * _PARTS + 1)[:, None, None, None] / (2 * _PARTS)
-    h = size[:, None, None]
+    t = np.arange(2 * _PARTS + 1)[:, None, None] / (2 * _PARTS)
+    old, new, old_rate, new_rate = (x[:, None] for x in (old, new, old_rate, new_rate))
+    h = size[:, None, None, None]
     chord = new - old
     path = old + t * (
         chord + (1 - t) * ((1 - 2 * t) * -chord + (1 - t) * h * old_rate - t * h * new_rate)
     )
-    smallest = _smallest(path)
-    return may_cross(path[:-1], path[1:], smallest[:-1], smallest[1:]).any(axis=0)
+    return np.any(_suspect_pieces(path), axis=1)
 
 
 def locate(field: Field, state: Array, size: Array) -> Array:
@@ -89,8 +103,7 @@ def locate(field: Field, state: Array, size: Array) -> Array:
         times = cursor[active, None] + fractions * width[active, None]
         path = watched_at(times.ravel(), np.repeat(active, _PARTS + 1))
         path = path.reshape(*times.shape, *path.shape[1:])
-        smallest = _smallest(path)
-        suspect = may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:])
+        suspect = _suspect_pieces(path)
         found = suspect.any(axis=1)
         first = np.argmax(suspect, axis=1)
         rows = np.arange(len(active))

@@ -93,7 +93,7 @@ def flow(
     """
     state = state.copy()
     n_batch = len(state)
-    time = np.zeros(n_batch)
+    time, crossing = np.zeros(n_batch), np.full(n_batch, np.inf)
     status = np.where(span == 0, CONVERGED, STALLED)
     n_steps, n_evaluations = np.zeros(n_batch, dtype=int), np.ones(n_batch, dtype=int)
     trajectory = Trajectory([time.copy()], [state.copy()]) if record else Trajectory()
@@ -133,7 +133,7 @@ def flow(
             delay = locate(field, old[pick], h[pick])
             pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
             accepted[pick] = False
-            time[active[pick]] += delay
+            crossing[active[pick]] = time[active[pick]] + delay
             status[active[pick]] = CROSSED
         done = active[accepted]
         if done.size:
@@ -147,6 +147,7 @@ def flow(
             trajectory.times.append(time.copy())
             trajectory.states.append(state.copy())
         active = active[status[active] == STALLED]
+    time = np.where(status == CROSSED, crossing, time)
     return FlowResult(state, time, status, n_steps, n_evaluations, trajectory)
 
 

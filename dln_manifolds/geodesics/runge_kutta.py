@@ -6,6 +6,8 @@ with the coefficients that scipy ships.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.integrate import DOP853
 
@@ -18,13 +20,14 @@ N_STAGES: int = DOP853.n_stages
 
 def norms(state: Array) -> Array:
     """Euclidean norms of position and rate, shape ``(n_batch, 2)``."""
-    flat = state.reshape(*state.shape[:2], -1)
+    flat = state.reshape(*state.shape[:2], math.prod(state.shape[2:]))
     return np.sqrt(np.einsum("bki,bki->bk", flat, flat))
 
 
 def _combine(weights: Array, stages: Array) -> Array:
     used = len(weights)
-    return (weights @ stages[:used].reshape(used, -1)).reshape(stages.shape[1:])
+    flat = stages[:used].reshape(used, math.prod(stages.shape[1:]))
+    return (weights @ flat).reshape(stages.shape[1:])
 
 
 def step(field: Field, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:

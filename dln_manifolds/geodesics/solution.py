@@ -125,6 +125,8 @@ class GeodesicSolution:
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
         batch, shape = self.length.shape, self.point_shape
+        if self.length.size == 0:
+            return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
         knots = np.stack(self._trajectory.times)
         states = np.stack(self._trajectory.states)
         members = np.arange(knots.shape[1])[:, None]

@@ -157,9 +157,9 @@ class BalancedMetric(GeodesicMetric):
             Unit tangent vectors.
         """
         batch = np.shape(base_point)[:-3]
-        if batch and n_vectors > 1:
+        if batch and n_vectors != 1:
             raise ValueError("Several vectors at once need a single base point.")
-        shape = (n_vectors,) if n_vectors > 1 else batch
+        shape = batch if n_vectors == 1 else (n_vectors,)
         normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
         vector = self._space.to_tangent(normal, base_point)
         return vector / self.norm(vector)[..., None, None, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
     """
 
     def __init__(self, space: Any, tolerance: float = 1e-13, on_failure: str = "raise") -> None:
-        if not isinstance(tolerance, numbers.Real):
+        if not isinstance(tolerance, (int, float, np.floating)):
             raise TypeError(f"tolerance must be a real number, not {tolerance!r}.")
         if not 1e-14 <= tolerance <= 1e-3:
             raise ValueError(f"tolerance must lie between 1e-14 and 1e-3, not {tolerance}.")
@@ -203,9 +202,10 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
             Vectors of length 1.
         """
         array, dtype = as_matrices(vector, self._space.shape, "vector")
-        length = np.asarray(self.norm(array, base_point))
-        length = np.where(length == 0, 1.0, length)
-        return cast(array / length.reshape(*length.shape, *(1,) * len(self._space.shape)), dtype)
+        given = np.asarray(self.norm(vector, base_point))
+        length = np.where(given == 0, 1.0, np.asarray(self.norm(array, base_point)))
+        unit = array / length.reshape(*length.shape, *(1,) * len(self._space.shape))
+        return cast(unit, dtype, given.dtype)
 
     def squared_dist(self, point_a: Any, point_b: Any) -> Array:
         """Square of the geodesic distance, shape ``(...)``."""

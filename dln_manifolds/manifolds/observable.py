@@ -11,7 +11,13 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
-from dln_manifolds.checks import as_matrices, cast, checked_frame, is_invertible
+from dln_manifolds.checks import (
+    as_matrices,
+    cast,
+    checked_frame,
+    common_batch,
+    is_invertible,
+)
 from dln_manifolds.hosts.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
 from dln_manifolds.spectral import volume
@@ -170,7 +176,8 @@ class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
         """
         array, dtype = as_matrices(vector, self.shape, "vector")
         if base_point is not None:
-            batch = np.broadcast_shapes(array.shape[:-2], np.shape(base_point)[:-2])
+            base, _ = as_matrices(base_point, self.shape, "base_point")
+            batch = common_batch(2, vector=array, base_point=base)
             array = np.broadcast_to(array, (*batch, *self.shape))
         return array.astype(dtype, copy=True)
 

@@ -82,8 +82,10 @@ class DLNObservableMetric(GeodesicMetric):
         frame, dtype = self._frame(base_point)
         vec_a, dtype_a = self._vector(tangent_vec_a, "tangent_vec_a")
         if tangent_vec_b is tangent_vec_a:
+            common_batch(2, tangent_vec=vec_a, base_point=frame.left)
             return cast(observable.inner_product(frame, vec_a, vec_a), dtype, dtype_a)
         vec_b, dtype_b = self._vector(tangent_vec_b, "tangent_vec_b")
+        common_batch(2, tangent_vec_a=vec_a, tangent_vec_b=vec_b, base_point=frame.left)
         return cast(observable.inner_product(frame, vec_a, vec_b), dtype, dtype_a, dtype_b)
 
     def inner_coproduct(
@@ -106,6 +108,7 @@ class DLNObservableMetric(GeodesicMetric):
         frame, dtype = self._frame(base_point)
         covec_a, dtype_a = self._vector(cotangent_vec_a, "cotangent_vec_a")
         covec_b, dtype_b = self._vector(cotangent_vec_b, "cotangent_vec_b")
+        common_batch(2, cotangent_vec_a=covec_a, cotangent_vec_b=covec_b, base_point=frame.left)
         return cast(observable.inner_coproduct(frame, covec_a, covec_b), dtype, dtype_a, dtype_b)
 
     def metric_matrix(self, base_point: Any = None) -> Array:
@@ -205,9 +208,9 @@ class DLNObservableMetric(GeodesicMetric):
         """
         frame, dtype = self._frame(base_point)
         batch = frame.values.shape[:-1]
-        if batch and n_vectors > 1:
+        if batch and n_vectors != 1:
             raise ValueError("Several vectors at once need a single base point.")
-        shape = (n_vectors,) if n_vectors > 1 else batch
+        shape = batch if n_vectors == 1 else (n_vectors,)
         normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
         vector = frame.leave(np.sqrt(frame.a) * normal)
         return cast(vector / np.linalg.norm(normal, axis=(-2, -1), keepdims=True), dtype)

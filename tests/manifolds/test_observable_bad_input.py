@@ -1,0 +1,581 @@
+"""What the space and its metric do with input that is wrong, unusual or empty."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dln_manifolds import (
+    ConvergenceError,
+    DisconnectedPointsError,
+    DLNError,
+    DLNObservableManifold,
+    GeodesicWarning,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
+
+SPACE = DLNObservableManifold(3, 4)
+METRIC = SPACE.metric
+
+# Every function of the metric and the space that takes points (p) or vectors (v), batched.
+BATCHED = {
+    "inner_product": (METRIC.inner_product, "vvp"),
+    "inner_coproduct": (METRIC.inner_coproduct, "vvp"),
+    "squared_norm": (METRIC.squared_norm, "vp"),
+    "norm": (METRIC.norm, "vp"),
+    "normalize": (METRIC.normalize, "vp"),
+    "exp": (METRIC.exp, "vp"),
+    "log": (METRIC.log, "pp"),
+    "dist": (METRIC.dist, "pp"),
+    "squared_dist": (METRIC.squared_dist, "pp"),
+    "geodesic to a point": (lambda a, b: METRIC.geodesic(a, end_point=b)([0.0, 0.5]), "pp"),
+    "geodesic with a velocity": (
+        lambda v, a: METRIC.geodesic(a, initial_tangent_vec=v)([0.0, 0.5]),
+        "vp",
+    ),
+    "parallel_transport along": (lambda v, a, d: METRIC.parallel_transport(v, a, d), "vpv"),
+    "parallel_transport to": (
+        lambda v, a, b: METRIC.parallel_transport(v, a, end_point=b),
+        "vpp",
+    ),
+    "metric_matrix": (METRIC.metric_matrix, "p"),
+    "cometric_matrix": (METRIC.cometric_matrix, "p"),
+    "log_volume_density": (METRIC.log_volume_density, "p"),
+    "volume_density": (METRIC.volume_density, "p"),
+    "injectivity_radius": (METRIC.injectivity_radius, "p"),
+    "random_unit_tangent_vec": (METRIC.random_unit_tangent_vec, "p"),
+    "space.random_tangent_vec": (SPACE.random_tangent_vec, "p"),
+    "space.entropy": (SPACE.entropy, "p"),
+    "space.entropy_gradient": (SPACE.entropy_gradient, "p"),
+    "space.volume_density": (SPACE.volume_density, "p"),
+    "space.regularize": (SPACE.regularize, "v"),
+    "space.projection": (SPACE.projection, "v"),
+    "space.projection of a vector": (lambda v, a: SPACE.projection(a, v), "vp"),
+    "space.to_tangent": (SPACE.to_tangent, "vp"),
+}
+# One point at a time.
+SINGLE = {
+    "space.inner_product": (SPACE.inner_product, "pvv"),
+    "space.norm": (SPACE.norm, "pv"),
+    "space.exp": (SPACE.exp, "pv"),
+    "space.log": (SPACE.log, "pp"),
+    "space.dist": (SPACE.dist, "pp"),
+    "space.pair_mean": (SPACE.pair_mean, "pp"),
+    "space.retraction": (SPACE.retraction, "pv"),
+    "space.transport": (SPACE.transport, "ppv"),
+    "space.to_tangent_space": (SPACE.to_tangent_space, "pv"),
+    "space.random_tangent_vector": (SPACE.random_tangent_vector, "p"),
+    "space.euclidean_to_riemannian_gradient": (SPACE.euclidean_to_riemannian_gradient, "pv"),
+    "space.euclidean_to_riemannian_hessian": (
+        SPACE.euclidean_to_riemannian_hessian,
+        "pvvv",
+    ),
+}
+FUNCTIONS = BATCHED | SINGLE
+
+# These take points as they are: all that is asked of them is a shape.
+UNCHECKED_POINTS = {
+    "space.projection of a vector",
+    "space.to_tangent",
+    "space.transport",
+    "space.to_tangent_space",
+}
+
+
+def draw(kinds, batch=()):
+    """Return points near the identity and short vectors."""
+    return [
+        (np.eye(3) if kind == "p" else 0) + 0.15 * np.random.normal(size=(*batch, 3, 3))
+        for kind in kinds
+    ]
+
+
+def places(kind, functions, unless=frozenset()):
+    """List all (function, index of an argument of the kind)."""
+    return [
+        (name, k)
+        for name, (_, kinds) in functions.items()
+        for k, other in enumerate(kinds)
+        if other == kind and name not in unless
+    ]
+
+
+def repeatable(function, arguments):
+    """Call a function from the same random state every time."""
+    np.random.seed(1)
+    return function(*arguments)
+
+
+POINTS = places("p", FUNCTIONS, UNCHECKED_POINTS)
+VECTORS = places("v", FUNCTIONS)
+
+
+@pytest.mark.parametrize(("name", "k"), POINTS)
+def test_singular_point(name, k):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = np.ones((3, 3))
+    with pytest.raises(InvalidPointError, match="singular"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
+def test_entry_that_is_not_finite(name, k, value):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k][0, 1] = value
+    with pytest.raises(InvalidPointError, match=rf"not finite: {value} at \[0, 1\]"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2), (3, 3, 2)], ids=str)
+@pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
+def test_wrong_shape(name, k, shape):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = np.ones(shape)
+    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 3\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
+def test_complex_numbers_are_refused(name, k):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = arguments[k] + 0j
+    with pytest.raises(InvalidPointError, match="complex"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["X", [["a"] * 3] * 3, [[1, 2, 3], [4, 5]]],
+    ids=["string", "strings", "ragged list"],
+)
+@pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
+def test_input_that_is_no_array_of_numbers(name, k, value):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = value
+    with pytest.raises(InvalidPointError):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED, UNCHECKED_POINTS))
+def test_singular_member_of_a_batch_is_named(name, k):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (4,))
+    arguments[k][2] = np.ones((3, 3))
+    with pytest.raises(InvalidPointError, match=r"singular \(batch member \[2\]\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "k"), places("p", BATCHED, UNCHECKED_POINTS) + places("v", BATCHED)
+)
+def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (2, 3))
+    arguments[k][1, 2, 0, 1] = np.nan
+    with pytest.raises(InvalidPointError, match=r"\(batch member \[1, 2\]\)"):
+        function(*arguments)
+
+
+def test_message_names_the_singular_values():
+    with pytest.raises(InvalidPointError, match=r"from 3 to 1e-20"):
+        METRIC.metric_matrix(np.diag([3.0, 2.0, 1e-20]))
+
+
+@pytest.mark.parametrize("name", ["log", "dist", "squared_dist", "geodesic to a point"])
+def test_points_of_different_components(name):
+    function = BATCHED[name][0]
+    with pytest.raises(DisconnectedPointsError, match="different components"):
+        function(np.eye(3), np.diag([1.0, 1.0, -1.0]))
+
+
+@pytest.mark.parametrize("name", ["space.log", "space.dist", "space.pair_mean"])
+def test_points_of_different_components_on_the_space(name):
+    function = SINGLE[name][0]
+    with pytest.raises(DisconnectedPointsError, match="different components"):
+        function(np.eye(3), np.diag([1.0, 1.0, -1.0]))
+
+
+def test_solve_log_of_points_of_different_components():
+    with pytest.raises(DisconnectedPointsError):
+        METRIC.solve_log(np.eye(3), np.diag([1.0, 1.0, -1.0]))
+
+
+def test_parallel_transport_to_another_component():
+    with pytest.raises(DisconnectedPointsError):
+        METRIC.parallel_transport(np.ones((3, 3)), np.eye(3), end_point=-np.eye(3))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_components_matter_at_every_depth(depth):
+    with pytest.raises(DisconnectedPointsError):
+        DLNObservableManifold(1, depth).metric.dist(np.array([[1.0]]), np.array([[-1.0]]))
+
+
+def test_member_of_a_batch_in_another_component_is_named():
+    ends = np.stack([np.eye(3), 2 * np.eye(3), np.diag([1.0, 1.0, -1.0])])
+    with pytest.raises(DisconnectedPointsError, match=r"\(batch member \[2\]\)"):
+        METRIC.log(ends, np.eye(3))
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+def test_batches_that_do_not_broadcast(name):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (3,))
+    arguments[0] = arguments[0][:2]
+    with pytest.raises(InvalidPointError, match="broadcast"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_integers_are_taken_as_floats(name):
+    function, kinds = FUNCTIONS[name]
+    # a short way from the identity in lengths of the layers
+    arguments = [
+        np.array([[100, 1, 2], [0, 110, 3], [1, 0, 90]])
+        if kind == "p"
+        else np.arange(9).reshape(3, 3)
+        for kind in kinds
+    ]
+    result = repeatable(function, arguments)
+    expected = repeatable(function, [a.astype(float) for a in arguments])
+    assert_array_equal(result, expected)
+    assert result.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nested_lists_are_taken_as_arrays(name):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    expected = repeatable(function, arguments)
+    assert_array_equal(repeatable(function, [a.tolist() for a in arguments]), expected)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_single_precision_is_computed_in_double_and_returned_in_single(name):
+    function, kinds = BATCHED[name]
+    arguments = [a.astype(np.float32) for a in draw(kinds)]
+    result = repeatable(function, arguments)
+    expected = repeatable(function, [a.astype(np.float64) for a in arguments])
+    assert result.dtype == np.float32
+    # a single rounding, or two where squares or roots are taken of the rounded result
+    assert_allclose(result, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in BATCHED if len(BATCHED[name][1]) > 1 and name not in UNCHECKED_POINTS],
+)
+def test_single_beside_double_precision_gives_double(name):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds)
+    arguments[0] = arguments[0].astype(np.float32)
+    assert function(*arguments).dtype == np.float64
+
+
+def test_points_that_are_singular_in_single_precision():
+    point = np.diag([1.0, 1.0, 1e-8])
+    assert SPACE.belongs(point)
+    assert not SPACE.belongs(point.astype(np.float32))
+    with pytest.raises(InvalidPointError, match="singular"):
+        METRIC.metric_matrix(point.astype(np.float32))
+
+
+# Shapes of the results for arguments of batch shape (0,).
+EMPTY = {
+    "inner_product": (0,),
+    "inner_coproduct": (0,),
+    "squared_norm": (0,),
+    "norm": (0,),
+    "dist": (0,),
+    "squared_dist": (0,),
+    "geodesic to a point": (0, 2, 3, 3),
+    "geodesic with a velocity": (0, 2, 3, 3),
+    "metric_matrix": (0, 9, 9),
+    "cometric_matrix": (0, 9, 9),
+    "log_volume_density": (0,),
+    "volume_density": (0,),
+    "injectivity_radius": (0,),
+    "space.entropy": (0,),
+    "space.volume_density": (0,),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_empty_batch(name):
+    function, kinds = BATCHED[name]
+    result = function(*draw(kinds, (0,)))
+    assert result.shape == EMPTY.get(name, (0, 3, 3))
+    assert result.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+def test_empty_batch_beside_a_single_point(name):
+    function, kinds = BATCHED[name]
+    arguments = [*draw(kinds[:1], (0,)), *draw(kinds[1:])]
+    assert function(*arguments).shape == EMPTY.get(name, (0, 3, 3))
+
+
+@pytest.mark.parametrize("kind", ["solve_exp", "solve_log"])
+def test_solution_of_an_empty_batch(kind):
+    solution = getattr(METRIC, kind)(*draw("pp", (0,)))
+    assert solution.length.shape == (0,)
+    assert solution(0.5).shape == (0, 3, 3)
+    assert solution([0.5, 1.0]).shape == (0, 2, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["belongs", "is_tangent"])
+def test_empty_batch_of_tests(name):
+    result = getattr(SPACE, name)(np.empty((0, 3, 3)))
+    assert result.shape == (0,)
+    assert result.dtype == bool
+
+
+def strided(array):
+    """Return an equal array whose memory is not contiguous in any order."""
+    wide = np.zeros(tuple(2 * n for n in array.shape))
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [strided, np.asfortranarray, lambda a: np.broadcast_to(a, (2, 3, 3))[1]],
+    ids=["strided", "Fortran", "broadcast"],
+)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_that_are_not_contiguous(name, arrange):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    expected = np.asarray(repeatable(function, arguments))
+    result = repeatable(function, [arrange(a) for a in arguments])
+    # another memory layout may be another order of summation
+    assert_allclose(result, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batch"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_read_only_arrays_are_taken_and_nothing_is_mutated(name, batch):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds, batch if name in BATCHED else ())
+    copies = [a.copy() for a in arguments]
+    for a in arguments:
+        a.flags.writeable = False
+    repeatable(function, arguments)
+    for a, copy in zip(arguments, copies, strict=True):
+        assert_array_equal(a, copy)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_share_no_memory_with_the_input(name):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    result = np.asarray(function(*arguments))
+    assert not any(np.shares_memory(result, a) for a in arguments)
+
+
+def test_solutions_share_no_memory_with_the_input():
+    X, v = np.eye(3), 0.1 * np.ones((3, 3))
+    solution = METRIC.solve_exp(v, X)
+    v[:] = 7
+    assert_array_equal(solution.initial_velocity, 0.1 * np.ones((3, 3)))
+
+
+class Stubborn:
+    """Something that does not want to become an array, as a tensor that requires gradients."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no")
+
+
+RUBBISH = {
+    "None": None,
+    "string": "abc",
+    "number": 1.0,
+    "nan": float("nan"),
+    "empty list": [],
+    "ragged list": [[1, 2, 3], [4, 5]],
+    "list of matrices of two sizes": [np.eye(3), np.eye(2)],
+    "strings": [["a"] * 3] * 3,
+    "list of None": [[None] * 3] * 3,
+    "dictionary": {"a": 1},
+    "function": abs,
+    "class": int,
+    "wrong size": np.eye(4),
+    "not square": np.ones((3, 4)),
+    "vector": np.ones(3),
+    "complex": np.eye(3) + 0j,
+    "objects": np.eye(3).astype(object),
+    "dates": np.zeros((3, 3), dtype="datetime64[D]"),
+    "nan matrix": np.full((3, 3), np.nan),
+    "inf matrix": np.full((3, 3), np.inf),
+    "huge integers": [[10**400] * 3] * 3,
+    "no conversion": Stubborn(),
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_belongs_answers_false_to_rubbish(name):
+    assert not np.any(SPACE.belongs(RUBBISH[name]))
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_belongs_with_a_tolerance_answers_false_to_rubbish(name):
+    assert not np.any(SPACE.belongs(RUBBISH[name], atol=1e-6))
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_is_tangent_answers_false_to_rubbish(name):
+    assert not np.any(SPACE.is_tangent(RUBBISH[name]))
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_is_tangent_at_a_point_answers_false_to_rubbish(name):
+    assert not np.any(SPACE.is_tangent(RUBBISH[name], np.eye(3)))
+
+
+@pytest.mark.parametrize("name", [name for name in RUBBISH if name != "None"])
+def test_is_tangent_does_not_raise_at_a_base_point_that_is_rubbish(name):
+    assert SPACE.is_tangent(np.eye(3), RUBBISH[name]).dtype == bool
+
+
+@pytest.mark.parametrize("base", ["wrong size", "not square", "vector", "string", "number"])
+def test_is_tangent_answers_false_at_a_base_point_of_a_wrong_shape(base):
+    assert not np.any(SPACE.is_tangent(np.eye(3), RUBBISH[base]))
+
+
+def test_is_tangent_answers_false_to_batches_that_do_not_broadcast():
+    assert not np.any(SPACE.is_tangent(np.ones((2, 3, 3)), np.ones((3, 3, 3))))
+
+
+@pytest.mark.parametrize(
+    "batch", [(), (2,), (2, 3)], ids=["single", "one batch axis", "two batch axes"]
+)
+def test_wrong_shape_gets_an_answer_for_every_member(batch):
+    points = np.ones((*batch, 4, 4))
+    assert_array_equal(SPACE.belongs(points), np.zeros(batch, dtype=bool))
+    assert_array_equal(SPACE.is_tangent(points), np.zeros(batch, dtype=bool))
+
+
+def test_belongs_tells_members_apart():
+    points = np.stack([np.eye(3), np.ones((3, 3)), -np.eye(3), np.full((3, 3), np.nan)])
+    assert_array_equal(SPACE.belongs(points), [True, False, True, False])
+
+
+def test_is_tangent_tells_members_apart():
+    vectors = np.stack([np.zeros((3, 3)), np.full((3, 3), np.inf)])
+    assert_array_equal(SPACE.is_tangent(vectors, np.eye(3)), [True, False])
+
+
+def test_is_tangent_takes_the_batch_of_the_base_points():
+    assert_array_equal(SPACE.is_tangent(np.eye(3), np.stack([np.eye(3)] * 2)), [True, True])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_belongs_does_not_depend_on_the_scale(scale):
+    assert SPACE.belongs(scale * np.diag([1.0, 1e-3, 1e-12]))
+    assert not SPACE.belongs(scale * np.diag([1.0, 1e-3, 1e-17]))
+
+
+def test_belongs_with_a_tolerance_asks_for_larger_singular_values():
+    point = np.diag([1.0, 1.0, 1e-3])
+    assert SPACE.belongs(point, atol=1e-4)
+    assert not SPACE.belongs(point, atol=1e-2)
+
+
+@pytest.mark.parametrize("depth", [0, 0.5, 1 - 1e-12, -3, np.nan, np.inf, -np.inf])
+def test_depth_that_is_not_allowed(depth):
+    with pytest.raises(ValueError, match="depth must be finite and at least 1"):
+        DLNObservableManifold(3, depth)
+
+
+@pytest.mark.parametrize("depth", [None, "4", 4 + 0j, [4], np.array([4.0]), True])
+def test_depth_of_a_wrong_type(depth):
+    with pytest.raises(TypeError, match="depth must be a real number"):
+        DLNObservableManifold(3, depth)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_width_that_is_not_allowed(n):
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        DLNObservableManifold(n, 4)
+
+
+@pytest.mark.parametrize("n", [None, "3", 3.0, np.nan, [3], True])
+def test_width_of_a_wrong_type(n):
+    with pytest.raises(TypeError, match="n must be an integer"):
+        DLNObservableManifold(n, 4)
+
+
+def equip(**options):
+    """Return a metric made with the options."""
+    space = DLNObservableManifold(3, 4, equip=False)
+    space.equip_with_metric(**options)
+    return space.metric
+
+
+@pytest.mark.parametrize("tolerance", [0, -1e-8, 1e-15, 0.01, 1, np.inf, np.nan])
+def test_tolerance_that_is_not_allowed(tolerance):
+    with pytest.raises(ValueError, match="tolerance must lie between"):
+        equip(tolerance=tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [None, "small", 1e-8 + 0j, [1e-8]])
+def test_tolerance_of_a_wrong_type(tolerance):
+    with pytest.raises((TypeError, ValueError), match="tolerance"):
+        equip(tolerance=tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [1e-14, 1e-3, np.float32(1e-6)])
+def test_tolerance_that_is_allowed(tolerance):
+    assert equip(tolerance=tolerance).tolerance == float(tolerance)
+
+
+@pytest.mark.parametrize("on_failure", [None, "", "ignore", "Raise", 0, ["raise"]])
+def test_reaction_to_failures_that_is_not_known(on_failure):
+    with pytest.raises(ValueError, match="on_failure must be one of"):
+        equip(on_failure=on_failure)
+
+
+@pytest.mark.parametrize("n_samples", [-1, -5])
+def test_negative_number_of_samples(n_samples):
+    with pytest.raises(ValueError, match="n_samples"):
+        SPACE.random_point(n_samples)
+
+
+@pytest.mark.parametrize("name", ["random_tangent_vec", "random_unit_tangent_vec"])
+def test_no_vectors_at_all(name):
+    owner = METRIC if "unit" in name else SPACE
+    assert getattr(owner, name)(np.eye(3), 0).shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"direction": np.eye(3), "end_point": np.eye(3)}], ids=["none", "both"]
+)
+def test_parallel_transport_needs_one_of_two_arguments(arguments):
+    with pytest.raises(ValueError, match=r"direction.*end_point"):
+        METRIC.parallel_transport(np.eye(3), np.eye(3), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "base"),
+    [
+        (InvalidPointError, ValueError),
+        (DisconnectedPointsError, ValueError),
+        (IncompleteGeodesicError, ArithmeticError),
+        (ConvergenceError, RuntimeError),
+    ],
+)
+def test_error_classes(error, base):
+    assert issubclass(error, DLNError)
+    assert issubclass(error, base)
+
+
+def test_warning_class():
+    assert issubclass(GeodesicWarning, UserWarning)

@@ -1,0 +1,221 @@
+"""Learning algorithms of geomstats run on the space unchanged."""
+
+import logging
+
+import numpy as np
+import pytest
+from geomstats.learning.frechet_mean import FrechetMean, variance
+from geomstats.learning.geometric_median import GeometricMedian
+from geomstats.learning.kmeans import RiemannianKMeans
+from geomstats.learning.mdm import RiemannianMinimumDistanceToMean
+from geomstats.learning.pca import TangentPCA
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dln_manifolds import DLNObservableManifold
+
+
+def frechet_mean(space, points, method="default", **options):
+    """Return geomstats' Fréchet mean, iterated as far as rounding allows."""
+    estimator = FrechetMean(space, method=method)
+    # the squared norm of the gradient, by dimension or not, or the norm
+    epsilon = {"default": 1e-22, "batch": 1e-16, "adaptive": 1e-8}[method]
+    estimator.set(max_iter=64, epsilon=epsilon, **options)
+    return estimator.fit(points).estimate_
+
+
+def gradient_norm(space, points, mean, weights=None):
+    """Return the Riemannian norm of the gradient of half the variance."""
+    gradient = np.average(space.metric.log(points, mean), axis=0, weights=weights)
+    return space.metric.norm(gradient, mean)
+
+
+def cluster(space, centre, count, size=0.1):
+    """Return random points near a centre, at distances of ``size`` times ``|W|``."""
+    roots = np.linalg.svd(centre, compute_uv=False) ** (1 / space.depth)
+    length = size * np.sqrt(space.depth * np.sum(roots**2))
+    return space.metric.exp(length * space.metric.random_unit_tangent_vec(centre, count), centre)
+
+
+def test_frechet_mean_of_a_hundred_matrices():
+    space = DLNObservableManifold(5, 4)
+    points = cluster(space, space.random_point(), 100, 0.3)
+    mean = frechet_mean(space, points)
+    assert gradient_norm(space, points, mean) <= 1e-9
+
+
+@pytest.mark.slow
+def test_frechet_mean_of_a_hundred_scattered_matrices():
+    # Gaussian matrices with positive determinants, without a common centre.
+    space = DLNObservableManifold(5, 4)
+    points = np.random.normal(size=(100, 5, 5))
+    points[:, 0] *= np.linalg.slogdet(points)[0][:, None]
+    mean = frechet_mean(space, points, init_point=np.eye(5))
+    assert gradient_norm(space, points, mean) <= 1e-9
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 8])
+def test_frechet_mean_is_that_of_the_roots_where_singular_vectors_agree(depth):
+    space = DLNObservableManifold(4, depth)
+    U, V = np.linalg.qr(np.random.normal(size=(2, 4, 4)))[0]
+    values = np.exp(np.random.uniform(-1, 1, size=(20, 4)))
+    points = (U * values[:, None, :]) @ V.T
+    expected = (U * np.mean(values ** (1 / depth), axis=0) ** depth) @ V.T
+    mean = frechet_mean(space, points)
+    assert_allclose(mean, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_frechet_mean_of_two_points_is_the_middle_of_their_geodesic():
+    space = DLNObservableManifold(3, 4)
+    X, Y = space.random_point(2)
+    mean = frechet_mean(space, np.stack([X, Y]))
+    assert_allclose(mean, space.metric.geodesic(X, end_point=Y)(0.5)[0], atol=1e-9)
+
+
+def test_frechet_mean_with_weights():
+    space = DLNObservableManifold(3, 4)
+    points = cluster(space, np.eye(3), 10, 0.3)
+    weights = np.arange(1.0, 11.0)
+    estimator = FrechetMean(space)
+    estimator.set(max_iter=64, epsilon=1e-22)
+    mean = estimator.fit(points, weights=weights).estimate_
+    assert gradient_norm(space, points, mean, weights) <= 1e-9
+
+
+@pytest.mark.parametrize("method", ["adaptive", "batch"])
+def test_other_descents_find_the_same_mean(method):
+    space = DLNObservableManifold(3, 4)
+    points = cluster(space, np.eye(3), 10, 0.2)
+    expected = frechet_mean(space, points)
+    # the batch descent takes several sets of points at once
+    given = points[:, None] if method == "batch" else points
+    mean = frechet_mean(space, given, method).reshape(3, 3)
+    assert_allclose(mean, expected, atol=1e-6)
+
+
+def test_frechet_mean_is_equivariant_under_rotations():
+    space = DLNObservableManifold(3, 4)
+    points = cluster(space, np.diag([2.0, 1.0, 0.5]), 10, 0.2)
+    R, Q = np.linalg.qr(np.random.normal(size=(2, 3, 3)))[0]
+    mean = frechet_mean(space, points)
+    assert_allclose(frechet_mean(space, R @ points @ Q), R @ mean @ Q, atol=1e-9)
+
+
+def test_frechet_mean_minimizes_the_variance():
+    space = DLNObservableManifold(3, 4)
+    points = cluster(space, np.diag([2.0, 1.0, 0.5]), 10, 0.3)
+    mean = frechet_mean(space, points)
+    least = variance(space, points, mean)
+    for other in [np.mean(points, axis=0), *cluster(space, mean, 3, 0.01)]:
+        assert variance(space, points, other) > least
+
+
+def test_frechet_mean_reaches_its_goal_without_a_warning(caplog):
+    space = DLNObservableManifold(3, 4)
+    points = cluster(space, np.eye(3), 10, 0.3)
+    with caplog.at_level(logging.WARNING):
+        frechet_mean(space, points)
+    assert "Maximum number of iterations" not in caplog.text
+
+
+@pytest.fixture
+def clusters():
+    """Return a space, two clusters of points far apart, and their labels."""
+    space = DLNObservableManifold(3, 4)
+    first = cluster(space, np.diag([2.0, 1.0, 0.5]), 6)
+    second = cluster(space, np.diag([0.3, 2.0, 3.0]), 6)
+    return space, np.concatenate([first, second]), np.repeat([0, 1], 6)
+
+
+def test_k_means_separates_two_clusters(clusters):
+    space, points, labels = clusters
+    found = RiemannianKMeans(space, n_clusters=2, tol=1e-6).fit(points).predict(points)
+    if found[0] == 1:
+        found = 1 - found
+    assert_array_equal(found, labels)
+
+
+def test_minimum_distance_to_mean_classifies(clusters):
+    space, points, labels = clusters
+    classifier = RiemannianMinimumDistanceToMean(space).fit(points, labels)
+    assert_array_equal(classifier.predict(points), labels)
+
+
+def test_geometric_median_of_points_in_line():
+    # Of three points on a geodesic it is the middle one, wherever it lies.
+    space = DLNObservableManifold(3, 4)
+    X, Y = np.diag([2.0, 1.0, 0.5]), np.array([[1.0, 0.2, 0], [-0.3, 1.5, 0.4], [0, 0.1, 0.7]])
+    points = space.metric.geodesic(X, end_point=Y)([0.0, 0.3, 1.0])
+    median = GeometricMedian(space, max_iter=200, epsilon=1e-12).fit(points).estimate_
+    assert space.metric.dist(median, points[1]) <= 1e-2 * space.metric.dist(X, Y)
+
+
+def test_tangent_pca_explains_a_geodesic_by_one_component():
+    space = DLNObservableManifold(3, 4)
+    X = np.array([[1.0, 0.2, 0], [-0.3, 1.5, 0.4], [0, 0.1, 0.7]])
+    v = 0.3 * space.random_tangent_vec(X)
+    points = space.metric.geodesic(X, initial_tangent_vec=v)(np.linspace(-1, 1, 5))
+    pca = TangentPCA(space, n_components=2).fit(points, base_point=X)
+    assert pca.explained_variance_ratio_[0] >= 1 - 1e-12
+
+
+def test_parallel_transport_of_depth_one_is_the_identity():
+    space = DLNObservableManifold(3, 1)
+    X, v, d = np.eye(3), 0.1 * np.arange(9.0).reshape(3, 3), 0.05 * np.ones((3, 3))
+    assert_allclose(space.metric.parallel_transport(v, X, direction=d), v, rtol=0, atol=1e-12)
+
+
+def test_parallel_transport_of_a_velocity_is_the_velocity():
+    space = DLNObservableManifold(3, 4)
+    X, Y = np.diag([2.0, 1.0, 0.5]), np.array([[1.0, 0.2, 0], [-0.3, 1.5, 0.4], [0, 0.1, 0.7]])
+    transported = space.metric.parallel_transport(space.metric.log(Y, X), X, end_point=Y)
+    assert_allclose(transported, -space.metric.log(X, Y), rtol=0, atol=1e-8)
+
+
+def test_parallel_transport_preserves_lengths_to_third_order_in_the_distance():
+    space = DLNObservableManifold(3, 4)
+    X = np.diag([2.0, 1.0, 0.5])
+    v, d = space.random_tangent_vec(X, 2)
+    errors = []
+    for size in (0.2, 0.1):
+        end = space.metric.exp(size * d, X)
+        transported = space.metric.parallel_transport(v, X, direction=size * d)
+        errors.append(abs(space.metric.norm(transported, end) / space.metric.norm(v, X) - 1))
+    assert errors[0] <= 1e-3
+    assert errors[1] <= errors[0] / 4
+
+
+def test_parallel_transport_preserves_angles():
+    space = DLNObservableManifold(3, 4)
+    X = np.diag([2.0, 1.0, 0.5])
+    u, v, d = space.random_tangent_vec(X, 3)
+    end = space.metric.exp(0.1 * d, X)
+    a, b = space.metric.parallel_transport(np.stack([u, v]), X, direction=0.1 * d)
+    error = space.metric.inner_product(a, b, end) - space.metric.inner_product(u, v, X)
+    assert abs(error) <= 1e-3 * space.metric.norm(u, X) * space.metric.norm(v, X)
+
+
+def test_parallel_transport_there_and_back():
+    space = DLNObservableManifold(3, 4)
+    X = np.diag([2.0, 1.0, 0.5])
+    v, d = 0.1 * space.random_tangent_vec(X), 0.2 * space.random_tangent_vec(X)
+    Y = space.metric.exp(d, X)
+    there = space.metric.parallel_transport(v, X, direction=d)
+    back = space.metric.parallel_transport(there, Y, end_point=X)
+    assert space.metric.norm(back - v, X) <= 1e-4 * space.metric.norm(v, X)
+
+
+def test_directions_agree_with_end_points():
+    space = DLNObservableManifold(3, 4)
+    X = np.diag([2.0, 1.0, 0.5])
+    v, d = 0.1 * space.random_tangent_vec(X), 0.2 * space.random_tangent_vec(X)
+    along = space.metric.parallel_transport(v, X, direction=d)
+    to = space.metric.parallel_transport(v, X, end_point=space.metric.exp(d, X))
+    assert_allclose(to, along, rtol=0, atol=1e-8)
+
+
+def test_scaled_metric():
+    space = DLNObservableManifold(3, 4)
+    X, Y = np.diag([2.0, 1.0, 0.5]), np.eye(3)
+    scaled = 4.0 * space.metric
+    assert_allclose(scaled.dist(X, Y), 2 * space.metric.dist(X, Y), rtol=1e-12)
+    assert_array_equal(scaled.log(Y, X), space.metric.log(Y, X))
