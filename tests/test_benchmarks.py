@@ -1,0 +1,100 @@
+"""The benchmarks: every script can be loaded, and their measuring is right on tiny sizes."""
+
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dln_manifolds import DLNObservableManifold
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("bench_*.py"))
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import scripts as they see each other when they are run, and forget them afterwards."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    # They pin threads and choose geomstats' backend: for their own process only.
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    yield importlib.import_module
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == FOLDER:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_can_be_imported_and_is_described(load, name):
+    module = load(name)
+    assert callable(module.main)
+    assert module.__doc__
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_readme_names_every_script(name):
+    assert f"{name}.py" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_paired_ratios(load):
+    timing = load("_timing")
+
+    def busy(duration):
+        end = time.process_time() + duration
+        while time.process_time() < end:
+            pass
+
+    ratio = timing.interleaved(lambda: busy(0.02), lambda: busy(0.005), repeats=3, at_least=0)
+    assert ratio.median == pytest.approx(4, rel=0.3)
+    assert ratio.low <= ratio.median <= ratio.high
+    assert ratio.per(4, 1).median == pytest.approx(1, rel=0.3)
+    assert ratio.cells(at_most=2)[-1] == "<= 2 MISSED"
+    assert ratio.cells(at_least=2)[-1] == ">= 2"
+
+
+def test_gaussian_pairs_share_their_component(load, rng):
+    first, last = load("_timing").gaussian_pairs(rng, 50, 3)
+    assert np.all(np.linalg.det(first) * np.linalg.det(last) > 0)
+
+
+def test_layers_and_formula_agree(load, rng):
+    X = rng.normal(size=(3, 3))
+    point, vector, exact = load("_timing").horizontal_image(rng, X, 3)
+    np.testing.assert_allclose(point, X, atol=1e-13)
+    literal = load("bench_pointwise").literal_metric(point, vector, vector, 3)
+    assert literal == pytest.approx(exact, rel=1e-11)
+
+
+def test_pointwise_errors_are_rounding(load, rng):
+    for row in load("bench_pointwise").small(rng, n_points=3, repeats=1, n_checked=1):
+        assert float(row[-1]) < 1e-13
+
+
+def test_polar_path_of_a_rotation(load):
+    # N = 1, X = I, Y a rotation by an angle: the path turns at the constant speed sqrt(2) angle.
+    turn = np.array([[np.cos(1.0), -np.sin(1.0)], [np.sin(1.0), np.cos(1.0)]])
+    length = load("bench_success").polar_length(np.eye(2), turn, 1.0)
+    assert length == pytest.approx(np.sqrt(2), rel=1e-13)
+
+
+def test_success_row(load, rng):
+    row = load("bench_success").success_row(rng, n=2, depth=3, n_pairs=2)
+    assert row[2] == "2 of 2"
+    assert row[8] == "2 of 2"
+
+
+def test_generic_metric_is_ours(load, rng):
+    # With geomstats' numpy backend here: its matrix can be formed, though not differentiated.
+    X = rng.normal(size=(3, 3))
+    generic = load("bench_generic").generic_metric(3, 4, tolerance=1e-6)
+    ours = DLNObservableManifold(3, 4).metric.metric_matrix(X)
+    np.testing.assert_allclose(generic.metric_matrix(X.ravel()), ours, rtol=1e-9, atol=1e-12)
