@@ -90,8 +90,8 @@ def solve_balanced_boundary(
         ``lower_bound`` is the length of the chord in the ambient space.
     """
     n_batch = len(base_point)
-    both = np.stack([base_point, point], axis=1).reshape(n_batch, -1)
-    scale = np.max(np.abs(both), axis=1)
+    both = np.maximum(np.abs(base_point), np.abs(point))
+    scale = np.max(both, axis=(1, 2, 3))
     unit = scale[:, None, None, None]
     field = BalancedField()
     members = Members(
@@ -111,8 +111,8 @@ def solve_balanced_boundary(
     if pending.size:
         refine(members, NodePaths(), pending)
     velocity = members.momentum * unit
-    length = np.linalg.norm(velocity.reshape(n_batch, -1), axis=1)
-    chord = np.linalg.norm((point - base_point).reshape(n_batch, -1), axis=1)
+    length = np.sqrt(np.sum(velocity**2, axis=(1, 2, 3)))
+    chord = np.sqrt(np.sum((point - base_point) ** 2, axis=(1, 2, 3)))
     n_solved = int(np.sum(members.status == CONVERGED))
     n_crossed = int(np.sum(members.status == CROSSED))
     return GeodesicSolution(

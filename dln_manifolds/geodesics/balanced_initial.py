@@ -11,7 +11,7 @@ from dln_manifolds.spectral.elementary import Array
 
 
 def _norm(layers: Array) -> Array:
-    return np.linalg.norm(layers.reshape(len(layers), -1), axis=1)
+    return np.sqrt(np.sum(layers**2, axis=(1, 2, 3)))
 
 
 def _flow(

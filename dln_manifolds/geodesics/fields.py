@@ -26,6 +26,8 @@ from dln_manifolds.spectral.root_chart import point_of
 class Field(Protocol):
     """A geodesic flow."""
 
+    reach: float
+
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the time derivative of states, and the smallest root singular value."""
 
@@ -44,6 +46,7 @@ class RootField:
     """Hamiltonian flow of the root chart: states are (T, P)."""
 
     depth: float
+    reach = 0.0
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(dH/dP, -dH/dT)``."""
@@ -72,6 +75,8 @@ class BalancedField:
     States are (W, V, U, ...): every further vector U is transported parallel along the geodesic,
     ``U' = II(V, U)``.
     """
+
+    reach = 1e-5
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(V, II(V, V), II(V, U), ...)``."""

@@ -135,6 +135,19 @@ def flow(
             accepted[pick] = False
             crossing[active[pick]] = time[active[pick]] + delay
             status[active[pick]] = CROSSED
+        if field.reach > 0:
+            eta, turned = _approach(was, now, field.watched(new_rate[:, 0]), old, new)
+            # over a singular matrix without having seen it: again, with a shorter step
+            over = accepted & turned
+            accepted[over] = False
+            size[active[over]] = h[over] * _SHRINK
+            # positions were divided by the size of the first: the distance left counts as it is
+            speed = norms(old)[:, 1]
+            near = eta <= field.reach / np.where(speed == 0, 1.0, speed)
+            hit = accepted & near & (h + eta <= remaining)
+            crossing[active[hit]] = (time[active] + h + eta)[hit]
+            status[active[hit]] = CROSSED
+            accepted[hit] = False
         done = active[accepted]
         if done.size:
             state[done], rate[done] = field.settle(new[accepted]), new_rate[accepted]
@@ -149,6 +162,16 @@ def flow(
         active = active[status[active] == STALLED]
     time = np.where(status == CROSSED, crossing, time)
     return FlowResult(state, time, status, n_steps, n_evaluations, trajectory)
+
+
+def _approach(was: Array, now: Array, rate: Array, old: Array, new: Array) -> tuple[Array, Array]:
+    """Time to the linear extrapolation of a zero singular value; whether one has been passed."""
+    left, values, right_t = np.linalg.svd(now)
+    slope = np.einsum("bi,bij,bj->b", left[:, :, -1], rate, right_t[:, -1])
+    closing = slope < 0
+    eta = np.where(closing, values[:, -1] / np.where(closing, -slope, 1.0), np.inf)
+    sign = np.linalg.slogdet(was)[0] != np.linalg.slogdet(now)[0]
+    return eta, sign | (np.einsum("bij,bij->b", was, now) <= 0)
 
 
 def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Array:

@@ -77,12 +77,14 @@ class BalancedOptimization(RiemannianSubmanifold):
         """
         layers, frame = self._at(point)
         vector = self._vector(tangent_vector, "tangent_vector")
-        size, longest = np.linalg.norm(vector), _LONGEST * np.linalg.norm(layers)
+        size, longest = np.max(np.abs(vector)), _LONGEST * np.max(np.abs(layers))
         if size > longest:
             vector = vector * (longest / size)
         bent = second_fundamental_form(frame, layers, vector, vector)
         signs = np.linalg.slogdet(layers)[0]
-        moved = rebalance(layers + vector + 0.5 * bent, signs)
+        moved = rebalance(
+            layers + vector + 0.5 * bent, signs, least=np.finfo(float).eps * np.max(np.abs(layers))
+        )
         if size == 0:
             return layers.copy()
         return moved

@@ -72,7 +72,7 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
         dim = self.n**2 + (self.depth - 1) * self.n * (self.n - 1) // 2
         PymanoptManifold.__init__(self, f"Balanced layers, n={self.n}, depth={self.depth}", dim)
         shape = (self.depth, self.n, self.n)
-        GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=False, equip=equip)
+        GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=True, equip=equip)
         self.group_action = _GROUP_ACTION
         self.fiber_bundle = DLNBundle(self)
 

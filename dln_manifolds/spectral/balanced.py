@@ -50,13 +50,16 @@ def relative_imbalance(layers: Array) -> Array:
     """
     if layers.shape[-3] == 1:
         return np.zeros(layers.shape[:-3])
+    # Divided by the largest entry, so that no square over- or underflows.
+    largest = np.max(np.abs(layers), axis=(-3, -2, -1), keepdims=True)
+    layers = layers / np.where(largest == 0, 1.0, largest)
     grams = np.linalg.norm(layers @ transpose(layers), axis=(-2, -1))
     difference = np.linalg.norm(imbalance(layers), axis=(-2, -1))
     largest = grams.max(axis=-1)
     return difference.max(axis=-1) / np.where(largest == 0, 1.0, largest)
 
 
-def rebalance(layers: Array, orientation: Array | None = None) -> Array:
+def rebalance(layers: Array, orientation: Array | None = None, least: float | None = None) -> Array:
     r"""Return balanced layers near the given ones; balanced layers are left as they are.
 
     With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
@@ -82,6 +85,11 @@ def rebalance(layers: Array, orientation: Array | None = None) -> Array:
     before = np.concatenate([identity, after[..., :-1, :, :]], axis=-3)
     pulled = right_t @ before
     mean = np.mean((transpose(pulled) * values[..., None, :]) @ pulled, axis=-3, keepdims=True)
+    if least is not None:
+        roots, basis = np.linalg.eigh(mean)
+        floor = np.maximum(8 * layers.shape[-1] * np.finfo(float).eps * roots[..., -1:], least)
+        if (roots < floor).any():
+            mean = (basis * np.maximum(roots, floor)[..., None, :]) @ transpose(basis)
     return after @ mean @ transpose(before)
 
 

@@ -265,7 +265,7 @@ def second_fundamental_form(
     side ``sym(V_p V'_p^T - V_{p+1}^T V'_{p+1})``. Geodesics obey ``W'' = II(W', W')``.
     """
     if frame.depth == 1:
-        return np.zeros_like(layers)
+        return np.zeros(np.broadcast_shapes(layers.shape, vec_a.shape, vec_b.shape))
     product = (
         vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :])
         - transpose(vec_a[..., 1:, :, :]) @ vec_b[..., 1:, :, :]
