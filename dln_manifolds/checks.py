@@ -129,7 +129,11 @@ def checked_layers(
 
 
 def checked_tangent(
-    frame: BalancedFrame, vector: Any, shape: tuple[int, ...], name: str
+    frame: BalancedFrame,
+    vector: Any,
+    shape: tuple[int, ...],
+    name: str,
+    base_dtype: np.dtype[Any],
 ) -> tuple[Array, np.dtype[Any]]:
     """Validate a tangent vector at balanced layers, and remove its round-off.
 
@@ -139,11 +143,14 @@ def checked_tangent(
         Besides what :func:`as_matrices` refuses: a vector with a normal part.
     """
     array, dtype = as_matrices(vector, shape, name)
+    common_batch(len(shape), **{name: array, "base_point": frame.bases})
     tangent = tangent_part(frame, array)
     axes = tuple(range(-len(shape), 0))
     normal = np.sqrt(np.sum((array - tangent) ** 2, axis=axes))
     size = np.sqrt(np.sum(array**2, axis=axes))
-    wrong = normal > balance_tolerance(dtype) * np.where(size == 0, 1.0, size)
+    # As tangent as the coarser of vector and base point can tell.
+    bound = max(balance_tolerance(dtype), balance_tolerance(base_dtype))
+    wrong = normal > bound * np.where(size == 0, 1.0, size)
     if wrong.any():
         where = np.argwhere(wrong)[0]
         part = float(normal[tuple(where)] / size[tuple(where)])

@@ -16,6 +16,7 @@ from dln_manifolds.checks import (
     balance_tolerance,
     cast,
     checked_layers,
+    common_batch,
     is_invertible,
 )
 from dln_manifolds.errors import InvalidPointError
@@ -163,7 +164,12 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
             layers = np.broadcast_to(base, (*batch, *self.shape))[both].astype(np.float64)
             vectors = np.broadcast_to(array, (*batch, *self.shape))[both].astype(np.float64)
             normal = vectors - jacobi.tangent_part(BalancedFrame.of_layers(layers), vectors)
-            bound = balance_tolerance(np.dtype(np.float64)) if atol is None else atol
+            loosest = min(
+                (x.dtype for x in (array, base) if x.dtype.kind == "f"),
+                key=lambda dtype: dtype.itemsize,
+                default=np.dtype(np.float64),
+            )
+            bound = balance_tolerance(loosest) if atol is None else atol
             sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
             inside[both] = sizes[0] <= bound * sizes[1]
         return inside[()]
@@ -185,6 +191,7 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
         """
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
+        common_batch(3, vector=array, base_point=frame.bases)
         return cast(jacobi.tangent_part(frame, array), dtype, dtype_b)
 
     def projection(self, point: Any, vector: Any = None) -> Array:
@@ -258,13 +265,15 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
         tangent_vec : array-like, shape=[..., N, n, n]
             Projections of Gaussian layers.
         """
-        batch = np.shape(base_point)[:-3]
+        base, dtype = as_matrices(base_point, self.shape, "base_point")
+        batch = base.shape[:-3]
         if n_samples > 1 and batch and batch != (n_samples,):
             raise ValueError(
                 f"{n_samples} vectors at base points of batch shape {batch}: the numbers differ."
             )
         shape = batch if batch or n_samples == 1 else (n_samples,)
-        return self.to_tangent(np.asarray(gs.random.normal(size=(*shape, *self.shape))), base_point)
+        normal = np.asarray(gs.random.normal(size=(*shape, *self.shape)))
+        return cast(self.to_tangent(normal, base_point), dtype)
 
     def regularize(self, point: Any) -> Array:
         """Return a copy: every point has one representation."""

@@ -62,9 +62,12 @@ class BalancedMetric(GeodesicMetric):
         """
         vec_a, dtype_a = as_matrices(tangent_vec_a, self._space.shape, "tangent_vec_a")
         vec_b, dtype_b = as_matrices(tangent_vec_b, self._space.shape, "tangent_vec_b")
+        common_batch(3, tangent_vec_a=vec_a, tangent_vec_b=vec_b)
         value = np.einsum("...pij,...pij->...", vec_a, vec_b)
         if base_point is not None:
-            batch = np.shape(base_point)[:-3]
+            base, _ = as_matrices(base_point, self._space.shape, "base_point")
+            common_batch(3, tangent_vec_a=vec_a, tangent_vec_b=vec_b, base_point=base)
+            batch = base.shape[:-3]
             value = np.broadcast_to(value, np.broadcast_shapes(value.shape, batch)).copy()
         return cast(value, dtype_a, dtype_b)
 
@@ -73,7 +76,7 @@ class BalancedMetric(GeodesicMetric):
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:
         shape = self._space.shape
         layers, frame, dtype_a = checked_layers(base_point, shape, "base_point")
-        vector, dtype_b = checked_tangent(frame, tangent_vec, shape, "tangent_vec")
+        vector, dtype_b = checked_tangent(frame, tangent_vec, shape, "tangent_vec", dtype_a)
         batch = common_batch(3, tangent_vec=vector, base_point=layers)
         solution = solve_balanced_initial(
             flatten(layers, batch, 3),
@@ -121,14 +124,12 @@ class BalancedMetric(GeodesicMetric):
         if (direction is None) == (end_point is None):
             raise ValueError("Give either direction or end_point, and not both.")
         shape = self._space.shape
-        layers, frame, _ = checked_layers(base_point, shape, "base_point")
-        vector, dtype = checked_tangent(frame, tangent_vec, shape, "tangent_vec")
+        layers, frame, dtype_a = checked_layers(base_point, shape, "base_point")
+        vector, dtype = checked_tangent(frame, tangent_vec, shape, "tangent_vec", dtype_a)
         if direction is None:
             direction = self.log(end_point, base_point)
-        along, _ = checked_tangent(frame, direction, shape, "direction")
-        batch = np.broadcast_shapes(
-            common_batch(3, tangent_vec=vector, base_point=layers), along.shape[:-3]
-        )
+        along, _ = checked_tangent(frame, direction, shape, "direction", dtype_a)
+        batch = common_batch(3, tangent_vec=vector, base_point=layers, direction=along)
         transported, result = transport(
             *(flatten(array, batch, 3) for array in (layers, along, vector)),
             tolerance=self.tolerance,
@@ -156,13 +157,14 @@ class BalancedMetric(GeodesicMetric):
         vector : array-like, shape=[..., N, n, n] or [n_vectors, N, n, n]
             Unit tangent vectors.
         """
-        batch = np.shape(base_point)[:-3]
+        base, dtype = as_matrices(base_point, self._space.shape, "base_point")
+        batch = base.shape[:-3]
         if batch and n_vectors != 1:
             raise ValueError("Several vectors at once need a single base point.")
         shape = batch if n_vectors == 1 else (n_vectors,)
         normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
         vector = self._space.to_tangent(normal, base_point)
-        return vector / self.norm(vector)[..., None, None, None]
+        return cast(vector / np.asarray(self.norm(vector))[..., None, None, None], dtype)
 
     def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
         """Scale every vector of a basis, shape ``(k, N, n, n)``, to unit length."""

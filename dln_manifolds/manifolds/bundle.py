@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 
-from dln_manifolds.checks import as_matrices, cast, checked_layers
+from dln_manifolds.checks import as_matrices, cast, checked_layers, common_batch
 from dln_manifolds.geodesics.alignment import align
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.jacobi import integrability
@@ -105,6 +105,7 @@ class DLNBundle(FiberBundle):
         shape = self._total_space.shape
         layers, _, dtype_a = checked_layers(point, shape, "point")
         reference, dtype_b = as_matrices(base_point, shape, "base_point")
+        common_batch(3, point=layers, base_point=reference)
         return cast(align(layers, reference).layers, dtype_a, dtype_b)
 
     def integrability_tensor(
@@ -128,4 +129,5 @@ class DLNBundle(FiberBundle):
         layers, frame, dtype = checked_layers(base_point, shape, "base_point")
         vec_a, dtype_a = as_matrices(tangent_vec_a, shape, "tangent_vec_a")
         vec_b, dtype_b = as_matrices(tangent_vec_b, shape, "tangent_vec_b")
+        common_batch(3, tangent_vec_a=vec_a, tangent_vec_b=vec_b, base_point=layers)
         return cast(integrability(frame, layers, vec_a, vec_b), dtype, dtype_a, dtype_b)

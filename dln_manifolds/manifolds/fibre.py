@@ -12,6 +12,7 @@ from dln_manifolds.checks import (
     cast,
     checked_frame,
     checked_layers,
+    common_batch,
 )
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.spectral import balancing, jacobi, volume
@@ -80,6 +81,7 @@ class FibreGeometry:
     def _sectors(self, vector: Any, base_point: Any) -> tuple[jacobi.Sectors, list[np.dtype[Any]]]:
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
+        common_batch(3, vector=array, base_point=frame.bases)
         return jacobi.split(frame, array), [dtype, dtype_b]
 
     def horizontal_projection(self, vector: Any, base_point: Any) -> Array:
@@ -90,6 +92,7 @@ class FibreGeometry:
         """
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
+        common_batch(3, vector=array, base_point=frame.bases)
         return cast(jacobi.horizontal_part(frame, array), dtype, dtype_b)
 
     def vertical_projection(self, vector: Any, base_point: Any) -> Array:
@@ -146,6 +149,7 @@ class FibreGeometry:
         """Return the differential of ``W -> X``: ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``."""
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
+        common_batch(3, vector=array, base_point=frame.bases)
         return cast(jacobi.push_forward(frame, array), dtype, dtype_b)
 
     def _observable_frame(self, point: Any) -> tuple[BalancedFrame, SingularFrame, np.dtype[Any]]:

@@ -7,6 +7,8 @@ from typing import Any
 from geomstats.geometry.quotient_metric import QuotientMetric
 
 from dln_manifolds.manifolds.balanced import BalancedManifold
+from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
+from dln_manifolds.spectral.elementary import Array
 
 
 class DLNQuotientMetric(QuotientMetric):
@@ -24,6 +26,25 @@ class DLNQuotientMetric(QuotientMetric):
     """
 
     def __init__(self, space: Any, total_space: BalancedManifold | None = None) -> None:
+        if space.depth != int(space.depth):
+            raise ValueError(f"depth must be an integer to have layers, not {space.depth}.")
         if total_space is None:
             total_space = BalancedManifold(space.n, int(space.depth))
         super().__init__(space=space, total_space=total_space)
+        self._solver = DLNObservableMetric(space)
+
+    def log(self, point: Any, base_point: Any) -> Array:
+        """Riemannian logarithm by the path solver.
+
+        geomstats' machinery would align the end points by their chord in the layers, which is not
+        the geodesic for N >= 3.
+        """
+        return self._solver.log(point, base_point)
+
+    def dist(self, point_a: Any, point_b: Any) -> Array:
+        """Geodesic distance by the path solver, shape ``(...)``."""
+        return self._solver.dist(point_a, point_b)
+
+    def squared_dist(self, point_a: Any, point_b: Any) -> Array:
+        """Square of the geodesic distance, shape ``(...)``."""
+        return self._solver.squared_dist(point_a, point_b)

@@ -1,0 +1,626 @@
+"""What the balanced manifold does with input that is wrong, unusual or empty."""
+
+import numpy as np
+import pytest
+from balanced_reference import imbalance, size
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dln_manifolds import (
+    BalancedManifold,
+    BalancedMetric,
+    ConvergenceError,
+    DisconnectedPointsError,
+    DLNError,
+    GeodesicWarning,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
+
+SPACE = BalancedManifold(2, 3)
+METRIC = SPACE.metric
+BUNDLE = SPACE.fiber_bundle
+SHAPE = (3, 2, 2)
+
+# Functions of balanced layers (p), tangent vectors at the last of them (v), any layers (a).
+BATCHED = {
+    "exp": (METRIC.exp, "vp"),
+    "log": (METRIC.log, "pp"),
+    "dist": (METRIC.dist, "pp"),
+    "squared_dist": (METRIC.squared_dist, "pp"),
+    "inner_product": (lambda a, b: METRIC.inner_product(a, b), "aa"),
+    "norm": (lambda a: METRIC.norm(a), "a"),
+    "geodesic to a point": (lambda a, b: METRIC.geodesic(b, end_point=a)([0.0, 0.5]), "pp"),
+    "geodesic with a velocity": (
+        lambda v, p: METRIC.geodesic(p, initial_tangent_vec=v)([0.0, 0.5]),
+        "vp",
+    ),
+    "parallel_transport along": (lambda v, u, p: METRIC.parallel_transport(v, p, u), "vvp"),
+    "injectivity_radius": (METRIC.injectivity_radius, "p"),
+    "random_unit_tangent_vec": (METRIC.random_unit_tangent_vec, "p"),
+    "random_tangent_vec": (SPACE.random_tangent_vec, "p"),
+    "to_tangent": (SPACE.to_tangent, "ap"),
+    "projection of a vector": (lambda a, p: SPACE.projection(p, a), "ap"),
+    "projection": (SPACE.projection, "a"),
+    "horizontal_projection": (SPACE.horizontal_projection, "ap"),
+    "vertical_projection": (SPACE.vertical_projection, "ap"),
+    "normal_projection": (SPACE.normal_projection, "ap"),
+    "push_forward": (SPACE.push_forward, "ap"),
+    "end_to_end": (SPACE.end_to_end, "a"),
+    "entropy": (SPACE.entropy, "p"),
+    "volume_density": (SPACE.volume_density, "p"),
+    "entropy_gradient": (SPACE.entropy_gradient, "p"),
+    "mean_curvature": (SPACE.mean_curvature, "p"),
+    "regularize": (SPACE.regularize, "a"),
+    "align": (BUNDLE.align, "pa"),
+    "integrability_tensor": (BUNDLE.integrability_tensor, "aap"),
+}
+# One point at a time.
+SINGLE = {
+    "space.exp": (lambda v, p: SPACE.exp(p, v), "vp"),
+    "space.log": (SPACE.log, "pp"),
+    "space.dist": (SPACE.dist, "pp"),
+    "space.pair_mean": (SPACE.pair_mean, "pp"),
+    "space.retraction": (lambda v, p: SPACE.retraction(p, v), "vp"),
+    "space.transport": (lambda v, p, q: SPACE.transport(p, q, v), "app"),
+    "space.to_tangent_space": (lambda a, p: SPACE.to_tangent_space(p, a), "ap"),
+    "space.random_tangent_vector": (SPACE.random_tangent_vector, "p"),
+    "space.gradient": (lambda a, p: SPACE.euclidean_to_riemannian_gradient(p, a), "ap"),
+    "space.hessian": (
+        lambda a, b, c, p: SPACE.euclidean_to_riemannian_hessian(p, a, b, c),
+        "aaap",
+    ),
+    "space.weingarten": (lambda a, b, p: SPACE.weingarten(p, a, b), "aap"),
+    "jacobi_basis": (SPACE.jacobi_basis, "p"),
+}
+FUNCTIONS = BATCHED | SINGLE
+# pymanopt's transport starts from a point that does not matter
+UNCHECKED = {("space.transport", 1)}
+
+
+def draw(kinds, batch=()):
+    """Return points near each other, and short vectors that are tangent at the last of them."""
+    count = max(int(np.prod(batch)), 1)
+    centre = SPACE.factor(np.array([[1.1, 0.2], [-0.1, 0.9]]))
+    points = []
+    for _ in kinds:
+        noise = SPACE.to_tangent(0.1 * np.random.normal(size=(count, *SHAPE)), centre)
+        points.append(METRIC.exp(noise, centre)[: int(np.prod(batch))].reshape(*batch, *SHAPE))
+    base = points[-1]
+    arguments = []
+    for kind, point in zip(kinds, points, strict=True):
+        noise = 0.1 * np.random.normal(size=(*batch, *SHAPE))
+        arguments.append({"p": point, "a": np.eye(2) + noise}.get(kind))
+        if kind == "v":
+            arguments[-1] = SPACE.to_tangent(noise, base)
+    return arguments
+
+
+def places(kinds, functions=FUNCTIONS):
+    """List all (function, index of an argument of one of the kinds)."""
+    return [
+        (name, k)
+        for name, (_, found) in functions.items()
+        for k, kind in enumerate(found)
+        if kind in kinds and (name, k) not in UNCHECKED
+    ]
+
+
+def repeatable(function, arguments):
+    np.random.seed(1)
+    result = function(*arguments)
+    return result.horizontal if hasattr(result, "horizontal") else result
+
+
+def unbalanced():
+    return np.eye(2) + 0.3 * np.random.normal(size=SHAPE)
+
+
+POINTS, VECTORS, ANY = places("p"), places("v"), places("pva")
+
+
+@pytest.mark.parametrize(("name", "k"), POINTS)
+def test_unbalanced_layers(name, k):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    W = arguments[k] = unbalanced()
+    grams = [size(w @ w.T) for w in W]
+    measured = max(size(c) for c in imbalance(W)) / max(grams)
+    with pytest.raises(InvalidPointError, match="not balanced") as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert f"{measured:.3g}" in message
+    assert "space.projection(" in message
+
+
+def test_the_repair_that_the_message_names_works():
+    W = SPACE.projection(unbalanced())
+    assert METRIC.exp(np.zeros(SHAPE), W).shape == SHAPE
+
+
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED))
+def test_unbalanced_member_of_a_batch_is_named(name, k):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (4,))
+    arguments[k][2] = unbalanced()
+    with pytest.raises(InvalidPointError, match=r"not balanced \(batch member \[2\]\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("roots", [[1.0, 0.0], [1.0, 1e-17], [0.0, 0.0]], ids=str)
+def test_singular_layers(roots, depth):
+    space = BalancedManifold(2, depth)
+    W = np.broadcast_to(np.diag(roots), (depth, 2, 2))
+    V = np.zeros(W.shape)
+    assert not space.belongs(W)
+    for call in (
+        lambda: space.metric.exp(V, W),
+        lambda: space.metric.log(W, W),
+        lambda: space.horizontal_projection(V, W),
+        lambda: space.jacobi_basis(W),
+        lambda: space.retraction(W, V),
+        lambda: space.entropy(W),
+        lambda: space.projection(W),
+        lambda: space.factor(W[0]),
+    ):
+        with pytest.raises(InvalidPointError, match="singular"):
+            call()
+
+
+def test_singular_member_of_a_batch_is_named():
+    points = SPACE.random_point(3)
+    points[1] = np.diag([1.0, 0.0])
+    with pytest.raises(InvalidPointError, match=r"singular layers \(batch member \[1\]\)"):
+        METRIC.exp(np.zeros(SHAPE), points)
+
+
+@pytest.mark.parametrize("name", ["exp", "geodesic with a velocity", "space.exp"])
+def test_vectors_that_are_not_tangent(name):
+    function, kinds = FUNCTIONS[name]
+    V, W = draw(kinds)
+    normal = SPACE.normal_projection(np.random.normal(size=SHAPE), W)
+    mixed = V / size(V) + normal / size(normal)
+    with pytest.raises(InvalidPointError, match="not tangent") as caught:
+        function(mixed, W)
+    # half of the square of its length
+    assert f"{np.sqrt(0.5):.3g}" in str(caught.value)
+    assert "space.to_tangent(" in str(caught.value)
+    function(SPACE.to_tangent(0.1 * mixed, W), W)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_vectors_that_are_not_tangent_are_not_transported(k):
+    function, kinds = BATCHED["parallel_transport along"]
+    arguments = draw(kinds)
+    arguments[k] = np.random.normal(size=SHAPE)
+    with pytest.raises(InvalidPointError, match="not tangent"):
+        function(*arguments)
+
+
+def test_vector_of_a_batch_that_is_not_tangent_is_named():
+    V, W = draw("vp", (4,))
+    V[3] = np.random.normal(size=SHAPE)
+    with pytest.raises(InvalidPointError, match=r"not tangent \(batch member \[3\]\)"):
+        METRIC.exp(V, W)
+
+
+def test_round_off_of_a_vector_is_forgiven():
+    V, W = draw("vp")
+    noisy = V + 1e-11 * np.random.normal(size=SHAPE)
+    assert_allclose(METRIC.exp(noisy, W), METRIC.exp(V, W), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("level", [1e-9, 1e-10, 1e-12])
+def test_round_off_of_a_point_is_forgiven(level):
+    W, target = draw("pp")
+    noisy = W + level * np.random.normal(size=SHAPE)
+    assert SPACE.belongs(noisy)
+    bound = 100 * level
+    assert_allclose(METRIC.log(target, noisy), METRIC.log(target, W), rtol=0, atol=bound)
+    assert_allclose(METRIC.log(noisy, target), METRIC.log(W, target), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("layers", [2, 4], ids=["too few", "too many"])
+@pytest.mark.parametrize(("name", "k"), ANY)
+def test_wrong_number_of_layers(name, k, layers):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = np.broadcast_to(np.eye(2), (layers, 2, 2))
+    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 2, 2\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2), (3, 3, 3), (3, 2, 3)], ids=str)
+@pytest.mark.parametrize(("name", "k"), ANY)
+def test_wrong_shape(name, k, shape):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = np.ones(shape)
+    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 2, 2\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("name", "k"), ANY)
+def test_entry_that_is_not_finite(name, k, value):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = arguments[k].copy()
+    arguments[k][2, 0, 1] = value
+    with pytest.raises(InvalidPointError, match=rf"not finite: {value} at \[2, 0, 1\]"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(("name", "k"), places("pva", BATCHED))
+def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (2, 3))
+    arguments[k][1, 2, 0, 0, 1] = np.nan
+    with pytest.raises(InvalidPointError, match=r"\(batch member \[1, 2\]\)"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(("name", "k"), ANY)
+def test_complex_numbers_are_refused(name, k):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = arguments[k] + 0j
+    with pytest.raises(InvalidPointError, match="complex"):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["W", [[["a"] * 2] * 2] * 3, [[1, 2, 3], [4, 5]], [None]],
+    ids=["string", "strings", "ragged list", "list of None"],
+)
+@pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
+def test_input_that_is_no_array_of_numbers(name, k, value):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    arguments[k] = value
+    with pytest.raises(InvalidPointError):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_integers_are_taken_as_floats(name):
+    function, kinds = FUNCTIONS[name]
+    turn = np.array([[0, -1], [1, 0]])
+    points = {
+        "p": np.stack([100 * turn, 100 * np.eye(2, dtype=int), 100 * turn]),
+        "v": np.stack([3 * turn, 3 * np.eye(2, dtype=int), 3 * turn]),
+        "a": np.arange(12).reshape(SHAPE) + 1 + 9 * np.eye(2, dtype=int),
+    }
+    arguments = [points[kind] for kind in kinds]
+    result = repeatable(function, arguments)
+    expected = repeatable(function, [a.astype(float) for a in arguments])
+    assert_array_equal(result, expected)
+    assert np.asarray(result).dtype == np.float64
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nested_lists_are_taken_as_arrays(name):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    expected = repeatable(function, arguments)
+    assert_array_equal(repeatable(function, [a.tolist() for a in arguments]), expected)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_single_precision_is_computed_in_double_and_returned_in_single(name):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds)
+    result = repeatable(function, [a.astype(np.float32) for a in arguments])
+    expected = repeatable(function, arguments)
+    assert np.asarray(result).dtype == np.float32
+    assert_allclose(result, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_single_precision_belongs():
+    V, W = draw("vp", (5,))
+    W32, V32 = W.astype(np.float32), V.astype(np.float32)
+    assert SPACE.belongs(W32).all()
+    assert SPACE.is_tangent(V32, W32).all()
+    # what is exact for other layers is tangent to the rounding of these
+    assert SPACE.is_tangent(V, W32).all()
+    assert SPACE.is_tangent(V32, W).all()
+    METRIC.exp(V, W32)
+    METRIC.exp(V32, W)
+    # but not anything
+    assert not SPACE.belongs(unbalanced().astype(np.float32))
+    assert not SPACE.is_tangent(np.random.normal(size=SHAPE).astype(np.float32), W32).any()
+
+
+SHAPES = {
+    "dist": (),
+    "squared_dist": (),
+    "inner_product": (),
+    "norm": (),
+    "injectivity_radius": (),
+    "entropy": (),
+    "volume_density": (),
+    "geodesic to a point": (2, *SHAPE),
+    "geodesic with a velocity": (2, *SHAPE),
+    "push_forward": (2, 2),
+    "end_to_end": (2, 2),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_empty_batch(name):
+    function, kinds = BATCHED[name]
+    result = function(*draw(kinds, (0,)))
+    assert result.shape == (0, *SHAPES.get(name, SHAPE))
+    assert result.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+def test_empty_batch_beside_a_single_point(name):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds)
+    arguments[0] = np.empty((0, *SHAPE))
+    assert function(*arguments).shape == (0, *SHAPES.get(name, SHAPE))
+
+
+def test_empty_batches_elsewhere():
+    assert SPACE.random_point(0).shape == (0, *SHAPE)
+    assert SPACE.belongs(np.empty((0, *SHAPE))).shape == (0,)
+    assert SPACE.factor(np.empty((0, 2, 2))).shape == (0, *SHAPE)
+    assert SPACE.act(np.empty((0, 2, 2, 2)), SPACE.random_point()).shape == (0, *SHAPE)
+    solution = METRIC.solve_log(*draw("pp", (0,)))
+    assert solution.length.shape == (0,)
+    assert solution([0.0, 1.0]).shape == (0, 2, *SHAPE)
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+def test_batches_that_do_not_broadcast(name):
+    function, kinds = BATCHED[name]
+    arguments = draw(kinds, (3,))
+    arguments[0] = arguments[0][:2]
+    with pytest.raises(InvalidPointError, match="broadcast"):
+        function(*arguments)
+
+
+def strided(array):
+    """Return an equal array whose memory is not contiguous in any order."""
+    wide = np.zeros(tuple(2 * n for n in array.shape))
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize("arrange", [strided, np.asfortranarray], ids=["strided", "Fortran"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_that_are_not_contiguous(name, arrange):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    expected = np.asarray(repeatable(function, arguments))
+    result = repeatable(function, [arrange(a) for a in arguments])
+    assert_allclose(result, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batch"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_read_only_arrays_are_taken_and_nothing_is_mutated(name, batch):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds, batch if name in BATCHED else ())
+    copies = [a.copy() for a in arguments]
+    for a in arguments:
+        a.flags.writeable = False
+    repeatable(function, arguments)
+    for a, copy in zip(arguments, copies, strict=True):
+        assert_array_equal(a, copy)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_share_no_memory_with_the_input(name):
+    function, kinds = FUNCTIONS[name]
+    arguments = draw(kinds)
+    result = np.asarray(repeatable(function, arguments))
+    assert not any(np.shares_memory(result, a) for a in arguments)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("name", ["log", "dist", "geodesic to a point", "space.pair_mean"])
+def test_points_of_different_components(name, layer):
+    W, target = draw("pp")
+    target = target.copy()
+    # a reflection of what goes into the first layer, between two layers, or of what comes out
+    mirror = np.diag([1.0, -1.0])
+    if layer == 0:
+        target[0] = target[0] @ mirror
+    else:
+        target[layer] = mirror @ target[layer]
+    if layer == 1:
+        target[2] = target[2] @ mirror
+    assert SPACE.belongs(target)
+    with pytest.raises(DisconnectedPointsError, match=f"Layer {layer} has det") as caught:
+        FUNCTIONS[name][0](target, W)
+    assert isinstance(caught.value, DLNError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_points_of_different_components_with_the_same_end_to_end_matrix():
+    W = SPACE.random_point()
+    mirrors = np.stack([np.diag([1.0, -1.0]), np.diag([1.0, -1.0])])
+    other = SPACE.act(mirrors, W)
+    assert_allclose(SPACE.end_to_end(other), SPACE.end_to_end(W), rtol=0, atol=1e-14)
+    with pytest.raises(DisconnectedPointsError, match="Layer 0"):
+        METRIC.dist(W, other)
+
+
+def test_member_of_a_batch_in_another_component_is_named():
+    W = SPACE.random_point(3)
+    target = W.copy()
+    target[1, 2, 0] *= -1
+    with pytest.raises(DisconnectedPointsError, match=r"Layer 2 .*\(batch member \[1\]\)"):
+        METRIC.log(target, W)
+
+
+class Stubborn:
+    """Something that does not want to become an array, as a tensor that requires gradients."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no")
+
+
+RUBBISH = {
+    "None": None,
+    "string": "abc",
+    "number": 1.0,
+    "empty list": [],
+    "ragged list": [[1, 2, 3], [4, 5]],
+    "strings": [[["a"] * 2] * 2] * 3,
+    "list of None": [[[None] * 2] * 2] * 3,
+    "dictionary": {"a": 1},
+    "function": abs,
+    "wrong width": np.ones((3, 3, 3)),
+    "too few layers": np.ones((2, 2, 2)),
+    "matrix": np.eye(2),
+    "complex": np.ones(SHAPE) + 0j,
+    "objects": np.ones(SHAPE).astype(object),
+    "nan": np.full(SHAPE, np.nan),
+    "inf": np.full(SHAPE, np.inf),
+    "huge integers": [[[10**400] * 2] * 2] * 3,
+    "no conversion": Stubborn(),
+}
+
+
+@pytest.mark.parametrize("value", RUBBISH.values(), ids=RUBBISH)
+def test_belongs_and_is_tangent_never_raise(value):
+    W = SPACE.random_point()
+    assert not np.any(SPACE.belongs(value))
+    assert not np.any(SPACE.is_tangent(value, W))
+    assert not np.any(SPACE.is_tangent(SPACE.random_tangent_vec(W), value))
+
+
+def test_belongs():
+    good = SPACE.random_point(3)
+    batch = np.stack([*good, unbalanced(), np.zeros(SHAPE), np.full(SHAPE, np.nan)])
+    assert_array_equal(SPACE.belongs(batch), [True, True, True, False, False, False])
+    assert SPACE.belongs(good[0]).dtype == bool
+    assert np.shape(SPACE.belongs(good[0])) == ()
+    off = good[0] + 1e-6 * np.random.normal(size=SHAPE)
+    assert not SPACE.belongs(off)
+    assert SPACE.belongs(off, atol=1e-4)
+
+
+def test_is_tangent():
+    W = SPACE.random_point(3)
+    V = SPACE.random_tangent_vec(W)
+    assert_array_equal(SPACE.is_tangent(V, W), [True] * 3)
+    assert not SPACE.is_tangent(V, np.roll(W, 1, axis=0)).any()
+    assert_array_equal(SPACE.is_tangent(np.zeros(SHAPE), W), [True] * 3)
+    assert not SPACE.is_tangent(V[0])
+    assert not np.any(SPACE.is_tangent(V, W[:2]))
+    off = V[0] + 1e-6 * np.random.normal(size=SHAPE)
+    assert not SPACE.is_tangent(off, W[0])
+    assert SPACE.is_tangent(off, W[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-90, 1e-40, 1e40, 1e90, 1e150])
+def test_belongs_and_is_tangent_are_free_of_scale(scale):
+    W = SPACE.random_point()
+    V = SPACE.random_tangent_vec(W)
+    assert SPACE.belongs(scale * W)
+    assert not SPACE.belongs(scale * unbalanced())
+    assert SPACE.is_tangent(V, scale * W)
+    assert SPACE.is_tangent(scale * V, W)
+    assert not SPACE.is_tangent(scale * np.random.normal(size=SHAPE), W)
+    assert not SPACE.is_tangent(np.random.normal(size=SHAPE), scale * W)
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+def test_geodesics_at_extreme_scales(scale):
+    W, target = draw("pp")
+    V = METRIC.log(target, W)
+    assert_allclose(METRIC.exp(scale * V, scale * W), scale * target, rtol=0, atol=1e-8 * scale)
+    assert_allclose(METRIC.log(scale * target, scale * W), scale * V, rtol=0, atol=1e-8 * scale)
+
+
+class TestFailures:
+    W = np.broadcast_to(np.diag([1.0, 2.0]), (1, 2, 2)).copy()
+    space = BalancedManifold(2, 1)
+
+    def test_exp_that_meets_singular_layers(self):
+        with pytest.raises(IncompleteGeodesicError, match="singular") as caught:
+            self.space.metric.exp(-2 * self.W, self.W)
+        assert abs(caught.value.time - 0.5) <= 1e-6
+
+    def test_on_failure_nan_and_warn(self):
+        V = np.stack([-2 * self.W, 0.5 * self.W])
+        quiet = BalancedMetric(self.space, on_failure="nan").exp(V, self.W)
+        assert_array_equal(np.isnan(quiet).all(axis=(1, 2, 3)), [True, False])
+        loud = BalancedMetric(self.space, on_failure="warn")
+        with pytest.warns(GeodesicWarning):
+            ends = loud.exp(V, self.W)
+        assert_allclose(ends[1], 1.5 * self.W, rtol=1e-13)
+
+    def test_transport_that_meets_singular_layers(self):
+        with pytest.raises(IncompleteGeodesicError):
+            self.space.metric.parallel_transport(self.W, self.W, direction=-2 * self.W)
+
+    def test_errors_have_their_bases(self):
+        assert issubclass(IncompleteGeodesicError, ArithmeticError)
+        assert issubclass(ConvergenceError, RuntimeError)
+        assert issubclass(InvalidPointError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((0, 2), ValueError),
+        ((2, 0), ValueError),
+        ((-1, 2), ValueError),
+        ((2, 2.5), TypeError),
+        ((2.0, 2), TypeError),
+        ((True, 2), TypeError),
+        ((2, True), TypeError),
+        (("2", 2), TypeError),
+        ((2, None), TypeError),
+        ((2, float("nan")), TypeError),
+    ],
+    ids=str,
+)
+def test_wrong_constructor_arguments(arguments, error):
+    with pytest.raises(error, match=r"n must|depth must"):
+        BalancedManifold(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"tolerance": 0.0}, "tolerance"),
+        ({"tolerance": 1.0}, "tolerance"),
+        ({"tolerance": float("nan")}, "tolerance"),
+        ({"on_failure": "ignore"}, "on_failure"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_the_metric(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        BalancedMetric(SPACE, **arguments)
+
+
+def test_arguments_that_exclude_each_other():
+    V, W = draw("vp")
+    for call in (
+        lambda: METRIC.parallel_transport(V, W),
+        lambda: METRIC.parallel_transport(V, W, direction=V, end_point=W),
+        lambda: METRIC.geodesic(W),
+        lambda: METRIC.geodesic(W, W, V),
+    ):
+        with pytest.raises(ValueError, match="either"):
+            call()
+    with pytest.raises(ValueError, match="negative"):
+        SPACE.random_point(-1)
+    with pytest.raises(ValueError, match="2 vectors"):
+        SPACE.random_tangent_vec(SPACE.random_point(3), 2)
+    with pytest.raises(InvalidPointError, match="single point"):
+        SPACE.jacobi_basis(SPACE.random_point(2))
+
+
+def test_group_elements_of_wrong_shape():
+    with pytest.raises(InvalidPointError, match=r"must be \(2, 2, 2\)"):
+        SPACE.act(np.stack([np.eye(2)] * 3), SPACE.random_point())
