@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dln_manifolds.geodesics.crossing import locate, may_cross, seems_to_cross
+from dln_manifolds.geodesics.crossing import first_singular, may_cross
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.runge_kutta import N_STAGES, error_norm, norms, step
 from dln_manifolds.spectral.elementary import Array
@@ -127,10 +127,7 @@ def flow(
         suspect = accepted & may_cross(was, now, smallest[active], new_smallest)
         if suspect.any():
             pick = np.nonzero(suspect)[0]
-            was_rate = field.watched(old_rate[pick, 0])
-            now_rate = field.watched(new_rate[pick, 0])
-            pick = pick[seems_to_cross(was[pick], now[pick], was_rate, now_rate, h[pick])]
-            delay = locate(field, old[pick], h[pick])
+            delay = first_singular(field, old[pick], h[pick])
             pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
             accepted[pick] = False
             crossing[active[pick]] = time[active[pick]] + delay

@@ -74,9 +74,10 @@ def second_derivative(function, h):
 
 
 def unit(space, X):
-    """Return a tangent vector of length ``|W|`` over X, which geodesics may follow a little."""
-    size = np.sum(np.linalg.svd(X, compute_uv=False) ** (2 / space.depth))
-    return np.sqrt(space.depth * size) * space.random_tangent_vector(X)
+    """Return a tangent vector of length ``|W|``, or of 20 distances from the singular matrices."""
+    roots = np.linalg.svd(X, compute_uv=False) ** (1 / space.depth)
+    length = np.sqrt(space.depth) * min(np.linalg.norm(roots), 20 * roots[-1])
+    return length * space.random_tangent_vector(X)
 
 
 def scalars(space):
