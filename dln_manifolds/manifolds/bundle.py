@@ -9,10 +9,12 @@ from geomstats.geometry.fiber_bundle import FiberBundle
 
 from dln_manifolds.checks import as_matrices, cast, checked_layers, common_batch
 from dln_manifolds.geodesics.alignment import align
+from dln_manifolds.hosts.arrays import every_backend
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.jacobi import integrability
 
 
+@every_backend({})
 class DLNBundle(FiberBundle):
     """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
 
@@ -25,7 +27,7 @@ class DLNBundle(FiberBundle):
     """
 
     def __init__(self, total_space: Any) -> None:
-        super().__init__(total_space=total_space, aligner=True)
+        super().__init__(total_space=total_space)
 
     def riemannian_submersion(self, point: Any) -> Array:
         """Return the end-to-end matrix X of layers W."""

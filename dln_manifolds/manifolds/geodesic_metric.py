@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import geomstats.backend as gs
 import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
@@ -102,7 +103,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         if self.on_failure == "raise":
             raise _failure(solution)
         if self.on_failure == "warn":
-            warnings.warn(f"{solution.message} The others are NaN.", GeodesicWarning, stacklevel=3)
+            warnings.warn(f"{solution.message} The others are NaN.", GeodesicWarning, stacklevel=4)
         missing = failed.reshape(failed.shape + (1,) * (value.ndim - failed.ndim))
         return np.where(missing, np.nan, value)
 
@@ -207,6 +208,14 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         unit = array / length.reshape(*length.shape, *(1,) * len(self._space.shape))
         return cast(unit, dtype, given.dtype)
 
+    def squared_norm(self, vector: Any, base_point: Any = None) -> Array:
+        """Square of the length of tangent vectors, shape ``(...)``."""
+        return self.inner_product(vector, vector, base_point)
+
+    def norm(self, vector: Any, base_point: Any = None) -> Array:
+        """Length of tangent vectors, shape ``(...)``; its derivative at zero is taken as zero."""
+        return np.sqrt(self.squared_norm(vector, base_point))
+
     def squared_dist(self, point_a: Any, point_b: Any) -> Array:
         """Square of the geodesic distance, shape ``(...)``."""
         return np.square(self.dist(point_a, point_b))
@@ -289,8 +298,9 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         if direction is None:
             direction = self.log(end_point, base_point)
         along, dtype_b = as_matrices(direction, self._space.shape, "direction")
+        # geomstats' code works on the arrays of its backend.
         ladder = self.ladder_parallel_transport(
-            vector, base, along, n_rungs=4, scheme="pole", alpha=2
+            *(gs.array(array) for array in (vector, base, along)), n_rungs=4, scheme="pole", alpha=2
         )
         return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
 

@@ -18,12 +18,14 @@ from dln_manifolds.checks import (
     common_batch,
     is_invertible,
 )
+from dln_manifolds.hosts.arrays import every_backend
 from dln_manifolds.hosts.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
 from dln_manifolds.spectral import volume
 from dln_manifolds.spectral.elementary import Array
 
 
+@every_backend({})
 class DLNObservableManifold(ObservableOptimization, GeomstatsManifold):
     r"""Invertible end-to-end matrices ``X = W_N ... W_1`` of deep linear networks.
 
