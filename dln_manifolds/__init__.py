@@ -1,5 +1,6 @@
 """Riemannian geometry of the deep linear network, as a plugin for geomstats and pymanopt."""
 
+from dln_manifolds import diagnostics
 from dln_manifolds._version import __version__
 from dln_manifolds.errors import (
     ConvergenceError,
@@ -32,4 +33,5 @@ __all__ = [
     "IncompleteGeodesicError",
     "InvalidPointError",
     "__version__",
+    "diagnostics",
 ]

@@ -1,0 +1,132 @@
+"""What a check returns, and how it judges slopes and residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import Array
+
+#: Steps at which errors are measured, as multiples of the tangent vector.
+STEPS: Array = np.logspace(-9, -1, 49)
+# Errors this far above round-off are used, this many neighbouring ones at a time: over a decade.
+_CLEAR = 30.0
+_WINDOW = 7
+# Steps up to this one show nothing but round-off where the expected slope is 2 or more.
+_QUIET = 1e-8
+_SLOPE_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Outcome of a check; true if it passed.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    ok : bool
+        Whether the slope is steep enough and every residual small enough.
+    message : str
+        What was found, and what to do about it.
+    slope : float
+        Measured slope of log(error) over log(step): infinite where the errors are round-off, NaN
+        for checks without one.
+    expected_slope : float
+        Smallest slope that theory allows; NaN for checks without one.
+    residuals : dict of str to float
+        Relative residuals of exact identities.
+    steps, errors : ndarray, shape=[n_steps,]
+        What the slope was fitted to; empty for checks without one.
+    """
+
+    name: str
+    ok: bool
+    message: str
+    slope: float = float("nan")
+    expected_slope: float = float("nan")
+    residuals: dict[str, float] = field(default_factory=dict)
+    steps: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    errors: Array = field(default_factory=lambda: np.empty(0), repr=False)
+
+    def __bool__(self) -> bool:
+        """Whether the check passed."""
+        return self.ok
+
+    def plot(self, ax: Any) -> Any:
+        """Draw errors over steps into matplotlib axes, beside the expected slope; return them."""
+        visible = self.errors > 0
+        ax.loglog(self.steps[visible], self.errors[visible], ".-", label="error")
+        if visible.any():
+            last_step, last_error = self.steps[visible][-1], self.errors[visible][-1]
+            ideal = last_error * (self.steps / last_step) ** self.expected_slope
+            shown = ideal >= 0.1 * self.errors[visible].min()
+            label = f"slope {self.expected_slope:g}"
+            ax.loglog(self.steps[shown], ideal[shown], "--", color="0.5", label=label)
+            ax.legend()
+        measured = "round-off only" if np.isinf(self.slope) else f"slope {self.slope:.2f}"
+        ax.set(title=f"{self.name}: {measured}", xlabel="step", ylabel="error")
+        return ax
+
+
+def fit_slope(steps: Array, errors: Array, rounding: float = 0.0) -> float:
+    """Slope of log(error) over log(step) at the smallest steps where round-off does not count.
+
+    Parameters
+    ----------
+    steps, errors : ndarray, shape=[n_steps,]
+        Increasing steps, and errors there.
+    rounding : float
+        Least size of round-off; what the errors at the very smallest steps show counts too.
+
+    Returns
+    -------
+    slope : float
+        Infinite if no errors stand clear of round-off; NaN if an error is NaN.
+    """
+    if not np.isfinite(errors).all():
+        return float("nan")
+    floor = _CLEAR * max(rounding, np.max(errors[steps <= _QUIET], initial=0.0))
+    clear = errors > max(floor, np.finfo(float).tiny)
+    for first in range(len(steps) - _WINDOW + 1):
+        part = slice(first, first + _WINDOW)
+        if clear[part].all():
+            return float(np.polyfit(np.log(steps[part]), np.log(errors[part]), 1)[0])
+    return float("inf")
+
+
+def conclude(
+    name: str,
+    expected: float | None,
+    errors: Array,
+    rounding: float,
+    residuals: dict[str, Any],
+    tolerance: float,
+    advice: str,
+) -> CheckResult:
+    """Judge a slope and residuals, and say what was found."""
+    residuals = {key: float(value) for key, value in residuals.items()}
+    # NaN is no success.
+    wrong = [key for key, value in residuals.items() if not value <= tolerance]
+    if expected is None:
+        slope, steep, reading = float("nan"), True, ""
+    else:
+        slope = fit_slope(STEPS, errors, rounding)
+        steep = slope >= expected - _SLOPE_MARGIN
+        reading = "errors are round-off" if np.isinf(slope) else f"slope {slope:.3f}"
+        reading += f", at least {expected:g} expected. "
+    listed = ", ".join(f"{key}: {value:.1e}" for key, value in residuals.items())
+    failed = ([] if steep else ["the slope"]) + wrong
+    verdict = "Passed." if not failed else f"FAILED ({'; '.join(failed)}): {advice}."
+    return CheckResult(
+        name=name,
+        ok=not failed,
+        message=f"{name}: {reading}{'Residuals ' + listed + '. ' if listed else ''}{verdict}",
+        slope=slope,
+        expected_slope=float("nan") if expected is None else expected,
+        residuals=residuals,
+        steps=STEPS if expected is not None else np.empty(0),
+        errors=errors,
+    )
