@@ -16,6 +16,7 @@ the range of a double.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,29 @@ from dln_manifolds.spectral.elementary import (
     sinh_minus_identity,
     sinhc,
 )
+
+
+class IndexPairs(NamedTuple):
+    """Index pairs i < j and, last, the pair (0, 0), which stands for the diagonal.
+
+    Functions of pairs are evaluated once for each, and ``values.take(place, axis=-1)`` arranges
+    them as matrices: symmetric, or antisymmetric after multiplication by ``sign``.
+    """
+
+    first: Array
+    second: Array
+    place: Array
+    sign: Array
+
+
+@lru_cache(maxsize=64)
+def index_pairs(n: int) -> IndexPairs:
+    """Return the index pairs of n singular values."""
+    first, second = np.triu_indices(n, 1)
+    place = np.full((n, n), first.size)
+    place[first, second] = place[second, first] = np.arange(first.size)
+    sign = np.sign(np.arange(n) - np.arange(n)[:, None]).astype(float)
+    return IndexPairs(np.append(first, 0), np.append(second, 0), place, sign)
 
 
 def log_ratio(values: Array) -> Array:
@@ -52,8 +76,8 @@ def log_ratio(values: Array) -> Array:
 
 def kappa(u: Array, depth: float) -> Array:
     r"""Return ``kappa = tanh(N u) / tanh(u)``, N at u = 0; between 1 and N."""
-    nonzero = np.where(u == 0, 1.0, u)
-    return np.where(u == 0, depth, np.tanh(depth * nonzero) / np.tanh(nonzero))
+    x = np.maximum(np.abs(u), _LINEAR)
+    return np.tanh(depth * x) / np.tanh(x)
 
 
 def depth_contrast(u: Array, depth: float) -> Array:
@@ -73,6 +97,9 @@ def log_kappa(u: Array, depth: float) -> Array:
     return np.where(value < 2, 2 * np.arctanh(contrast), np.log(value))
 
 
+# Below this |u| the hyperbolic functions agree with their linear parts to the last bit.
+_LINEAR = 1e-200
+
 # Below this |2 N u| the poles of the closed forms cancel digits, and the series are summed.
 _SERIES_RANGE = 0.5
 
@@ -89,21 +116,25 @@ def _log_kappa_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...
 def log_kappa_derivative(u: Array, depth: float) -> Array:
     r"""Return ``d log(kappa) / du = 2N / sinh(2 N u) - 2 / sinh(2 u)``, odd in u."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    small = np.where(near, u, 0.0)
-    series = small * horner(_log_kappa_series(depth)[0], small * small)
-    large = np.where(near, 1.0, u)
-    return np.where(near, series, 2 * depth * csch(2 * depth * large) - 2 * csch(2 * large))
+    any_near = near.any()
+    large = np.where(near, 1.0, u) if any_near else u
+    value = 2 * depth * csch(2 * depth * large) - 2 * csch(2 * large)
+    if any_near:
+        small = u[near]
+        value[near] = small * horner(_log_kappa_series(depth)[0], small * small)
+    return value
 
 
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:
     r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    small = np.where(near, u, 0.0)
-    series = horner(_log_kappa_series(depth)[1], small * small)
-    large = np.where(near, 1.0, u)
+    any_near = near.any()
+    large = np.where(near, 1.0, u) if any_near else u
     shallow, deep = 2 * large, 2 * depth * large
-    direct = csch(shallow) / np.tanh(shallow) - depth**2 * csch(deep) / np.tanh(deep)
-    return np.where(near, series, 4 * direct)
+    value = 4 * (csch(shallow) / np.tanh(shallow) - depth**2 * csch(deep) / np.tanh(deep))
+    if any_near:
+        value[near] = horner(_log_kappa_series(depth)[1], u[near] ** 2)
+    return value
 
 
 def _contrast_slope(outer: Array, inner: Array, gap: Array, depth: float) -> Array:

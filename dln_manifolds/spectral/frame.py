@@ -13,7 +13,7 @@ from dln_manifolds.spectral.elementary import Array, damped_sinhc
 
 def transpose(x: Array) -> Array:
     """Swap the last two axes."""
-    return np.swapaxes(x, -1, -2)
+    return x.swapaxes(-1, -2)
 
 
 @dataclass(frozen=True)

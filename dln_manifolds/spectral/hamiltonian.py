@@ -20,30 +20,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.spectral.coefficients import cometric_slopes, kappa, log_kappa_derivative
+from dln_manifolds.spectral.coefficients import (
+    cometric_slopes,
+    index_pairs,
+    kappa,
+    log_kappa_derivative,
+)
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import parity_combine, transpose
+from dln_manifolds.spectral.frame import transpose
 
 # Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
 
 _TINY = np.finfo(np.float64).tiny
+# Stands for the gap of coinciding roots, so that nothing is divided by zero.
+_TINY_GAP = 1e-200
 
 
 class NodalState(NamedTuple):
     """A point (T, P) of phase space with its frame and everything the solvers read off it.
 
     ``left``, ``roots``, ``right_t`` is the singular frame of T. ``velocity`` and ``momentum`` are
-    expressed in the frame, as is ``gradient = dH/dT``. ``u``, ``kappa`` and
-    ``slope = d log(kappa)/du`` belong to all pairs of singular values.
+    expressed in the frame, as is ``gradient = dH/dT``. ``u`` belongs to the pairs of singular
+    values that `index_pairs` lists; ``cosh`` and ``sinh`` of ``log(kappa)`` and
+    ``slope = d log(kappa)/du`` are matrices.
     """
 
     left: Array
     roots: Array
     right_t: Array
     u: Array
-    kappa: Array
+    cosh: Array
+    sinh: Array
     slope: Array
     velocity: Array
     momentum: Array
@@ -59,7 +68,8 @@ class NodalState(NamedTuple):
 
     def raise_(self, momentum: Array) -> Array:
         """Apply the cometric to a momentum of the chart."""
-        return self.leave(parity_combine(1 / self.kappa, self.kappa, self.enter(momentum)))
+        p = self.enter(momentum)
+        return self.leave(self.cosh * p - self.sinh * transpose(p))
 
     @property
     def energy(self) -> Array:
@@ -72,14 +82,14 @@ def _close_pairs(
 ) -> None:
     """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
     n = roots.shape[-1]
+    first, second, place, _ = index_pairs(n)
     # One point may serve many momenta.
-    u, roots = np.broadcast_to(u, momentum.shape), np.broadcast_to(roots, momentum.shape[:-1])
-    upper = np.triu(np.abs(u) * (2 * depth) < _CLOSE, 1)
-    where = np.nonzero(upper)
-    if where[0].size == 0:
-        return
-    batch, i, j = where[:-2], where[-2], where[-1]
-    u_i, u_j = np.abs(u[(*batch, i)]), np.abs(u[(*batch, j)])
+    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
+    roots = np.broadcast_to(roots, momentum.shape[:-1])
+    *batch, pair = np.nonzero(u[..., :-1] * (2 * depth) < _CLOSE)
+    i, j = first[pair], second[pair]
+    u = u.take(place, axis=-1)
+    u_i, u_j = u[(*batch, i)], u[(*batch, j)]
     outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
     gap = outer - inner
     slope_c, slope_e = cometric_slopes(outer, inner, gap, depth)
@@ -134,31 +144,48 @@ def nodal_state(
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
     roots = np.maximum(roots, _TINY)
-    # Relative to the largest, so that a common scale costs no digits.
-    log_roots = np.log(np.maximum(roots / roots[..., :1], _TINY))
-    u = 0.5 * (log_roots[..., :, None] - log_roots[..., None, :])
+    largest = roots[..., :1]
+    # Relative to the largest, so that quotients stay in range.
+    relative = np.maximum(roots / largest, _TINY)
+    first, second, place, sign = index_pairs(roots.shape[-1])
+    larger, smaller = relative.take(first, axis=-1), relative.take(second, axis=-1)
+    gap = larger - smaller
+    u = 0.5 * np.log1p(gap / smaller)
     weight = kappa(u, depth)
     inverse = 1 / weight
+    packed = np.empty((5, *u.shape))
+    packed[0] = weight + inverse
+    packed[1] = weight - inverse
+    packed[2, ..., :-1] = 2 * log_kappa_derivative(u[..., :-1], depth)
+    packed[2, ..., -1] = 0.0
+    packed[3] = -1 / np.maximum(gap, _TINY_GAP)
+    packed[4] = 1 / (larger + smaller)
+    packed *= 0.5
+    matrices = packed.take(place, axis=-1)
+    matrices[2:4] *= sign
+    cosh, sinh, slope, over_difference, over_sum = matrices
+
     if velocity is None:
         p = transpose(left) @ momentum @ transpose(right_t)
-        g = parity_combine(inverse, weight, p)
+        p_t = transpose(p)
+        g = cosh * p - sinh * p_t
     else:
         g = transpose(left) @ velocity @ transpose(right_t)
-        p = parity_combine(weight, inverse, g)
-    outer_left = g @ transpose(p)
-    outer_right = transpose(p) @ g
+        p = cosh * g + sinh * transpose(g)
+        p_t = transpose(p)
+    outer_left, outer_right = g @ p_t, p_t @ g
     k_left = outer_left - transpose(outer_left)
     k_right = outer_right - transpose(outer_right)
-    slope = log_kappa_derivative(u, depth)
-    mixed = p * transpose(g)
-    diagonal = -np.sum(slope * (mixed + transpose(mixed)), axis=-1) / (4 * roots)
-    row, column = roots[..., :, None], roots[..., None, :]
-    difference = column - row
     added = k_right + k_left
-    gradient = (k_right - k_left) / (2 * np.where(difference == 0, 1.0, difference)) - added / (
-        2 * (row + column)
-    )
-    index = np.arange(roots.shape[-1])
-    gradient[..., index, index] = diagonal
-    _close_pairs(gradient, roots, u, p, added, depth)
-    return NodalState(left, roots, right_t, u, weight, slope, g, p, gradient)
+    gradient = k_right
+    gradient -= k_left
+    gradient *= over_difference
+    gradient -= added * over_sum
+    mixed = p * transpose(g)
+    np.einsum("...ii->...i", gradient)[...] = np.sum(
+        slope * (mixed + transpose(mixed)), axis=-1
+    ) / (-4 * relative)
+    if (u[..., :-1] * (2 * depth) < _CLOSE).any():
+        _close_pairs(gradient, relative, u, p, added, depth)
+    gradient /= largest[..., None]
+    return NodalState(left, roots, right_t, u, cosh, sinh, slope, g, p, gradient)

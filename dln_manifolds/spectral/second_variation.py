@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.spectral.coefficients import log_kappa_second_derivative
+from dln_manifolds.spectral.coefficients import index_pairs, log_kappa_second_derivative
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
@@ -40,10 +40,9 @@ class SecondVariation:
         self._over_difference = off / np.where(identity, 1.0, column - row)
         self._over_sum = off / (row + column)
         self._per_root = 0.5 / roots
-        self._cosine = 0.5 * (nodal.kappa + 1 / nodal.kappa)
-        self._sine = 0.5 * (nodal.kappa - 1 / nodal.kappa)
+        self._cosine, self._sine = nodal.cosh, nodal.sinh
         self._slope = nodal.slope
-        bend = log_kappa_second_derivative(nodal.u, depth)
+        bend = log_kappa_second_derivative(nodal.u, depth).take(index_pairs(n).place, axis=-1)
         self._diagonal = np.diagonal(nodal.gradient, axis1=-2, axis2=-1)
 
         g_t, p_t = transpose(g), transpose(p)
@@ -124,8 +123,7 @@ class SecondVariation:
 
 def _spread(nodal: NodalState, depth: float) -> NodalState:
     """Separate singular values that are too close for quotients of differences."""
-    gaps = 2 * depth * np.abs(np.diagonal(nodal.u, 1, -2, -1))
-    crowded = (gaps < _SPREAD).any(axis=-1)
+    crowded = (2 * depth * nodal.u[..., :-1] < _SPREAD).any(axis=-1)
     if not crowded.any():
         return nodal
     n = nodal.roots.shape[-1]

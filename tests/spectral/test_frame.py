@@ -29,7 +29,7 @@ def of_derivative(function):
 
 def state_fields(state):
     """What does not depend on the signs of singular vectors."""
-    return [state.roots, state.kappa, state.energy, *map(state.leave, state[-3:])]
+    return [state.roots, state.cosh, state.sinh, state.energy, *map(state.leave, state[-3:])]
 
 
 def frame_fields(frame):
