@@ -52,9 +52,9 @@ class RootField:
         """Return ``(dH/dP, -dH/dT)``."""
         nodal = nodal_state(state[:, 0], self.depth, momentum=state[:, 1])
         rate = np.empty_like(state)
-        rate[:, 0] = nodal.leave(nodal.velocity)
-        np.negative(nodal.leave(nodal.gradient), out=rate[:, 1])
-        return rate, nodal.roots[:, -1]
+        rate[:, 0] = nodal.velocity
+        np.negative(nodal.gradient, out=rate[:, 1])
+        return nodal.left[:, None] @ rate @ nodal.right_t[:, None], nodal.roots[:, -1]
 
     def watched(self, position: Array) -> Array:
         """Return T itself."""

@@ -114,12 +114,12 @@ def _log_kappa_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def log_kappa_derivative(u: Array, depth: float) -> Array:
-    r"""Return ``d log(kappa) / du = 2N / sinh(2 N u) - 2 / sinh(2 u)``, odd in u."""
-    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    any_near = near.any()
-    large = np.where(near, 1.0, u) if any_near else u
-    value = 2 * depth * csch(2 * depth * large) - 2 * csch(2 * large)
-    if any_near:
+    r"""Return ``d log(kappa) / du = 2N / sinh(2 N u) - 2 / sinh(2 u)`` for ``u >= 0``; odd in u."""
+    shallow = 2 * np.maximum(u, _LINEAR)
+    deep = depth * shallow
+    value = 2 * depth * csch(deep) - 2 * csch(shallow)
+    near = deep < _SERIES_RANGE
+    if near.any():
         small = u[near]
         value[near] = small * horner(_log_kappa_series(depth)[0], small * small)
     return value
@@ -128,11 +128,10 @@ def log_kappa_derivative(u: Array, depth: float) -> Array:
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:
     r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    any_near = near.any()
-    large = np.where(near, 1.0, u) if any_near else u
-    shallow, deep = 2 * large, 2 * depth * large
+    shallow = 2 * np.where(near, 1.0, np.abs(u))
+    deep = depth * shallow
     value = 4 * (csch(shallow) / np.tanh(shallow) - depth**2 * csch(deep) / np.tanh(deep))
-    if any_near:
+    if near.any():
         value[near] = horner(_log_kappa_series(depth)[1], u[near] ** 2)
     return value
 

@@ -87,8 +87,8 @@ def coth_minus_reciprocal(x: Array) -> Array:
 
 
 def csch(x: Array) -> Array:
-    """Return ``1 / sinh(x)`` for ``x != 0``, zero where sinh would overflow."""
-    return 1 / np.sinh(np.maximum(np.minimum(x, _HUGE), -_HUGE))
+    """Return ``1 / sinh(x)`` for ``x > 0``, negligible where sinh would overflow."""
+    return 1 / np.sinh(np.minimum(x, _HUGE))
 
 
 def _csch_coefficients(terms: int) -> list[float]:

@@ -16,6 +16,12 @@ def transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
+def diagonal(x: Array) -> Array:
+    """Return a writable view of the diagonals of contiguous square matrices."""
+    n = x.shape[-1]
+    return x.reshape(*x.shape[:-2], n * n)[..., :: n + 1]
+
+
 @dataclass(frozen=True)
 class SingularFrame:
     r"""Thin singular value decomposition ``X = U diag(s) V^T`` of a batch of matrices at depth N.

@@ -27,13 +27,13 @@ from dln_manifolds.spectral.coefficients import (
     log_kappa_derivative,
 )
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.spectral.frame import diagonal, transpose
 
 # Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
 
-_TINY = np.finfo(np.float64).tiny
+_TINY = float(np.finfo(np.float64).tiny)
 # Stands for the gap of coinciding roots, so that nothing is divided by zero.
 _TINY_GAP = 1e-200
 
@@ -86,7 +86,7 @@ def _close_pairs(
     # One point may serve many momenta.
     u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
     roots = np.broadcast_to(roots, momentum.shape[:-1])
-    *batch, pair = np.nonzero(u[..., :-1] * (2 * depth) < _CLOSE)
+    *batch, pair = np.nonzero(u[..., :-1] < _CLOSE / (2 * depth))
     i, j = first[pair], second[pair]
     u = u.take(place, axis=-1)
     u_i, u_j = u[(*batch, i)], u[(*batch, j)]
@@ -182,10 +182,9 @@ def nodal_state(
     gradient *= over_difference
     gradient -= added * over_sum
     mixed = p * transpose(g)
-    np.einsum("...ii->...i", gradient)[...] = np.sum(
-        slope * (mixed + transpose(mixed)), axis=-1
-    ) / (-4 * relative)
-    if (u[..., :-1] * (2 * depth) < _CLOSE).any():
+    mixed = slope * (mixed + transpose(mixed))
+    diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * relative)
+    if (u[..., :-1] < _CLOSE / (2 * depth)).any():
         _close_pairs(gradient, relative, u, p, added, depth)
     gradient /= largest[..., None]
     return NodalState(left, roots, right_t, u, cosh, sinh, slope, g, p, gradient)
