@@ -1,0 +1,318 @@
+"""Figures of geodesics, entropies and means, on matplotlib axes.
+
+matplotlib is imported when something is drawn, not before; ``pip install 'dln-manifolds[plot]'``
+brings it. Every function takes an ``Axes`` (or makes one) and returns it. Colours are those of
+Okabe and Ito and the map *cividis*: all can be told apart by colour-blind readers, and lines differ
+in their dashes too, so that they survive a black-and-white printer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.spectral.balanced import end_to_end
+from dln_manifolds.spectral.elementary import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_entropy_landscape", "plot_geodesic", "plot_mean", "plot_singular_values"]
+
+# Okabe and Ito, *Color universal design* (2008), in an order of falling contrast on white paper.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("D", "s", "^", "v", "P", "X")
+COLOR_MAP = "cividis"
+_GREY = "#6e6e6e"
+
+
+def _axes(ax: Axes | None) -> Axes:
+    """Return the axes to draw on, new ones if none are given."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib, which is not installed: pip install 'dln-manifolds[plot]'."
+        ) from error
+    return pyplot.subplots(layout="constrained")[1]
+
+
+def _points(geodesic: Callable[[Any], Any], times: Array) -> Array:
+    """Return end-to-end matrices of one geodesic, shape (n_times, n, n)."""
+    points = np.asarray(geodesic(times), dtype=np.float64)
+    batched = isinstance(geodesic, GeodesicSolution) and geodesic.length.ndim > 0
+    if batched or points.ndim not in (3, 4) or len(points) != len(times):
+        raise InvalidPointError(
+            f"A single geodesic can be drawn, and this one gives points of shape {points.shape} at "
+            f"{len(times)} times. Draw the members of a batch one by one."
+        )
+    return end_to_end(points) if points.ndim == 4 else points
+
+
+def plot_geodesic(
+    geodesic: Callable[[Any], Any],
+    ax: Axes | None = None,
+    *,
+    n_ellipses: int = 9,
+    plane: tuple[int, int] = (0, 1),
+    color: str | None = None,
+) -> Axes:
+    r"""Draw the images of the unit ball under the matrices X(t) of a geodesic, side by side.
+
+    The image of the unit ball under X, seen in a plane of two coordinates, is the ellipse
+    ``{E X u : |u| <= 1}`` with E two rows of the identity. A dot marks the image of the first unit
+    vector, which tells X from X Q.
+
+    Parameters
+    ----------
+    geodesic : callable
+        ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
+        ``(n_t, N, n, n)``: a `GeodesicSolution`, what ``metric.geodesic`` returns, or any curve.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; new axes if not given.
+    n_ellipses : int
+        Number of times, evenly spaced from 0 to 1; at least 2.
+    plane : tuple of int
+        The two coordinates that are shown, if n > 2.
+    color : str, optional
+        One colour for all ellipses; by default the colour says the time.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        The axes, with equal scales, and with times along the horizontal axis.
+
+    References
+    ----------
+    Chen, *Geodesics in the Deep Linear Network*, arXiv 2510.07324, for the geodesics.
+    """
+    if n_ellipses < 2:
+        raise ValueError(f"n_ellipses must be at least 2, not {n_ellipses}.")
+    ax = _axes(ax)
+    times = np.linspace(0, 1, n_ellipses)
+    points = _points(geodesic, times)
+    if points.shape[-1] < 2:
+        raise InvalidPointError("Ellipses need matrices of width n >= 2; these have n = 1.")
+    rows = points[:, list(plane), :]
+    left, values, _ = np.linalg.svd(rows, full_matrices=False)
+    angle = np.linspace(0, 2 * np.pi, 181)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    outlines = (left * values[:, None, :]) @ circle
+    # Neighbours touch at most, so that every ellipse can be read.
+    spacing = 2.15 * float(np.abs(outlines[:, 0]).max())
+    colors = _time_colors(times) if color is None else [color] * n_ellipses
+    for k, outline in enumerate(outlines):
+        centre = k * spacing
+        ax.fill(centre + outline[0], outline[1], color=colors[k], alpha=0.25, linewidth=0)
+        ax.plot(centre + outline[0], outline[1], color=colors[k], linewidth=1.5)
+        tip = rows[k, :, 0]
+        ax.plot([centre, centre + tip[0]], [0, tip[1]], color=colors[k], linewidth=1)
+        ax.plot(centre + tip[0], tip[1], "o", color=colors[k], markersize=4)
+    ax.set_aspect("equal")
+    ax.set_xticks(spacing * np.arange(n_ellipses), [f"{t:.3g}" for t in times])
+    ax.set_xlabel("time t")
+    return ax
+
+
+def _time_colors(times: Array) -> list[Any]:
+    from matplotlib import colormaps
+
+    # The bright end of the map is too faint for lines on white.
+    return [colormaps[COLOR_MAP](0.85 * t) for t in times]
+
+
+def plot_singular_values(
+    geodesic: Callable[[Any], Any],
+    ax: Axes | None = None,
+    *,
+    n_times: int = 101,
+    label: str | None = None,
+    style: int = 0,
+) -> Axes:
+    r"""Draw the singular values of X(t) along a geodesic, on a logarithmic axis.
+
+    Parameters
+    ----------
+    geodesic : callable
+        ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
+        ``(n_t, N, n, n)``, whose product is taken.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; new axes if not given. Call again with the same axes to compare curves.
+    n_times : int
+        Number of times, evenly spaced from 0 to 1; at least 2.
+    label : str, optional
+        Name of the curve in the legend, which is drawn if there is one.
+    style : int
+        Colour and dashes: 0, 1, 2, ... for the first, second, third curve on the same axes.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        The axes.
+
+    References
+    ----------
+    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324.
+    """
+    if n_times < 2:
+        raise ValueError(f"n_times must be at least 2, not {n_times}.")
+    ax = _axes(ax)
+    times = np.linspace(0, 1, n_times)
+    values = np.linalg.svd(_points(geodesic, times), compute_uv=False)
+    color, dashes = COLORS[style % len(COLORS)], DASHES[style % len(DASHES)]
+    lines = ax.semilogy(times, values, color=color, linestyle=dashes)
+    if label is not None:
+        lines[0].set_label(label)
+        ax.legend()
+    ax.set(xlabel="time t", ylabel="singular values of X(t)", xlim=(0, 1))
+    return ax
+
+
+def plot_entropy_landscape(
+    space: Any,
+    ax: Axes | None = None,
+    *,
+    limits: tuple[float, float] = (0.1, 10.0),
+    resolution: int = 121,
+    levels: int = 12,
+    colorbar: bool = True,
+) -> Axes:
+    r"""Draw the entropy S of 2 x 2 matrices over the plane of their singular values.
+
+    ``S = (N-1) log c_2 + (1/2) log((s_1^2 - s_2^2) / (s_1^(2/N) - s_2^(2/N)))`` depends on the
+    singular values alone. It is symmetric in them and smooth across the diagonal, where they agree.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold or BalancedManifold
+        Space of width n = 2.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; new axes if not given.
+    limits : tuple of float
+        Smallest and largest singular value, both positive; the axes are logarithmic.
+    resolution : int
+        Points of the grid along each axis; at least 2.
+    levels : int
+        About as many contour lines.
+    colorbar : bool
+        Whether to explain the colours beside the axes, or else by numbers on the lines.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        The axes.
+
+    References
+    ----------
+    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    """
+    if space.n != 2:
+        raise ValueError(f"The landscape is a plane for n = 2, and this space has n = {space.n}.")
+    low, high = limits
+    if not 0 < low < high:
+        raise ValueError(f"limits must satisfy 0 < low < high, not {limits}.")
+    ax = _axes(ax)
+    values = np.geomspace(low, high, resolution)
+    matrices = np.zeros((resolution, resolution, 2, 2))
+    matrices[..., 0, 0] = values
+    matrices[..., 1, 1] = values[:, None]
+    layered = len(space.shape) == 3
+    entropy = np.asarray(space.entropy(space.factor(matrices) if layered else matrices))
+    if np.ptp(entropy) < 1e-12:  # depth 1: fibres are points
+        ax.pcolormesh(values, values, entropy, cmap=COLOR_MAP, shading="nearest")
+    else:
+        filled = ax.contourf(values, values, entropy, levels, cmap=COLOR_MAP)
+        lines = ax.contour(values, values, entropy, levels, colors="white", linewidths=0.5)
+        if colorbar:
+            ax.figure.colorbar(filled, ax=ax, label="entropy S")
+        else:
+            ax.clabel(lines, fontsize="x-small", fmt="%.3g")
+    ax.plot(values, values, ":", color="white", linewidth=1)
+    ax.set(xscale="log", yscale="log", aspect="equal", xlim=limits, ylim=limits)
+    ax.set(xlabel="singular value $s_1$", ylabel="singular value $s_2$")
+    return ax
+
+
+def plot_mean(
+    space: Any,
+    points: Any,
+    mean: Any,
+    ax: Axes | None = None,
+    *,
+    others: Mapping[str, Any] | None = None,
+    label: str = "Fréchet mean",
+) -> Axes:
+    r"""Draw points around their mean, in the plane in which they vary most.
+
+    Principal component analysis of ``log_mean(x_k)``, orthonormal in the metric at the mean: the
+    coordinates of a vector v are ``<v, e_1>`` and ``<v, e_2>`` with ``e_1, e_2`` the first two
+    eigenvectors of the covariance, from the Gram matrix of inner products. Rings stand at equal
+    distances from the mean, measured along geodesics.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold, BalancedManifold or another space of geomstats
+        The manifold, equipped.
+    points : array-like, shape=[n_points, *point_shape]
+        At least three points.
+    mean : array-like, shape=[*point_shape]
+        The point whose tangent space is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; new axes if not given.
+    others : mapping of str to array-like, optional
+        Further points to mark, such as ``{"Euclidean mean": points.mean(axis=0)}``.
+    label : str
+        Name of the mean in the legend.
+
+    Returns
+    -------
+    ax : matplotlib.axes.Axes
+        The axes, with equal scales, in units of the distance.
+
+    References
+    ----------
+    Fletcher, Lu, Pizer and Joshi 2004, *Principal geodesic analysis*, for the projection.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != len(space.shape) + 1 or len(points) < 3:
+        raise InvalidPointError(f"At least three points are needed, not shape {points.shape}.")
+    others = {} if others is None else dict(others)
+    ax = _axes(ax)
+    metric = space.metric
+    ends = np.concatenate([points, *(np.asarray(p, dtype=float)[None] for p in others.values())])
+    vectors = np.asarray(metric.log(ends, mean))
+    gram = np.asarray(metric.inner_product(vectors[: len(points), None], vectors[None], mean))
+    centred = gram[:, : len(points)] - gram[:, : len(points)].mean(axis=0)
+    centred -= centred.mean(axis=1, keepdims=True)
+    weights, basis = np.linalg.eigh(centred)
+    share = weights[::-1] / max(float(weights.sum()), np.finfo(float).tiny)
+    plane = basis[:, :-3:-1] / np.sqrt(np.maximum(weights[:-3:-1], np.finfo(float).tiny))
+    coordinates = (plane - plane.mean(axis=0)).T @ gram
+    ax.plot(*coordinates[:, : len(points)], "o", color=_GREY, alpha=0.6, label="points")
+    ax.plot(0, 0, "*", color=COLORS[0], markersize=15, markeredgecolor="white", label=label)
+    for k, name in enumerate(others):
+        ax.plot(
+            *coordinates[:, len(points) + k],
+            MARKERS[k % len(MARKERS)],
+            color=COLORS[(k + 1) % len(COLORS)],
+            markersize=9,
+            markeredgecolor="white",
+            label=name,
+        )
+    angle = np.linspace(0, 2 * np.pi, 181)
+    reach = float(np.hypot(*coordinates).max())
+    for radius in (reach / 3, 2 * reach / 3, reach):
+        ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=_GREY, linewidth=0.5)
+        ax.annotate(f"{radius:.2g}", (0, radius), color=_GREY, fontsize="x-small", ha="center")
+    ax.set_aspect("equal")
+    ax.set_xlabel(f"first principal direction ({100 * share[0]:.0f} % of the variance)")
+    ax.set_ylabel(f"second principal direction ({100 * share[1]:.0f} %)")
+    ax.legend()
+    return ax

@@ -1,0 +1,199 @@
+"""Figures show the numbers that they are made from."""
+
+import builtins
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    InvalidPointError,
+    plotting,
+)
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+START = np.array([[2.0, 0.3], [0.0, 0.5]])
+END = np.array([[0.2, -1.2], [0.4, 0.1]])
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+@pytest.fixture(scope="module")
+def geodesic():
+    return DLNObservableManifold(2, 3).metric.solve_log(END, START)
+
+
+def straight(t):
+    return START + t[:, None, None] * (END - START)
+
+
+def xy(line):
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+def test_new_axes_are_made_and_returned(geodesic):
+    from matplotlib import pyplot
+
+    ax = plotting.plot_geodesic(geodesic)
+    assert ax.lines
+    assert ax is not plotting.plot_geodesic(geodesic)
+    pyplot.close("all")
+
+
+def test_ellipses_are_images_of_the_unit_circle(ax, geodesic):
+    assert plotting.plot_geodesic(geodesic, ax, n_ellipses=3) is ax
+    outlines = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    centres = ax.get_xticks()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "1"]
+    for point, line, centre in zip(geodesic([0, 0.5, 1]), outlines, centres, strict=True):
+        x, y = xy(line)
+        before = np.linalg.solve(point, np.stack([x - centre, y]))
+        np.testing.assert_allclose(np.sum(before**2, axis=0), 1, rtol=1e-12)
+    tips = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    for point, line, centre in zip(geodesic([0, 0.5, 1]), tips, centres, strict=True):
+        np.testing.assert_allclose(np.ravel(xy(line)) - [centre, 0], point[:, 0], atol=1e-12)
+
+
+def test_neighbours_do_not_overlap(ax, geodesic):
+    plotting.plot_geodesic(geodesic, ax, n_ellipses=5)
+    outlines = [xy(line)[0] for line in ax.lines if len(line.get_xdata()) > 2]
+    for left, right in itertools.pairwise(outlines):
+        assert left.max() < right.min()
+
+
+def test_plane_of_a_wider_matrix(ax):
+    X = np.diag([1.0, 2.0, 3.0])
+    plotting.plot_geodesic(lambda t: np.tile(X, (len(t), 1, 1)), ax, n_ellipses=2, plane=(0, 2))
+    first = next(line for line in ax.lines if len(line.get_xdata()) > 2)
+    assert [np.abs(axis).max() for axis in xy(first)] == pytest.approx([1, 3])
+
+
+def test_layers_are_multiplied(ax):
+    space = BalancedManifold(2, 3)
+    W = space.factor(START)
+    curve = space.metric.geodesic(W, initial_tangent_vec=np.zeros_like(W))
+    plotting.plot_singular_values(curve, ax, n_times=2)
+    drawn = [line.get_ydata()[0] for line in ax.lines]
+    np.testing.assert_allclose(drawn, np.linalg.svd(START, compute_uv=False), rtol=1e-12)
+
+
+def test_singular_values_and_legend(ax, geodesic):
+    plotting.plot_singular_values(geodesic, ax, n_times=5, label="geodesic")
+    plotting.plot_singular_values(straight, ax, n_times=5, label="line", style=1)
+    values = np.linalg.svd(geodesic(np.linspace(0, 1, 5)), compute_uv=False)
+    drawn = np.stack([line.get_ydata() for line in ax.lines[:2]], axis=-1)
+    np.testing.assert_allclose(drawn, values, rtol=1e-12)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["geodesic", "line"]
+    assert ax.lines[0].get_color() != ax.lines[2].get_color()
+    assert ax.lines[0].get_linestyle() != ax.lines[2].get_linestyle()
+    assert ax.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    "space", [DLNObservableManifold(2, 3), BalancedManifold(2, 3), DLNObservableManifold(2, 1)]
+)
+def test_landscape(ax, space):
+    assert plotting.plot_entropy_landscape(space, ax, resolution=9) is ax
+    assert ax.get_xlim() == ax.get_ylim() == (0.1, 10)
+
+
+def test_landscape_has_the_values_of_the_entropy(ax):
+    space = DLNObservableManifold(2, 3)
+    plotting.plot_entropy_landscape(space, ax, resolution=9)
+    contours = ax.collections[0]
+    values = np.geomspace(0.1, 10, 9)
+    entropy = [space.entropy(np.diag([a, b])) for a in values for b in values]
+    assert contours.zmin == pytest.approx(min(entropy))
+    assert contours.zmax == pytest.approx(max(entropy))
+
+
+def test_mean_shows_distances_and_principal_directions(ax):
+    """All vectors in one plane: then nothing is lost by the projection."""
+    space = DLNObservableManifold(3, 2)
+    base = np.diag([3.0, 2.0, 1.0])
+    first, second = np.zeros((2, 3, 3))
+    first[0, 1], second[2, 0] = 0.3, 0.2
+    weights = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    points = space.metric.exp(np.einsum("kd,dij->kij", weights, np.stack([first, second])), base)
+    other = space.metric.exp(0.5 * first, base)
+    assert plotting.plot_mean(space, points, base, ax, others={"other": other}) is ax
+    distances = space.metric.dist(points, base)
+    x, y = xy(ax.lines[0])
+    np.testing.assert_allclose(np.hypot(x, y), distances, rtol=1e-6)
+    np.testing.assert_allclose(np.hypot(*xy(ax.lines[2])), space.metric.dist(other, base))
+    squares = np.sort(distances**2)
+    share = 100 * squares[2:].sum() / squares.sum()
+    assert f"({share:.0f} % of" in ax.get_xlabel()
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["points", "Fréchet mean", "other"]
+
+
+def test_inputs_are_not_changed(ax):
+    space = DLNObservableManifold(2, 2)
+    points = np.stack([np.eye(2), 2 * np.eye(2), START])
+    given = points.copy()
+    plotting.plot_mean(space, points, np.eye(2), ax)
+    np.testing.assert_array_equal(points, given)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda ax: plotting.plot_geodesic(straight, ax, n_ellipses=1), ValueError, "at least 2"),
+        (lambda ax: plotting.plot_singular_values(straight, ax, n_times=1), ValueError, "least 2"),
+        (lambda ax: plotting.plot_geodesic(lambda t: t, ax), InvalidPointError, "single geodesic"),
+        (
+            lambda ax: plotting.plot_geodesic(lambda t: np.ones((len(t), 1, 1)), ax),
+            InvalidPointError,
+            "n >= 2",
+        ),
+        (
+            lambda ax: plotting.plot_entropy_landscape(DLNObservableManifold(3, 2), ax),
+            ValueError,
+            "n = 3",
+        ),
+        (
+            lambda ax: plotting.plot_entropy_landscape(
+                DLNObservableManifold(2, 2), ax, limits=(0, 1)
+            ),
+            ValueError,
+            "limits",
+        ),
+        (
+            lambda ax: plotting.plot_mean(DLNObservableManifold(2, 2), [START, END], START, ax),
+            InvalidPointError,
+            "three points",
+        ),
+    ],
+)
+def test_errors_say_what_is_wrong(ax, call, error, message):
+    with pytest.raises(error, match=message):
+        call(ax)
+
+
+def test_a_batch_of_geodesics_is_refused(ax):
+    space = DLNObservableManifold(2, 2)
+    batch = space.metric.solve_log(np.stack([START, 2 * START]), np.eye(2))
+    with pytest.raises(InvalidPointError, match="one by one"):
+        plotting.plot_geodesic(batch, ax)
+
+
+def test_message_without_matplotlib(monkeypatch):
+    original = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ImportError, match=r"dln-manifolds\[plot\]"):
+        plotting.plot_geodesic(straight)
