@@ -26,6 +26,7 @@ from dln_manifolds.spectral.balanced import end_to_end
 from dln_manifolds.spectral.balancing import act, factor
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame, transpose
+from dln_manifolds.spectral.orthogonal import nearest_orthogonal
 
 # Gradient relative to |W| |R| at which an alignment counts as solved.
 _TOLERANCE = 1e-13
@@ -150,7 +151,9 @@ def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
     for _ in range(_ROUNDS):
         w, r, size = layers[left], reference[left], scale[left]
         path = _Turned(group[left], w, r)
-        found = _polar(minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS).unknowns)
+        found = nearest_orthogonal(
+            minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS).unknowns
+        )
         slope = np.linalg.norm(_Turned(found, w, r).gradient.reshape(len(left), -1), axis=1)
         # Newton's method may also end at a saddle. Sweeps lead away from most of them.
         swept = _sweep(found, w, r, keep_component)
@@ -167,12 +170,6 @@ def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
         f"at flat batch index {left[0]}. Its nearest point is not isolated, or nearly so: align it "
         f"with another reference."
     )
-
-
-def _polar(matrix: Array) -> Array:
-    """Return the nearest orthogonal matrix."""
-    u, _, vt = np.linalg.svd(matrix)
-    return u @ vt
 
 
 def _best_turn(coupling: Array, keep_component: bool) -> Array:

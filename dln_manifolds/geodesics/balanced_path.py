@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dln_manifolds.geodesics.path import polar, rotation_angles
+from dln_manifolds.geodesics.path import rotation_angles
 from dln_manifolds.spectral.balanced import BalancedFrame, prefix_products, rebalance
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
@@ -22,6 +22,7 @@ from dln_manifolds.spectral.jacobi import (
     normal_vector,
     tangent_part,
 )
+from dln_manifolds.spectral.orthogonal import nearest_orthogonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +176,7 @@ def polar_layers(start: Array, end: Array, times: Array) -> Array:
     path : ndarray, shape=[n_batch, n_times, N, n, n]
         Balanced layers.
     """
-    turn_0, turn_1 = polar(start)[1], polar(end)[1]
+    turn_0, turn_1 = nearest_orthogonal(start), nearest_orthogonal(end)
     eigenvectors, angles = rotation_angles(transpose(turn_0) @ turn_1)
     t = times[:, None, None]
     phases = np.exp(1j * t * angles[:, None])

@@ -14,6 +14,7 @@ import numpy as np
 
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame, transpose
+from dln_manifolds.spectral.orthogonal import nearest_orthogonal
 from dln_manifolds.spectral.root_chart import push_to_root, root_of
 
 # Relative departure from the hypothesis at which a closed form is still exact to round-off.
@@ -77,8 +78,7 @@ def _bures_wasserstein(start: SingularFrame, end: SingularFrame) -> Array:
     # X = S O with S = W W^T. W(t) = (1-t) W_0 + t W_1 with W_1^T W_0 symmetric is horizontal.
     factor_0 = (start.left * start.roots[:, None, :]) @ transpose(start.left)
     factor_1 = (end.left * end.roots[:, None, :]) @ transpose(end.left)
-    u, _, vt = np.linalg.svd(factor_1 @ factor_0)
-    chord = factor_1 @ (u @ vt) - factor_0
+    chord = factor_1 @ nearest_orthogonal(factor_1 @ factor_0) - factor_0
     tangent = chord @ transpose(factor_0)
     tangent = (tangent + transpose(tangent)) @ (start.left @ start.right_t)
     return push_to_root(start, tangent)
@@ -106,8 +106,8 @@ def lower_bound(start: SingularFrame, end: SingularFrame) -> Array:
         end.roots[..., :, None] * end.right_t,
     )
     last_0, last_1 = start.left * start.roots[..., None, :], end.left * end.roots[..., None, :]
-    u, _, vt = np.linalg.svd(first_1 @ transpose(first_0) + transpose(last_1) @ last_0)
-    turn = transpose(vt) @ transpose(u)
+    coupling = first_1 @ transpose(first_0) + transpose(last_1) @ last_0
+    turn = transpose(nearest_orthogonal(coupling))
     apart = np.sqrt(
         np.sum((first_0 - turn @ first_1) ** 2, axis=(-2, -1))
         + np.sum((last_0 - last_1 @ transpose(turn)) ** 2, axis=(-2, -1))

@@ -16,6 +16,7 @@ import numpy as np
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
+from dln_manifolds.spectral.orthogonal import polar
 from dln_manifolds.spectral.second_variation import SecondVariation
 
 
@@ -189,12 +190,6 @@ def polar_velocity(start: Array, end: Array, times: Array) -> Array:
     return (positive_1 - positive_0)[:, None] @ rotate(phases) + positive @ rotate(
         1j * angles[:, None, :] * phases
     )
-
-
-def polar(matrix: Array) -> tuple[Array, Array]:
-    """Return the positive and the orthogonal factor of ``M = S O``."""
-    u, s, vt = np.linalg.svd(matrix)
-    return (u * s[..., None, :]) @ transpose(u), u @ vt
 
 
 def rotation_angles(rotation: Array) -> tuple[Array, Array]:

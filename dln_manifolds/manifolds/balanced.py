@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
-import geomstats.backend as gs
 import numpy as np
-from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from geomstats.geometry.manifold import register_quotient
-from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
 from dln_manifolds.checks import (
     as_matrices,
@@ -26,6 +22,7 @@ from dln_manifolds.hosts.pymanopt_balanced import BalancedOptimization
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.fibre import FibreGeometry
+from dln_manifolds.manifolds.network_space import check_whole
 from dln_manifolds.spectral import jacobi
 from dln_manifolds.spectral.balanced import BalancedFrame, relative_imbalance
 from dln_manifolds.spectral.elementary import Array
@@ -34,7 +31,7 @@ _GROUP_ACTION = "orthogonal"
 
 
 @every_backend({})
-class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
+class BalancedManifold(FibreGeometry, BalancedOptimization):
     r"""Balanced layers ``W = (W_1, ..., W_N)``, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, invertible.
 
     A submanifold of the layers with the Frobenius metric, of dimension ``n^2 + (N-1) n (n-1) / 2``
@@ -66,50 +63,23 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
     """
 
     def __init__(self, n: int, depth: int, equip: bool = True) -> None:
-        for name, value in (("n", n), ("depth", depth)):
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-                raise TypeError(f"{name} must be an integer, not {value!r}.")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}.")
-        self.n, self.depth = int(n), int(depth)
-        dim = self.n**2 + (self.depth - 1) * self.n * (self.n - 1) // 2
-        PymanoptManifold.__init__(self, f"Balanced layers, n={self.n}, depth={self.depth}", dim)
-        shape = (self.depth, self.n, self.n)
-        GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=True, equip=equip)
+        check_whole("n", n)
+        check_whole("depth", depth)
+        n, depth = int(n), int(depth)
+        super().__init__(
+            n,
+            depth,
+            dim=n**2 + (depth - 1) * n * (n - 1) // 2,
+            shape=(depth, n, n),
+            name=f"Balanced layers, n={n}, depth={depth}",
+            equip=equip,
+        )
         self.group_action = _GROUP_ACTION
         self.fiber_bundle = DLNBundle(self)
-
-    @property
-    def dim(self) -> int:
-        """Dimension ``n^2 + (N-1) n (n-1) / 2``."""
-        return self._dimension
-
-    @dim.setter
-    def dim(self, value: int) -> None:
-        self._dimension = value
-
-    def __repr__(self) -> str:
-        """Return the call that makes this space."""
-        return f"{type(self).__name__}(n={self.n}, depth={self.depth})"
 
     def default_metric(self) -> type[BalancedMetric]:
         """Return the class of the default metric."""
         return BalancedMetric
-
-    def new(self, equip: bool = True) -> BalancedManifold:
-        """Return a new space with the same width and depth."""
-        return type(self)(self.n, self.depth, equip=equip)
-
-    def _tentative(self, value: Any) -> tuple[Array, Array]:
-        """Return an array and which of its members are finite real layers, without raising."""
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError, RuntimeError):
-            return np.empty(0), np.zeros((), dtype=bool)
-        batch = array.shape[:-3]
-        if array.dtype.kind not in "fiub" or array.shape[-3:] != self.shape:
-            return array, np.zeros(batch, dtype=bool)
-        return array, np.asarray(np.isfinite(array).all(axis=(-3, -2, -1)))
 
     def belongs(self, point: Any, atol: float | None = None) -> Any:
         """Whether layers are finite, balanced and invertible, free of scale.
@@ -138,43 +108,23 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
             ).all(axis=-1)
         return inside[()]
 
-    def is_tangent(self, vector: Any, base_point: Any = None, atol: float | None = None) -> Any:
-        """Whether vectors have no normal part at balanced layers, relative to their length.
+    def _attachable(self, base_point: Any) -> tuple[Array, Array]:
+        bases, good = self._tentative(base_point)
+        if not good.any():
+            return np.zeros(self.shape), good
+        return bases, good & self.belongs(base_point)
 
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., N, n, n]
-            Vectors and the points where they are attached.
-        atol : float, optional
-            Relative length of the normal part allowed; by default half the square root of eps.
-
-        Returns
-        -------
-        is_tangent : array-like, shape=[...,]
-            False, and never an error, for anything that is not a tangent vector.
-        """
-        array, usable = self._tentative(vector)
-        base, good = self._tentative(base_point)
-        good = good & self.belongs(base_point)
-        try:
-            batch = np.broadcast_shapes(usable.shape, good.shape)
-        except ValueError:
-            return np.bool_(False)
-        both = np.broadcast_to(usable, batch) & np.broadcast_to(good, batch)
-        inside = np.array(both)
-        if inside.any():
-            layers = np.broadcast_to(base, (*batch, *self.shape))[both].astype(np.float64)
-            vectors = np.broadcast_to(array, (*batch, *self.shape))[both].astype(np.float64)
-            normal = vectors - jacobi.tangent_part(BalancedFrame.of_layers(layers), vectors)
-            loosest = min(
-                (x.dtype for x in (array, base) if x.dtype.kind == "f"),
-                key=lambda dtype: dtype.itemsize,
-                default=np.dtype(np.float64),
-            )
-            bound = balance_tolerance(loosest) if atol is None else atol
-            sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
-            inside[both] = sizes[0] <= bound * sizes[1]
-        return inside[()]
+    def _tangent_members(self, vectors: Array, bases: Array, atol: float | None) -> Any:
+        loosest = min(
+            (x.dtype for x in (vectors, bases) if x.dtype.kind == "f"),
+            key=lambda dtype: dtype.itemsize,
+            default=np.dtype(np.float64),
+        )
+        vectors, bases = vectors.astype(np.float64), bases.astype(np.float64)
+        normal = vectors - jacobi.tangent_part(BalancedFrame.of_layers(bases), vectors)
+        bound = balance_tolerance(loosest) if atol is None else atol
+        sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
+        return sizes[0] <= bound * sizes[1]
 
     def to_tangent(self, vector: Any, base_point: Any = None) -> Array:
         """Project ambient vectors to the tangent space.
@@ -241,46 +191,13 @@ class BalancedManifold(FibreGeometry, BalancedOptimization, GeomstatsManifold):
         point : array-like, shape=[N, n, n] or [n_samples, N, n, n]
             Unbatched for one sample.
         """
-        if n_samples < 0:
-            raise ValueError(f"n_samples must not be negative, not {n_samples}.")
-        log_s = bound * (2 * np.asarray(gs.random.rand(n_samples, self.n)) - 1)
-        normal = np.asarray(gs.random.normal(size=(n_samples, self.depth + 1, self.n, self.n)))
-        q, r = np.linalg.qr(normal)
-        q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
-        sign, _ = np.linalg.slogdet(q)
-        q[..., 0] *= np.expand_dims(sign, -1)
-        points = BalancedFrame(q, np.exp(log_s / self.depth)).layers()
+        log_s, turns = self._draw(n_samples, bound, self.depth + 1)
+        points = BalancedFrame(turns, np.exp(log_s / self.depth)).layers()
         return points[0] if n_samples == 1 else points
 
-    def random_tangent_vec(self, base_point: Any = None, n_samples: int = 1) -> Array:
-        """Draw tangent vectors with independent standard normal coordinates.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers.
-        n_samples : int
-            Number of vectors, for a single base point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., N, n, n]
-            Projections of Gaussian layers.
-        """
-        base, dtype = as_matrices(base_point, self.shape, "base_point")
-        batch = base.shape[:-3]
-        if n_samples > 1 and batch and batch != (n_samples,):
-            raise ValueError(
-                f"{n_samples} vectors at base points of batch shape {batch}: the numbers differ."
-            )
-        shape = batch if batch or n_samples == 1 else (n_samples,)
-        normal = np.asarray(gs.random.normal(size=(*shape, *self.shape)))
-        return cast(self.to_tangent(normal, base_point), dtype)
-
-    def regularize(self, point: Any) -> Array:
-        """Return a copy: every point has one representation."""
-        array, dtype = as_matrices(point, self.shape, "point")
-        return array.astype(dtype, copy=True)
+    def _isotropic(self, normal: Array, base_point: Any) -> Array:
+        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
+        return cast(jacobi.tangent_part(frame, normal), dtype)
 
 
 register_quotient(

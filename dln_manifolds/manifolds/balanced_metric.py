@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.checks import (
@@ -22,6 +21,7 @@ from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, tra
 from dln_manifolds.geodesics.solution import CONVERGED, GeodesicSolution
 from dln_manifolds.hosts.arrays import every_backend
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
+from dln_manifolds.spectral.balanced import BalancedFrame
 from dln_manifolds.spectral.elementary import Array
 
 
@@ -44,6 +44,9 @@ class BalancedMetric(GeodesicMetric):
         solved: raise an error for the batch, or return NaN for these members with or without a
         `GeodesicWarning`. Invalid input raises always.
     """
+
+    def _frame(self, point: Any, name: str = "base_point") -> tuple[BalancedFrame, np.dtype[Any]]:
+        return checked_layers(point, self._space.shape, name)[1:]
 
     def inner_product(
         self, tangent_vec_a: Any, tangent_vec_b: Any, base_point: Any = None
@@ -143,51 +146,3 @@ class BalancedMetric(GeodesicMetric):
                 time=result.time.reshape(batch),
             )
         return cast(transported.reshape(*batch, *shape), dtype)
-
-    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Array:
-        """Draw tangent vectors of unit length, their direction uniform.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., N, n, n]
-            Base point; several vectors need a single one.
-        n_vectors : int
-            Number of vectors.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n] or [n_vectors, N, n, n]
-            Unit tangent vectors.
-        """
-        base, dtype = as_matrices(base_point, self._space.shape, "base_point")
-        batch = base.shape[:-3]
-        if batch and n_vectors != 1:
-            raise ValueError("Several vectors at once need a single base point.")
-        shape = batch if n_vectors == 1 else (n_vectors,)
-        normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
-        vector = self._space.to_tangent(normal, base_point)
-        return cast(vector / np.asarray(self.norm(vector))[..., None, None, None], dtype)
-
-    def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
-        """Scale every vector of a basis, shape ``(k, N, n, n)``, to unit length."""
-        vectors, dtype = as_matrices(basis, self._space.shape, "basis")
-        return cast(vectors / self.norm(vectors)[..., None, None, None], dtype)
-
-    def injectivity_radius(self, base_point: Any = None) -> Array:
-        r"""Upper bound of the injectivity radius, an estimate: ``sqrt(N) l_min``.
-
-        That is the distance from W to the singular layers, where geodesics end; a conjugate or cut
-        point may come before.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        radius : array-like, shape=[...,]
-            The bound.
-        """
-        _, frame, dtype = checked_layers(base_point, self._space.shape, "base_point")
-        return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)

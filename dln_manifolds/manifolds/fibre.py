@@ -15,21 +15,17 @@ from dln_manifolds.checks import (
     common_batch,
 )
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.manifolds.network_space import NetworkSpace
 from dln_manifolds.spectral import balancing, jacobi, volume
 from dln_manifolds.spectral.balanced import BalancedFrame, end_to_end
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
 
 
-class FibreGeometry:
-    """What `BalancedManifold` says of fibres and of the splitting of vectors along them.
+class FibreGeometry(NetworkSpace):
+    """What `BalancedManifold` says of fibres and of the splitting of vectors along them."""
 
-    The class below supplies ``n``, ``depth`` and ``shape``.
-    """
-
-    n: int
     depth: int
-    shape: tuple[int, ...]
 
     def end_to_end(self, point: Any) -> Array:
         """Return ``X = W_N ... W_1`` of any layers, shape ``(..., n, n)``."""
@@ -152,31 +148,23 @@ class FibreGeometry:
         common_batch(3, vector=array, base_point=frame.bases)
         return cast(jacobi.push_forward(frame, array), dtype, dtype_b)
 
-    def _observable_frame(self, point: Any) -> tuple[BalancedFrame, SingularFrame, np.dtype[Any]]:
+    def _both_frames(
+        self, point: Any, name: str = "point"
+    ) -> tuple[BalancedFrame, SingularFrame, np.dtype[Any]]:
         """Return the frames of W and of its X."""
-        _, frame, dtype = checked_layers(point, self.shape, "point")
+        _, frame, dtype = checked_layers(point, self.shape, name)
         last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
         root_frame = SingularFrame(
             last, frame.roots, np.swapaxes(first, -1, -2), self.depth, self.depth
         )
         return frame, root_frame, dtype
 
-    def entropy(self, point: Any) -> Array:
-        """Boltzmann entropy of the end-to-end matrix: logarithm of the volume of the fibre.
-
-        Menon and Yu, arXiv 2509.09088, Theorem 1; constant along the fibre. Shape ``(...)``.
-        """
-        _, frame, dtype = self._observable_frame(point)
-        return cast(volume.entropy(frame.singular_values, self.depth), dtype)
-
-    def volume_density(self, point: Any) -> Array:
-        """Volume of the fibre through W, shape ``(...)``; overflows where the entropy > 709."""
-        _, frame, dtype = self._observable_frame(point)
-        return cast(np.exp(volume.entropy(frame.singular_values, self.depth)), dtype)
+    def _end_frame(self, point: Any, name: str = "point") -> tuple[SingularFrame, np.dtype[Any]]:
+        return self._both_frames(point, name)[1:]
 
     def entropy_gradient(self, point: Any) -> Array:
         """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature."""
-        frame, root_frame, dtype = self._observable_frame(point)
+        frame, root_frame, dtype = self._both_frames(point)
         return cast(jacobi.horizontal_lift(frame, volume.entropy_gradient(root_frame)), dtype)
 
     def mean_curvature(self, point: Any) -> Array:

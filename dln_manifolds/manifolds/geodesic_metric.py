@@ -14,7 +14,9 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 from dln_manifolds.checks import as_matrices, cast
 from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
 from dln_manifolds.geodesics.solution import CONVERGED, CROSSED, GeodesicSolution
+from dln_manifolds.spectral.balanced import BalancedFrame
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
 
 _ON_FAILURE = ("raise", "warn", "nan")
 
@@ -43,6 +45,12 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         super().__init__(space=space)
         self.tolerance = float(tolerance)
         self.on_failure = on_failure
+
+    @abc.abstractmethod
+    def _frame(
+        self, point: Any, name: str = "base_point"
+    ) -> tuple[SingularFrame | BalancedFrame, np.dtype[Any]]:
+        """Validate points and return their frames; also the dtype of results."""
 
     @abc.abstractmethod
     def _solve_exp(
@@ -207,6 +215,48 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         length = np.where(given == 0, 1.0, np.asarray(self.norm(array, base_point)))
         unit = array / length.reshape(*length.shape, *(1,) * len(self._space.shape))
         return cast(unit, dtype, given.dtype)
+
+    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Array:
+        """Draw tangent vectors of unit length, their direction uniform in the metric.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., *point_shape]
+            Base point; several vectors need a single one.
+        n_vectors : int
+            Number of vectors.
+
+        Returns
+        -------
+        vector : array-like, shape=[..., *point_shape] or [n_vectors, *point_shape]
+            Unit tangent vectors.
+        """
+        if n_vectors != 1 and np.ndim(base_point) > len(self._space.shape):
+            raise ValueError("Several vectors at once need a single base point.")
+        return self.normalize(self._space.random_tangent_vec(base_point, n_vectors), base_point)
+
+    def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
+        """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length."""
+        return self.normalize(basis, base_point)
+
+    def injectivity_radius(self, base_point: Any = None) -> Array:
+        r"""Upper bound of the injectivity radius, an estimate: ``sqrt(N) s_min^(1/N)``.
+
+        That is the distance to the singular matrices, where geodesics end; a conjugate or cut
+        point may come before. Chen (arXiv 2510.07324) leaves the radius itself open.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., *point_shape]
+            Base point.
+
+        Returns
+        -------
+        radius : array-like, shape=[...,]
+            The bound, in Frobenius norm of the layers.
+        """
+        frame, dtype = self._frame(base_point)
+        return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)
 
     def squared_norm(self, vector: Any, base_point: Any = None) -> Array:
         """Square of the length of tangent vectors, shape ``(...)``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.checks import (
@@ -192,67 +191,6 @@ class DLNObservableMetric(GeodesicMetric):
             record=record,
         )
         return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
-
-    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Array:
-        """Draw tangent vectors of unit length, their direction uniform in the metric.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., n, n]
-            Base point; several vectors need a single one.
-        n_vectors : int
-            Number of vectors.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., n, n] or [n_vectors, n, n]
-            Unit tangent vectors.
-        """
-        frame, dtype = self._frame(base_point)
-        batch = frame.values.shape[:-1]
-        if batch and n_vectors != 1:
-            raise ValueError("Several vectors at once need a single base point.")
-        shape = batch if n_vectors == 1 else (n_vectors,)
-        normal = np.asarray(gs.random.normal(size=(*shape, *self._space.shape)))
-        vector = frame.leave(np.sqrt(frame.a) * normal)
-        return cast(vector / np.linalg.norm(normal, axis=(-2, -1), keepdims=True), dtype)
-
-    def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
-        """Scale every vector of a basis to unit length.
-
-        Parameters
-        ----------
-        basis : array-like, shape=[k, n, n]
-            Tangent vectors.
-        base_point : array-like, shape=[n, n]
-            Base point.
-
-        Returns
-        -------
-        basis : array-like, shape=[k, n, n]
-            The same directions, of unit length.
-        """
-        vectors, dtype = self._vector(basis, "basis")
-        return cast(vectors / self.norm(vectors, base_point)[..., None, None], dtype)
-
-    def injectivity_radius(self, base_point: Any = None) -> Array:
-        r"""Upper bound of the injectivity radius, an estimate: ``sqrt(N) s_min^(1/N)``.
-
-        That is the distance from X to the singular matrices, where geodesics end; a conjugate or
-        cut point may come before. Chen (arXiv 2510.07324) leaves the radius itself open.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., n, n]
-            Invertible matrix X.
-
-        Returns
-        -------
-        radius : array-like, shape=[...,]
-            The bound, in Frobenius norm of the layers.
-        """
-        frame, dtype = self._frame(base_point)
-        return cast(np.sqrt(frame.depth) * frame.roots[..., -1], dtype)
 
 
 def _flat_frame(frame: SingularFrame, batch: tuple[int, ...]) -> SingularFrame:

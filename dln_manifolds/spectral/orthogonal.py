@@ -1,0 +1,29 @@
+"""Orthogonal matrices: polar factors, and rotations from Gaussian matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
+
+
+def nearest_orthogonal(matrix: Array) -> Array:
+    """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ vt
+
+
+def polar(matrix: Array) -> tuple[Array, Array]:
+    """Return the positive and the orthogonal factor of ``M = S O``."""
+    u, s, vt = np.linalg.svd(matrix)
+    return (u * s[..., None, :]) @ transpose(u), u @ vt
+
+
+def rotations(normal: Array) -> Array:
+    """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
+    q, r = np.linalg.qr(normal)
+    q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
+    sign, _ = np.linalg.slogdet(q)
+    q[..., 0] *= np.expand_dims(sign, -1)
+    return q
