@@ -1,6 +1,6 @@
 """Riemannian geometry of the deep linear network, as a plugin for geomstats and pymanopt."""
 
-from dln_manifolds import diagnostics
+from dln_manifolds import costs, diagnostics
 from dln_manifolds._version import __version__
 from dln_manifolds.errors import (
     ConvergenceError,
@@ -11,6 +11,7 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.hosts.pymanopt_problem import pymanopt_problem
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
@@ -33,5 +34,7 @@ __all__ = [
     "IncompleteGeodesicError",
     "InvalidPointError",
     "__version__",
+    "costs",
     "diagnostics",
+    "pymanopt_problem",
 ]

@@ -14,6 +14,8 @@ PACKAGE = "dln_manifolds"
 ROOT = Path(dln_manifolds.__file__).parent
 MAX_LINES = 400
 
+GROUND = {"errors", "checks", "memo", "spectral", "geodesics"}
+
 # What each part may import of the package besides itself. Floors 3 and 4 may go either way; that
 # they do not go both ways is a test of its own. Parts not listed (plotting, the package itself)
 # stand on top of the house.
@@ -23,8 +25,10 @@ BELOW = {
     "spectral": {"errors"},
     "geodesics": {"errors", "spectral"},
     "checks": {"errors", "spectral"},
-    "manifolds": {"errors", "checks", "spectral", "geodesics", "hosts", "_version"},
-    "hosts": {"errors", "checks", "spectral", "geodesics", "manifolds", "_version"},
+    "memo": {"spectral"},
+    "costs": GROUND,
+    "manifolds": GROUND | {"hosts", "_version"},
+    "hosts": GROUND | {"costs", "manifolds", "_version"},
 }
 
 # What the parts that know no host may import from outside the standard library.
@@ -34,6 +38,8 @@ FOREIGN = {
     "spectral": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "checks": {"numpy"},
+    "memo": {"numpy"},
+    "costs": {"numpy"},
 }
 
 

@@ -24,6 +24,7 @@ from dln_manifolds.spectral.elementary import (
     CSCH_SERIES,
     Array,
     coth_minus_reciprocal,
+    coth_minus_reciprocal_derivative,
     csch,
     damped_sinh,
     damped_sinhc,
@@ -214,6 +215,20 @@ def log_a_derivative(tau: Array, depth: float) -> Array:
     x = np.where(tau < -1, -tau, 1.0)
     far = np.exp(-x / depth) * csch(x / depth) / depth - np.exp(-x) * csch(x)
     return np.where(tau < -1, far, near)
+
+
+def log_a_second_derivative(tau: Array, depth: float) -> Array:
+    """Return ``d^2 log(a_ij) / d log(s_i)^2 = sinh(tau/N)^-2 / N^2 - sinh(tau)^-2``.
+
+    Even in tau, ``(1 - 1/N^2) / 3`` at equal singular values; minus the mixed derivative.
+    """
+    # Near zero without the common pole; beyond, without what hides exponentially small terms.
+    near = np.abs(tau) < depth
+    small = np.where(near, tau, 0.0)
+    shallow = coth_minus_reciprocal_derivative(small / depth) / depth**2
+    large = np.where(near, depth, tau)
+    far = (csch(large / depth) / depth) ** 2 - csch(large) ** 2
+    return np.where(near, coth_minus_reciprocal_derivative(small) - shallow, far)
 
 
 def a_second_difference(s: Array, depth: float, triples: Array) -> Array:

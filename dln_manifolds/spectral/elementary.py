@@ -86,6 +86,16 @@ def coth_minus_reciprocal(x: Array) -> Array:
     return np.where(near, np.tanh(small / 2) - tail, 1 / np.tanh(large) - 1 / large)
 
 
+def coth_minus_reciprocal_derivative(x: Array) -> Array:
+    """Return ``1/x^2 - 1/sinh(x)^2``, 1/3 at zero."""
+    near = np.abs(x) < 1
+    small = np.where(near, x, 0.0)
+    inverse = 1 / sinhc(small)
+    series = horner(_SINH_TAIL, small * small) * (1 + inverse) * inverse
+    large = np.where(near, 1.0, x)
+    return np.where(near, series, 1 / large**2 - csch(large) ** 2)
+
+
 def csch(x: Array) -> Array:
     """Return ``1 / sinh(x)`` for ``x > 0``, negligible where sinh would overflow."""
     return 1 / np.sinh(np.minimum(x, _HUGE))

@@ -1,0 +1,22 @@
+"""Costs with exact gradients and Hessian-vector products, without automatic differentiation.
+
+Functions of the end-to-end matrix X: losses, the entropy, the Fréchet variance, and sums of them.
+`OfLayers` makes a function of the layers of each. `dln_manifolds.pymanopt_problem` hands them to
+pymanopt; without it, a cost is called like a function and its methods ``euclidean_gradient`` and
+``euclidean_hessian`` are what ``pymanopt.Problem`` asks for.
+"""
+
+from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.entropy import Entropy, free_energy
+from dln_manifolds.costs.layers import OfLayers
+from dln_manifolds.costs.losses import LinearRegression, MatrixCompletion, MatrixSensing
+
+__all__ = [
+    "Cost",
+    "Entropy",
+    "LinearRegression",
+    "MatrixCompletion",
+    "MatrixSensing",
+    "OfLayers",
+    "free_energy",
+]

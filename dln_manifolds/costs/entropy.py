@@ -1,0 +1,80 @@
+"""The Boltzmann entropy as a cost, and the free energy of a loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_manifolds.costs.base import Cost
+from dln_manifolds.memo import PointMemo
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.volume import EntropyHessian, entropy, entropy_differential
+
+
+class Entropy(Cost):
+    r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
+
+    Exact at equal singular values too. Minus infinity is not reached: only differences of S grow
+    without bound as X becomes singular, and a step onto a singular matrix gives NaN.
+
+    Parameters
+    ----------
+    depth : float
+        Depth N >= 1.
+
+    References
+    ----------
+    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    """
+
+    def __init__(self, depth: float) -> None:
+        if not depth >= 1:
+            raise ValueError(f"depth must be at least 1, not {depth}.")
+        self.depth = float(depth)
+        self._frames = PointMemo(self._frame)
+        self._hessians = PointMemo(self._hessian)
+
+    def _frame(self, point: Array) -> SingularFrame:
+        return SingularFrame.of_point(point, self.depth)
+
+    def _hessian(self, point: Array) -> EntropyHessian:
+        return EntropyHessian(self._frames(point))
+
+    def __call__(self, point: Array) -> Array:
+        """Return S(X)."""
+        return np.asarray(entropy(self._frames(point).singular_values, self.depth))[()]
+
+    def euclidean_gradient(self, point: Array) -> Array:
+        """Return ``U diag(dS/ds_i) V^T``."""
+        return entropy_differential(self._frames(point))
+
+    def euclidean_hessian(self, point: Array, vector: Array) -> Array:
+        """Return the derivative of that along Z."""
+        return self._hessians(point).apply(vector)
+
+
+def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
+    r"""Return the free energy ``F(X) = E(X) - S(X) / beta`` of a deep linear network.
+
+    Parameters
+    ----------
+    energy : Cost
+        Loss E of the end-to-end matrix.
+    beta : float
+        Inverse temperature > 0; infinite for the loss itself.
+    depth : float
+        Depth N >= 1.
+
+    Returns
+    -------
+    cost : Cost
+        Of matrices X; ``OfLayers`` makes it a cost of layers.
+
+    References
+    ----------
+    Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Chen, Kotwal and Menon,
+    arXiv 2512.06137.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, not {beta}.")
+    return energy if np.isinf(beta) else energy - Entropy(depth) / beta

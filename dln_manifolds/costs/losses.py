@@ -1,0 +1,146 @@
+"""Quadratic losses of the end-to-end matrix X: completion, sensing, regression.
+
+For matrices of any shape m x n. Their Hessians do not depend on the point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dln_manifolds.costs.base import Cost
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import transpose
+
+
+def _finite(value: Any, name: str, ndim: int) -> Array:
+    array = np.array(value, dtype=float)
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} is not finite; leave such entries out.")
+    return array
+
+
+class MatrixCompletion(Cost):
+    r"""Weighted squared error of the entries that are seen: ``(1/2) sum_ij w_ij (X_ij - Y_ij)^2``.
+
+    Parameters
+    ----------
+    target : array-like, shape=[m, n]
+        Y. Entries that are not seen may be anything, NaN included.
+    seen : array-like, shape=[m, n]
+        Booleans, or weights ``w_ij >= 0``, zero for the entries that are not seen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dln_manifolds.costs import MatrixCompletion
+    >>> loss = MatrixCompletion([[1.0, np.nan], [0.0, 2.0]], [[1, 0], [1, 1]])
+    >>> float(loss(np.eye(2)))
+    0.5
+    """
+
+    def __init__(self, target: Any, seen: Any) -> None:
+        self.weights = _finite(seen, "seen", 2)
+        target = np.array(target, dtype=float)
+        if target.shape != self.weights.shape:
+            raise ValueError(f"target is {target.shape} but seen is {self.weights.shape}.")
+        if (self.weights < 0).any():
+            raise ValueError("seen holds negative weights.")
+        self.target = _finite(np.where(self.weights > 0, target, 0.0), "target", 2)
+
+    def __call__(self, point: Array) -> Array:
+        """Return half the weighted squared error."""
+        return np.asarray(0.5 * np.sum(self.weights * (point - self.target) ** 2, axis=(-2, -1)))[
+            ()
+        ]
+
+    def euclidean_gradient(self, point: Array) -> Array:
+        """Return ``w * (X - Y)``."""
+        return self.weights * (point - self.target)
+
+    def euclidean_hessian(self, point: Array, vector: Array) -> Array:
+        """Return ``w * Z``."""
+        return self.weights * vector
+
+
+class MatrixSensing(Cost):
+    r"""Squared error of linear measurements: ``(1/2) sum_k (<A_k, X> - b_k)^2``.
+
+    Parameters
+    ----------
+    operators : array-like, shape=[k, m, n]
+        Sensing matrices ``A_k``.
+    measurements : array-like, shape=[k,]
+        ``b_k``.
+    """
+
+    def __init__(self, operators: Any, measurements: Any) -> None:
+        operators = _finite(operators, "operators", 3)
+        self.measurements = _finite(measurements, "measurements", 1)
+        if len(operators) != len(self.measurements):
+            raise ValueError(
+                f"{len(operators)} operators but {len(self.measurements)} measurements."
+            )
+        self.shape = operators.shape[1:]
+        self._rows = operators.reshape(len(operators), -1)
+
+    def _measure(self, matrix: Array) -> Array:
+        return matrix.reshape(*matrix.shape[:-2], -1) @ self._rows.T
+
+    def _combine(self, weights: Array) -> Array:
+        return (weights @ self._rows).reshape(*weights.shape[:-1], *self.shape)
+
+    def __call__(self, point: Array) -> Array:
+        """Return half the squared error."""
+        return np.asarray(0.5 * np.sum((self._measure(point) - self.measurements) ** 2, axis=-1))[
+            ()
+        ]
+
+    def euclidean_gradient(self, point: Array) -> Array:
+        """Return ``sum_k (<A_k, X> - b_k) A_k``."""
+        return self._combine(self._measure(point) - self.measurements)
+
+    def euclidean_hessian(self, point: Array, vector: Array) -> Array:
+        """Return ``sum_k <A_k, Z> A_k``."""
+        return self._combine(self._measure(vector))
+
+
+class LinearRegression(Cost):
+    r"""Half the mean squared error of a linear map: ``(1 / 2k) sum_k |X x_k - y_k|^2``.
+
+    The data are reduced once, by a QR decomposition, to at most ``n + m`` rows: no evaluation
+    depends on the number of samples, and no digits are lost to squares of the data.
+
+    Parameters
+    ----------
+    inputs : array-like, shape=[k, n]
+        One sample ``x_k`` per row.
+    targets : array-like, shape=[k, m]
+        ``y_k``.
+    """
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        inputs, targets = _finite(inputs, "inputs", 2), _finite(targets, "targets", 2)
+        if len(inputs) != len(targets) or len(inputs) == 0:
+            raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets.")
+        reduced = np.linalg.qr(np.hstack([inputs, targets]), mode="r") / np.sqrt(len(inputs))
+        self._inputs, self._targets = np.split(reduced, [inputs.shape[1]], axis=1)
+        self._gram = self._inputs.T @ self._inputs
+
+    def _residual(self, point: Array) -> Array:
+        return self._inputs @ transpose(point) - self._targets
+
+    def __call__(self, point: Array) -> Array:
+        """Return half the mean squared error."""
+        return np.asarray(0.5 * np.sum(self._residual(point) ** 2, axis=(-2, -1)))[()]
+
+    def euclidean_gradient(self, point: Array) -> Array:
+        """Return the mean of ``(X x_k - y_k) x_k^T``."""
+        return transpose(self._residual(point)) @ self._inputs
+
+    def euclidean_hessian(self, point: Array, vector: Array) -> Array:
+        """Return Z times the mean of ``x_k x_k^T``."""
+        return vector @ self._gram

@@ -1,0 +1,68 @@
+"""From a cost with exact derivatives to a pymanopt problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymanopt
+
+from dln_manifolds.costs.base import Cost
+from dln_manifolds.spectral.elementary import Array
+
+
+def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Problem:
+    """Return the problem of minimizing a cost, with exact gradient and Hessian.
+
+    Parameters
+    ----------
+    manifold : pymanopt Manifold
+        Whose points are arrays that the cost takes: X, or layers W for `OfLayers`. Not only of this
+        package: ``Euclidean(N, n, n)`` trains the factors freely.
+    cost : Cost
+        What to minimize.
+    **options
+        Further arguments of ``pymanopt.Problem``, such as a preconditioner.
+
+    Returns
+    -------
+    problem : pymanopt.Problem
+        By the numpy decorator: nothing is differentiated automatically.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymanopt.optimizers import TrustRegions
+    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem
+    >>> total = BalancedManifold(n=2, depth=3)
+    >>> loss = costs.MatrixCompletion([[2.0, 0.0], [0.5, 1.0]], np.ones((2, 2)))
+    >>> problem = pymanopt_problem(total, costs.OfLayers(loss))
+    >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
+    >>> bool(result.cost < 1e-10)
+    True
+    """
+
+    def value(point: Array) -> Any:
+        found = np.asarray(cost(point))
+        if found.ndim:
+            raise ValueError(
+                f"The cost has shape {found.shape} at a point of shape {np.shape(point)}: one "
+                f"number is needed. For layers W, wrap a cost of X by OfLayers."
+            )
+        return found[()]
+
+    # Plain functions, as the decorator sets attributes of what it decorates.
+    def gradient(point: Array) -> Array:
+        return cost.euclidean_gradient(point)
+
+    def hessian(point: Array, tangent_vector: Array) -> Array:
+        return cost.euclidean_hessian(point, tangent_vector)
+
+    known = pymanopt.function.numpy(manifold)
+    return pymanopt.Problem(
+        manifold,
+        known(value),
+        euclidean_gradient=known(gradient),
+        euclidean_hessian=known(hessian),
+        **options,
+    )
