@@ -9,6 +9,7 @@ import numpy as np
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from dln_manifolds.checks import as_matrices, checked_layers
+from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
 from dln_manifolds.spectral.balanced import BalancedFrame, rebalance
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.jacobi import second_fundamental_form, tangent_part, weingarten
@@ -24,29 +25,15 @@ def _frame(data: bytes, shape: tuple[int, ...]) -> tuple[Array, BalancedFrame]:
     return layers, frame
 
 
-class BalancedOptimization(RiemannianSubmanifold):
+class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
     """What pymanopt's solvers call, for balanced layers as a submanifold of Euclidean space.
 
-    The order of arguments is pymanopt's: the base point first. The space below supplies ``n``,
-    ``depth``, ``shape`` and ``metric``.
+    The order of arguments is pymanopt's: the base point first.
     """
-
-    n: int
-    depth: int
-    shape: tuple[int, ...]
-    metric: Any
 
     def _at(self, point: Any) -> tuple[Array, BalancedFrame]:
         array, _ = as_matrices(point, self.shape, "point")
         return _frame(np.ascontiguousarray(array).tobytes(), self.shape)
-
-    def _vector(self, vector: Any, name: str) -> Array:
-        return as_matrices(vector, self.shape, name)[0]
-
-    @property
-    def typical_dist(self) -> float:
-        """Distance of identity layers from zero, ``sqrt(N n)``: the scale of trust regions."""
-        return float(np.sqrt(self.depth * self.n))
 
     def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
         """Frobenius inner product."""
@@ -56,18 +43,6 @@ class BalancedOptimization(RiemannianSubmanifold):
     def norm(self, point: Any, tangent_vector: Any) -> np.float64:
         """Frobenius norm."""
         return np.float64(np.linalg.norm(self._vector(tangent_vector, "tangent_vector")))
-
-    def dist(self, point_a: Any, point_b: Any) -> np.float64:
-        """Geodesic distance; raises as ``metric.dist``."""
-        return np.float64(self.metric.dist(point_a, point_b))
-
-    def exp(self, point: Any, tangent_vector: Any) -> Array:
-        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
-        return self.metric.exp(tangent_vector, point)
-
-    def log(self, point_a: Any, point_b: Any) -> Array:
-        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first."""
-        return self.metric.log(point_b, point_a)
 
     def retraction(self, point: Any, tangent_vector: Any) -> Array:
         """Retraction of second order: balanced, finite and in the component for every step.
@@ -93,10 +68,6 @@ class BalancedOptimization(RiemannianSubmanifold):
         """Vector transport by tangent projection at ``point_b``; the exact one is the metric's."""
         return self.to_tangent_space(point_b, tangent_vector_a)
 
-    def pair_mean(self, point_a: Any, point_b: Any) -> Array:
-        """Midpoint of the geodesic between two points."""
-        return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
-
     def to_tangent_space(self, point: Any, vector: Any) -> Array:
         """Project an ambient vector to the tangent space."""
         return tangent_part(self._at(point)[1], self._vector(vector, "vector"))
@@ -105,10 +76,6 @@ class BalancedOptimization(RiemannianSubmanifold):
         """Draw a tangent vector of unit length, its direction uniform."""
         vector = self.to_tangent_space(point, np.random.normal(size=self.shape))
         return vector / np.linalg.norm(vector)
-
-    def zero_vector(self, point: Any) -> Array:
-        """Return the zero tangent vector."""
-        return np.zeros(self.shape)
 
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
         """Return the tangent part of a Euclidean gradient."""

@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from pymanopt.manifolds.manifold import Manifold
 
 from dln_manifolds.checks import as_matrices, checked_frame
+from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
 from dln_manifolds.spectral import observable
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.retraction import retract
@@ -21,29 +21,15 @@ def _geometry(data: bytes, n: int, depth: float) -> observable.CometricDerivativ
     return observable.CometricDerivative(frame)
 
 
-class ObservableOptimization(Manifold):
+class ObservableOptimization(NetworkOptimization):
     """What pymanopt's solvers call, for the metric of the deep linear network on GL(n).
 
-    The order of arguments is pymanopt's: the base point first. The space below supplies ``n``,
-    ``depth``, ``shape`` and ``metric``.
+    The order of arguments is pymanopt's: the base point first.
     """
-
-    n: int
-    depth: float
-    shape: tuple[int, ...]
-    metric: Any
 
     def _at(self, point: Any) -> observable.CometricDerivative:
         array, _ = as_matrices(point, self.shape, "point")
         return _geometry(np.ascontiguousarray(array).tobytes(), self.n, self.depth)
-
-    def _vector(self, vector: Any, name: str) -> Array:
-        return as_matrices(vector, self.shape, name)[0]
-
-    @property
-    def typical_dist(self) -> float:
-        """Distance of the identity from zero, ``sqrt(N n)``: the scale of trust regions."""
-        return float(np.sqrt(self.depth * self.n))
 
     def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
         """Inner product ``g_X(Z, Z')`` at the point."""
@@ -55,18 +41,6 @@ class ObservableOptimization(Manifold):
         """Length of a tangent vector at the point."""
         return np.sqrt(self.inner_product(point, tangent_vector, tangent_vector))
 
-    def dist(self, point_a: Any, point_b: Any) -> np.float64:
-        """Geodesic distance; raises as ``metric.dist``."""
-        return np.float64(self.metric.dist(point_a, point_b))
-
-    def exp(self, point: Any, tangent_vector: Any) -> Array:
-        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
-        return self.metric.exp(tangent_vector, point)
-
-    def log(self, point_a: Any, point_b: Any) -> Array:
-        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first."""
-        return self.metric.log(point_b, point_a)
-
     def retraction(self, point: Any, tangent_vector: Any) -> Array:
         """Retraction of second order; finite and in the component of the point for every step."""
         return retract(self._at(point), self._vector(tangent_vector, "tangent_vector"))
@@ -74,10 +48,6 @@ class ObservableOptimization(Manifold):
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Array:
         """Vector transport: the identity, as all tangent spaces are the space of matrices."""
         return self._vector(tangent_vector_a, "tangent_vector_a").copy()
-
-    def pair_mean(self, point_a: Any, point_b: Any) -> Array:
-        """Midpoint of the geodesic between two points."""
-        return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
 
     def to_tangent_space(self, point: Any, vector: Any) -> Array:
         """Return the vector: every matrix is tangent."""
@@ -88,10 +58,6 @@ class ObservableOptimization(Manifold):
         frame = self._at(point).frame
         normal = np.random.normal(size=self.shape)
         return frame.leave(np.sqrt(frame.a) * normal) / np.linalg.norm(normal)
-
-    def zero_vector(self, point: Any) -> Array:
-        """Return the zero tangent vector."""
-        return np.zeros(self.shape)
 
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
         """Return ``grad f = A_X(df)`` of a Euclidean gradient df."""

@@ -1,0 +1,51 @@
+"""What the pymanopt halves of both manifolds share: the names that only turn the order around."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pymanopt.manifolds.manifold import Manifold
+
+from dln_manifolds.checks import as_matrices
+from dln_manifolds.spectral.elementary import Array
+
+
+class NetworkOptimization(Manifold):
+    """Geodesics in pymanopt's order of arguments, the base point first; one point at a time.
+
+    The space below supplies ``n``, ``depth``, ``shape`` and ``metric``.
+    """
+
+    n: int
+    depth: Any
+    shape: tuple[int, ...]
+    metric: Any
+
+    def _vector(self, vector: Any, name: str) -> Array:
+        return as_matrices(vector, self.shape, name)[0]
+
+    @property
+    def typical_dist(self) -> float:
+        """Distance of the identity from zero, ``sqrt(N n)``: the scale of trust regions."""
+        return float(np.sqrt(self.depth * self.n))
+
+    def dist(self, point_a: Any, point_b: Any) -> np.float64:
+        """Geodesic distance; raises as ``metric.dist``."""
+        return np.float64(self.metric.dist(point_a, point_b))
+
+    def exp(self, point: Any, tangent_vector: Any) -> Array:
+        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
+        return self.metric.exp(tangent_vector, point)
+
+    def log(self, point_a: Any, point_b: Any) -> Array:
+        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first."""
+        return self.metric.log(point_b, point_a)
+
+    def pair_mean(self, point_a: Any, point_b: Any) -> Array:
+        """Midpoint of the geodesic between two points."""
+        return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
+
+    def zero_vector(self, point: Any) -> Array:
+        """Return the zero tangent vector."""
+        return np.zeros(self.shape)
