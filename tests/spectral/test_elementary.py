@@ -1,6 +1,5 @@
 """Elementary functions against mpmath over the real line."""
 
-
 import mpmath as mp
 import numpy as np
 import pytest

@@ -1,0 +1,192 @@
+"""Spaces, geodesics and arrays in one file, without pickle.
+
+The file is NumPy's ``.npz``, readable without this package: arrays stand under ``name`` or
+``name/field``, all else as JSON under ``contents``. Loading never executes what a file holds: it is
+read with ``allow_pickle=False``, and only the classes of this package are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geomstats.geometry.manifold import Manifold
+
+import dln_manifolds
+from dln_manifolds.geodesics import fields
+from dln_manifolds.geodesics.flow import Trajectory
+from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.spectral.elementary import Array
+
+__all__ = ["load", "save"]
+
+_FORMAT = 1
+_CONTENTS = "contents"
+
+
+def save(file: str | PathLike[str], /, **items: Any) -> None:
+    """Save named spaces, geodesics and arrays; `load` returns them bit by bit as they were.
+
+    Parameters
+    ----------
+    file : str or path
+        Name of the file, by custom ending in ``.npz``; an existing file is replaced.
+    **items : space, GeodesicSolution, array-like, str, number, bool or None
+        What to save, by name: ``save("run.npz", space=space, X=X, geodesic=solution)``. A space
+        keeps the arguments of its metric.
+
+    Raises
+    ------
+    TypeError
+        If an item is of none of these kinds.
+    """
+    arrays: dict[str, Array] = {}
+    contents = {name: _describe(name, item, arrays) for name, item in items.items()}
+    text = json.dumps({"format": _FORMAT, "items": contents})
+    # Names of arguments of savez_compressed could clash with names of items: hence the slash.
+    stored: dict[str, Any] = {f"/{name}": array for name, array in arrays.items()}
+    stored[_CONTENTS] = np.array(text)
+    with Path(file).open("wb") as stream:
+        np.savez_compressed(stream, **stored)
+
+
+def load(file: str | PathLike[str]) -> dict[str, Any]:
+    """Return what `save` wrote, by name.
+
+    Parameters
+    ----------
+    file : str or path
+        Name of the file.
+
+    Returns
+    -------
+    items : dict
+        Spaces with their metrics, callable geodesics, arrays, and plain values.
+
+    Raises
+    ------
+    ValueError
+        If the file was not written by `save`, or by a newer version of this package.
+    """
+    with Path(file).open("rb") as stream:
+        archive = np.load(stream, allow_pickle=False)
+        # What is no archive comes back as an array.
+        if isinstance(archive, np.ndarray) or _CONTENTS not in archive:
+            raise ValueError(f"{file} was not written by dln_manifolds.storage.save.")
+        arrays = {name.removeprefix("/"): archive[name] for name in archive}
+    contents = json.loads(str(arrays.pop(_CONTENTS)))
+    if contents["format"] > _FORMAT:
+        raise ValueError(f"{file} was written by a newer version of dln_manifolds: update it.")
+    return {name: _restore(name, item, arrays) for name, item in contents["items"].items()}
+
+
+def _describe(name: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
+    """Return what JSON can hold of an item, and put the rest among the arrays."""
+    if isinstance(item, GeodesicSolution):
+        return {"kind": "geodesic", **_describe_solution(name, item, arrays)}
+    if isinstance(item, Manifold) and hasattr(dln_manifolds, type(item).__name__):
+        metric = getattr(item, "metric", None)
+        return {
+            "kind": "space",
+            **_arguments(item, {"equip"}),
+            "metric": None if metric is None else _arguments(metric, {"space"}),
+        }
+    if item is None or isinstance(item, str | bool | int | float):
+        # np.float64 is a float, and comes back as one.
+        return {"kind": "value", "value": item}
+    array = np.asarray(item)
+    if array.dtype.kind not in "fiubcSU":
+        raise TypeError(
+            f"{name} is a {type(item).__name__}; spaces of this package, GeodesicSolution, arrays "
+            f"of numbers or strings, and plain values can be saved."
+        )
+    arrays[name] = array
+    return {"kind": "array"}
+
+
+def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
+    """Return the class of a space or metric, and the arguments that make it again."""
+    names = [name for name in inspect.signature(type(thing)).parameters if name not in without]
+    arguments = {name: getattr(thing, name, thing) for name in names}
+    for name, value in arguments.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(part is None or isinstance(part, str | bool | int | float) for part in parts):
+            raise TypeError(
+                f"A {type(thing).__name__} cannot be saved: its argument {name} is neither a "
+                f"number nor a string."
+            )
+    return {"class": type(thing).__name__, "arguments": arguments}
+
+
+def _describe_solution(
+    name: str, solution: GeodesicSolution, arrays: dict[str, Array]
+) -> dict[str, Any]:
+    values = {}
+    for part in dataclasses.fields(solution):
+        value = getattr(solution, part.name)
+        if isinstance(value, np.ndarray | np.generic):
+            arrays[f"{name}/{part.name}"] = np.asarray(value)
+        elif isinstance(value, Trajectory):
+            arrays[f"{name}/{part.name}/times"] = np.stack(value.times)
+            arrays[f"{name}/{part.name}/states"] = np.stack(value.states)
+        elif type(value).__module__ == fields.__name__:
+            names = inspect.signature(type(value)).parameters
+            own = {argument: getattr(value, argument) for argument in names}
+            values[part.name] = {"class": type(value).__name__, "arguments": own}
+        else:
+            values[part.name] = value
+    return {"values": values}
+
+
+def _restore(name: str, item: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    if item["kind"] == "value":
+        return item["value"]
+    if item["kind"] == "array":
+        return arrays[name]
+    if item["kind"] == "geodesic":
+        return _restore_solution(name, item["values"], arrays)
+    space = _public(item["class"], Manifold)(**_tuples(item["arguments"]), equip=False)
+    metric = item["metric"]
+    if metric is not None:
+        kind = _public(metric["class"], object)
+        space.equip_with_metric(kind, **_tuples(metric["arguments"]))
+    return space
+
+
+def _tuples(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Undo JSON, which knows lists only."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()}
+
+
+def _public(name: str, base: type) -> Any:
+    """Return a public class of this package; a file can name no other."""
+    found = getattr(dln_manifolds, name, None) if name in dln_manifolds.__all__ else None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"This version of dln_manifolds has no class {name}.")
+    return found
+
+
+def _restore_solution(
+    name: str, values: dict[str, Any], arrays: dict[str, Array]
+) -> GeodesicSolution:
+    parts: dict[str, Any] = {}
+    for part in dataclasses.fields(GeodesicSolution):
+        key = f"{name}/{part.name}"
+        if key in arrays:
+            parts[part.name] = arrays[key]
+        elif f"{key}/times" in arrays:
+            pair = arrays[f"{key}/times"], arrays[f"{key}/states"]
+            parts[part.name] = Trajectory(*(list(array) for array in pair))
+        elif isinstance(values[part.name], dict):
+            field = values[part.name]
+            if field["class"] not in ("RootField", "BalancedField"):
+                raise ValueError(f"This version of dln_manifolds has no flow {field['class']}.")
+            parts[part.name] = getattr(fields, field["class"])(**field["arguments"])
+        else:
+            parts[part.name] = values[part.name]
+    return GeodesicSolution(**parts)
