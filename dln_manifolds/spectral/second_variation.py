@@ -123,7 +123,7 @@ class SecondVariation:
 
 def _spread(nodal: NodalState, depth: float) -> NodalState:
     """Separate singular values that are too close for quotients of differences."""
-    crowded = (2 * depth * nodal.u[..., :-1] < _SPREAD).any(axis=-1)
+    crowded = np.asarray((2 * depth * nodal.u[..., :-1] < _SPREAD).any(axis=-1))
     if not crowded.any():
         return nodal
     n = nodal.roots.shape[-1]
