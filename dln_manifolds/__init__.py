@@ -3,6 +3,7 @@
 from dln_manifolds import costs, diagnostics
 from dln_manifolds._version import __version__
 from dln_manifolds.errors import (
+    ConjugatePointsError,
     ConvergenceError,
     DisconnectedPointsError,
     DLNError,
@@ -22,6 +23,7 @@ from dln_manifolds.manifolds.quotient import DLNQuotientMetric
 __all__ = [
     "BalancedManifold",
     "BalancedMetric",
+    "ConjugatePointsError",
     "ConvergenceError",
     "DLNBundle",
     "DLNError",

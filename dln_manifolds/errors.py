@@ -49,5 +49,9 @@ class ConvergenceError(DLNError, RuntimeError):
         self.solution = solution
 
 
+class ConjugatePointsError(DLNError, ArithmeticError):
+    """Points are conjugate along the geodesic that joins them: log has no derivative there."""
+
+
 class GeodesicWarning(UserWarning):
     """Issued instead of an error when a metric was made with ``on_failure="warn"``."""

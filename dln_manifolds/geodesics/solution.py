@@ -73,6 +73,20 @@ class GeodesicSolution:
         """Whether each member was solved, shape ``(...)``."""
         return np.asarray(self.status == CONVERGED)
 
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        """Position and rate of the solver at t = 0 and t = 1, divided by ``scale``.
+
+        Each of shape ``(n_members, 2, ...)``, the members in one axis; meaningful for those that
+        were solved, and there only if the solution was recorded.
+        """
+        return self._trajectory.states[0], self._trajectory.states[-1]
+
+    @property
+    def scale(self) -> Array:
+        """Factor by which the solver has divided positions, shape ``(n_members,)``."""
+        return self._scale
+
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return the same solution with its members arranged in the given batch shape."""
         matrices = {

@@ -39,7 +39,7 @@ _DEFAULT = _TORCH if gs.__name__.endswith("pytorch") else None
 
 @dataclass(frozen=True)
 class Composite:
-    """A rule by the rules of others: a function with the method's arguments, on any arrays."""
+    """A rule by the rules of others: a function of the host's module and the method's arguments."""
 
     function: Callable[..., Any]
 
@@ -121,13 +121,14 @@ def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | None)
         values = [host.gathered(value) for value in list(bound.arguments.values())[1:]]
         traced = [place for place, value in enumerate(values) if host.is_traced(value)]
         if traced and isinstance(rule, Composite):
-            return rule.function(self, *values)
+            return rule.function(host, self, *values)
         plain = [host.to_numpy(value) for value in values]
         if not traced:
             return _give(method(self, *plain), host, values)
         if rule is None or isinstance(rule, Composite):
             result, pullback = method(self, *plain), _refusal(method)
         else:
+            plain = [np.asarray(x) if isinstance(x, (list, tuple)) else x for x in plain]
             result, pullback = rule(self, *plain)
         return _give(result, host, values, (pullback, plain, traced))
 

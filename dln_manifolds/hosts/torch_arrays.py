@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 from dln_manifolds.hosts.arrays import Evaluation
 from dln_manifolds.spectral.elementary import Array
@@ -45,26 +44,28 @@ def attach(evaluation: Evaluation, tensors: Sequence[Any]) -> Any:
     return _Value.apply(evaluation, *tensors)
 
 
-def _gradients(context: Any, cotangent: Any) -> Any:
-    gradients = context.evaluation.gradients(to_numpy(cotangent))
-    return None, *(
-        torch.as_tensor(gradient, device=device)
-        for gradient, device in zip(gradients, context.devices, strict=True)
-    )
-
-
-# Differentiating twice is refused.
-_backward = once_differentiable(_gradients)
-
-
 class _Value(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, evaluation: Evaluation, *tensors: Any) -> Any:
         context.evaluation = evaluation
-        context.set_materialize_grads(True)
-        context.devices = [tensor.device for tensor in tensors]
+        context.save_for_backward(*tensors)
         return from_numpy(evaluation.value, tensors)
 
     @staticmethod
     def backward(context: Any, *cotangents: Any) -> Any:
-        return _backward(context, *cotangents)
+        # The tensors go along, so that a second derivative by them is noticed and refused.
+        return None, *_Gradients.apply(context.evaluation, cotangents[0], *context.saved_tensors)
+
+
+class _Gradients(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, evaluation: Evaluation, cotangent: Any, *tensors: Any) -> Any:
+        gradients = evaluation.gradients(to_numpy(cotangent))
+        return tuple(
+            torch.as_tensor(gradient, device=tensor.device)
+            for gradient, tensor in zip(gradients, tensors, strict=True)
+        )
+
+    @staticmethod
+    def backward(context: Any, *cotangents: Any) -> Any:
+        raise NotImplementedError("Derivative rules can be used once, not differentiated again.")

@@ -18,6 +18,7 @@ from dln_manifolds.checks import (
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics.alignment import nearest_balanced
 from dln_manifolds.hosts.arrays import every_backend
+from dln_manifolds.hosts.balanced_rules import SPACE_RULES
 from dln_manifolds.hosts.pymanopt_balanced import BalancedOptimization
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
@@ -30,7 +31,7 @@ from dln_manifolds.spectral.elementary import Array
 _GROUP_ACTION = "orthogonal"
 
 
-@every_backend({})
+@every_backend(SPACE_RULES)
 class BalancedManifold(FibreGeometry, BalancedOptimization):
     r"""Balanced layers ``W = (W_1, ..., W_N)``, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, invertible.
 

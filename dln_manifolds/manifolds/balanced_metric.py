@@ -20,12 +20,13 @@ from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
 from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
 from dln_manifolds.geodesics.solution import CONVERGED, GeodesicSolution
 from dln_manifolds.hosts.arrays import every_backend
+from dln_manifolds.hosts.balanced_rules import METRIC_RULES
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
 from dln_manifolds.spectral.balanced import BalancedFrame
 from dln_manifolds.spectral.elementary import Array
 
 
-@every_backend({})
+@every_backend(METRIC_RULES)
 class BalancedMetric(GeodesicMetric):
     r"""Metric of the layers: ``<V, V'> = sum_p tr(V_p^T V'_p)``, restricted to balanced layers.
 

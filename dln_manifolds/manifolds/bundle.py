@@ -10,11 +10,12 @@ from geomstats.geometry.fiber_bundle import FiberBundle
 from dln_manifolds.checks import as_matrices, cast, checked_layers, common_batch
 from dln_manifolds.geodesics.alignment import align
 from dln_manifolds.hosts.arrays import every_backend
+from dln_manifolds.hosts.balanced_rules import BUNDLE_RULES
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.jacobi import integrability
 
 
-@every_backend({})
+@every_backend(BUNDLE_RULES)
 class DLNBundle(FiberBundle):
     """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
 

@@ -16,6 +16,7 @@ from dln_manifolds.checks import (
     is_invertible,
 )
 from dln_manifolds.hosts.arrays import every_backend
+from dln_manifolds.hosts.observable_rules import SPACE_RULES
 from dln_manifolds.hosts.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.network_space import NetworkSpace, check_whole
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
@@ -24,7 +25,7 @@ from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
 
 
-@every_backend({})
+@every_backend(SPACE_RULES)
 class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     r"""Invertible end-to-end matrices ``X = W_N ... W_1`` of deep linear networks.
 

@@ -18,13 +18,14 @@ from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.initial_value import solve_initial_value
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.hosts.arrays import every_backend
+from dln_manifolds.hosts.observable_rules import METRIC_RULES
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
 from dln_manifolds.spectral import observable, volume
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
 
 
-@every_backend({})
+@every_backend(METRIC_RULES)
 class DLNObservableMetric(GeodesicMetric):
     r"""Metric of the deep linear network on invertible end-to-end matrices.
 

@@ -37,6 +37,18 @@ def act(group: Array, layers: Array) -> Array:
     return turned
 
 
+def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, Array]:
+    """Return the gradients by h and by W of ``<c, h . W>``."""
+    # As `act` with transposes, which acts back on layers.
+    by_layers = act(transpose(group), cotangent)
+    before = np.broadcast_to(layers, by_layers.shape).copy()
+    before[..., 1:, :, :] = before[..., 1:, :, :] @ transpose(group)
+    after = np.broadcast_to(layers, by_layers.shape).copy()
+    after[..., :-1, :, :] = group @ after[..., :-1, :, :]
+    by_group = cotangent[..., :-1, :, :] @ transpose(before[..., :-1, :, :])
+    return by_group + transpose(cotangent[..., 1:, :, :]) @ after[..., 1:, :, :], by_layers
+
+
 def factor(frame: SingularFrame, depth: int) -> Array:
     r"""Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
 

@@ -274,27 +274,28 @@ def second_fundamental_form(
 
 
 def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
-    """Return explicit orthonormal bases of the three sectors at one balanced point.
+    """Return explicit orthonormal bases of the three sectors at balanced points.
 
     Parameters
     ----------
     frame : BalancedFrame
-        Frames of a single point.
+        Frames of points of batch shape ``(...)``.
 
     Returns
     -------
     basis : JacobiBasis
-        ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors;
-        memory is that of the result, ``O(N^2 n^4)``.
+        ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors,
+        shapes ``(..., k, N, n, n)``; memory is that of the result, ``O(N^2 n^4)`` for a point.
     """
     roots, depth = frame.roots, frame.depth
-    n = roots.shape[-1]
+    batch, n = roots.shape[:-1], roots.shape[-1]
+    each = BalancedFrame(frame.bases[..., None, :, :, :], roots[..., None, :])
     unit = np.eye(n * n).reshape(n * n, 1, n, n)
-    horizontal = frame.leave(unit * horizontal_direction(roots, depth))
+    horizontal = each.leave(unit * horizontal_direction(each.roots, depth))
     if depth == 1:
-        empty = np.zeros((0, depth, n, n))
+        empty = np.zeros((*batch, 0, depth, n, n))
         return JacobiBasis(horizontal, empty, empty)
-    sigma = frequencies(roots, depth)
+    sigma = frequencies(roots, depth)[..., None, :, None, :, :]
     sines = _sine(np.eye(depth - 1)[:, :, None, None])
     upper, lower = np.triu_indices(n, 1)
     bases = []
@@ -305,7 +306,7 @@ def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
         pair[i == j, i[i == j], j[i == j]] = 1.0
         pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
         # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
-        sequences = pair[:, None, None] * sines[None] / sigma[None, :, None]
-        vectors = _difference(sequences.reshape(-1, depth - 1, n, n), roots)
-        bases.append(frame.leave(vectors))
+        sequences = pair[:, None, None] * sines / sigma
+        vectors = _difference(sequences.reshape(*batch, -1, depth - 1, n, n), each.roots)
+        bases.append(each.leave(vectors))
     return JacobiBasis(horizontal, bases[0], bases[1])

@@ -50,6 +50,12 @@ def _entropy_rates(frame: SingularFrame) -> Array:
     return 0.5 * np.sum(np.where(np.eye(n, dtype=bool), 0.0, rates), axis=-1)
 
 
+def log_riemannian_density_differential(frame: SingularFrame) -> Array:
+    """Return the Euclidean gradient by X of `log_riemannian_density`, ``(..., n, n)``."""
+    rates = log_a_derivative(2 * frame.depth * frame.half_log_ratio, frame.depth)
+    return frame.compose(-np.sum(rates, axis=-1) / frame.singular_values)
+
+
 def entropy_gradient(frame: SingularFrame) -> Array:
     r"""Return the Riemannian gradient of the entropy at X, shape ``(..., n, n)``.
 

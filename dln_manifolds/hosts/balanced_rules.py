@@ -1,0 +1,230 @@
+"""Derivative rules of `BalancedManifold`, its metric and its bundle.
+
+Gradients by a point are along the manifold, tangent vectors. Where a tangent vector is an argument
+beside its point, the point moves with the vector taken along parallel, which is the same as the
+vector staying what it is in the ambient space and being projected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dln_manifolds.checks import checked_layers
+from dln_manifolds.geodesics.balanced_variation import (
+    balanced_exp_pullback,
+    balanced_log_pullback,
+)
+from dln_manifolds.hosts.arrays import Composite, Pullback, Rule
+from dln_manifolds.hosts.rules import (
+    GEODESIC,
+    POINTWISE,
+    exponential,
+    float_array,
+    members_pullback,
+    solved,
+    square_root,
+    squared_norm,
+    weigh,
+)
+from dln_manifolds.spectral import balanced_derivatives, balancing
+from dln_manifolds.spectral.balanced import BalancedFrame
+from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.jacobi import horizontal_part, tangent_part
+
+
+def _inner_product(metric: Any, a: Any, b: Any, base_point: Any) -> tuple[Array, Pullback]:
+    value = metric.inner_product(a, b, base_point)
+    vec_a, vec_b = float_array(a), float_array(b)
+    return value, lambda cotangent: (weigh(cotangent, vec_b, 3), weigh(cotangent, vec_a, 3), None)
+
+
+def _exp(metric: Any, tangent_vec: Any, base_point: Any) -> tuple[Array, Pullback]:
+    solution, dtype = metric._solve_exp(tangent_vec, base_point, record=True)
+
+    def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
+        by_point, by_vector = balanced_exp_pullback(
+            solution.ends[1][pick], cotangent, tolerance=metric.tolerance
+        )
+        return by_vector, by_point
+
+    value = solved(metric, solution, solution.end_point, dtype)
+    return value, members_pullback(solution, adjoint)
+
+
+def _log(metric: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
+    solution, dtype = metric._solve_log(point, base_point, record=True)
+
+    def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
+        start, end = (state[pick] for state in solution.ends)
+        by_point, by_end = balanced_log_pullback(start, end, cotangent, tolerance=metric.tolerance)
+        return by_end, by_point
+
+    value = solved(metric, solution, solution.initial_velocity, dtype)
+    return value, members_pullback(solution, adjoint)
+
+
+def _squared_dist(metric: Any, point_a: Any, point_b: Any) -> tuple[Array, Pullback]:
+    solution, dtype = metric._solve_log(point_b, point_a, record=True)
+
+    def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
+        start, end = (state[pick, 1] for state in solution.ends)
+        factor = 2 * cotangent * solution.scale[pick]
+        return weigh(-factor, start, 3), weigh(factor, end, 3)
+
+    value = np.square(solved(metric, solution, solution.length, dtype))
+    return value, members_pullback(solution, adjoint)
+
+
+def _at(space: Any, point: Any, name: str) -> tuple[Array, BalancedFrame]:
+    layers, frame, _ = checked_layers(point, space.shape, name)
+    return layers, frame
+
+
+def _to_tangent(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+    value = space.to_tangent(vector, base_point)
+    _, frame = _at(space, base_point, "base_point")
+    ambient = float_array(vector)
+    return value, lambda cotangent: (
+        tangent_part(frame, cotangent),
+        balanced_derivatives.tangent_part_gradient(frame, ambient, cotangent),
+    )
+
+
+def _horizontal_projection(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+    value = space.horizontal_projection(vector, base_point)
+    layers, frame = _at(space, base_point, "base_point")
+    ambient = float_array(vector)
+    return value, lambda cotangent: (
+        horizontal_part(frame, cotangent),
+        balanced_derivatives.horizontal_part_gradient(frame, layers, ambient, cotangent),
+    )
+
+
+def _vertical_projection(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+    # What is tangent and not horizontal.
+    _, tangent = _to_tangent(space, vector, base_point)
+    _, horizontal = _horizontal_projection(space, vector, base_point)
+
+    def pull(cotangent: Array) -> tuple[Array, ...]:
+        pairs = zip(tangent(cotangent), horizontal(cotangent), strict=True)
+        return tuple(float_array(whole) - float_array(part) for whole, part in pairs)
+
+    return space.vertical_projection(vector, base_point), pull
+
+
+def _normal_projection(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+    _, tangent = _to_tangent(space, vector, base_point)
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        by_vector, by_point = (float_array(part) for part in tangent(cotangent))
+        return cotangent - by_vector, -by_point
+
+    return space.normal_projection(vector, base_point), pull
+
+
+def _projection(space: Any, point: Any, vector: Any) -> tuple[Array, Pullback]:
+    if vector is None:
+        raise NotImplementedError(
+            "The projection of unbalanced layers has no derivative rule. Detach its argument, or "
+            "project a tangent step with metric.exp."
+        )
+    value, pull = _to_tangent(space, vector, point)
+    return value, lambda cotangent: tuple(reversed(pull(cotangent)))
+
+
+def _horizontal_lift(space: Any, tangent_vec: Any, fiber_point: Any) -> tuple[Array, Pullback]:
+    value = space.horizontal_lift(tangent_vec, fiber_point)
+    layers, frame = _at(space, fiber_point, "fiber_point")
+    vector = float_array(tangent_vec)
+    return value, lambda cotangent: balanced_derivatives.horizontal_lift_pullback(
+        frame, layers, vector, cotangent
+    )
+
+
+def _push_forward(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+    value = space.push_forward(vector, base_point)
+    layers, frame = _at(space, base_point, "base_point")
+    ambient = float_array(vector)
+    return value, lambda cotangent: balanced_derivatives.push_forward_pullback(
+        frame, layers, ambient, cotangent
+    )
+
+
+def _end_to_end(space: Any, point: Any) -> tuple[Array, Pullback]:
+    layers = float_array(point)
+    # Any layers will do, so that this gradient is not restricted to the manifold.
+    return space.end_to_end(point), lambda cotangent: (
+        balanced_derivatives.product_derivative(layers, cotangent),
+    )
+
+
+def _act(space: Any, group_elem: Any, point: Any) -> tuple[Array, Pullback]:
+    group, layers = float_array(group_elem), float_array(point)
+    return space.act(group_elem, point), lambda cotangent: balancing.act_pullback(
+        group, layers, cotangent
+    )
+
+
+def _entropy(space: Any, point: Any) -> tuple[Array, Pullback]:
+    gradient = float_array(space.entropy_gradient(point))
+    return space.entropy(point), lambda cotangent: (weigh(cotangent, gradient, 3),)
+
+
+def _regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
+    return space.regularize(point), lambda cotangent: (cotangent,)
+
+
+def _bundle_lift(
+    host: Any, bundle: Any, tangent_vec: Any, base_point: Any, fiber_point: Any
+) -> Any:
+    if fiber_point is None:
+        fiber_point = bundle.lift(base_point)
+    return bundle._total_space.horizontal_lift(tangent_vec, fiber_point)
+
+
+_SQUARED_NORM = squared_norm(_inner_product)
+
+METRIC_RULES: dict[str, Rule | Composite] = {
+    "inner_product": _inner_product,
+    "squared_norm": _SQUARED_NORM,
+    "norm": square_root(_SQUARED_NORM),
+    "exp": _exp,
+    "log": _log,
+    "dist": square_root(_squared_dist),
+    "squared_dist": _squared_dist,
+    "geodesic": GEODESIC,
+}
+
+SPACE_RULES: dict[str, Rule | Composite] = {
+    **POINTWISE,
+    "to_tangent": _to_tangent,
+    "projection": _projection,
+    "horizontal_projection": _horizontal_projection,
+    "vertical_projection": _vertical_projection,
+    "normal_projection": _normal_projection,
+    "horizontal_lift": _horizontal_lift,
+    "push_forward": _push_forward,
+    "end_to_end": _end_to_end,
+    "act": _act,
+    "entropy": _entropy,
+    "volume_density": exponential(_entropy),
+    "regularize": _regularize,
+}
+
+BUNDLE_RULES: dict[str, Rule | Composite] = {
+    "riemannian_submersion": Composite(
+        lambda host, bundle, point: bundle._total_space.end_to_end(point)
+    ),
+    "tangent_riemannian_submersion": Composite(
+        lambda host, bundle, vector, point: bundle._total_space.push_forward(vector, point)
+    ),
+    "horizontal_projection": Composite(
+        lambda host, bundle, vector, point: bundle._total_space.horizontal_projection(vector, point)
+    ),
+    "vertical_projection": Composite(
+        lambda host, bundle, vector, point: bundle._total_space.vertical_projection(vector, point)
+    ),
+    "horizontal_lift": Composite(_bundle_lift),
+}
