@@ -27,6 +27,15 @@ def gradients(function, *arguments):
     return list(grad(function, tuple(range(len(arguments))))(*arguments))
 
 
+def second_derivative(function, point):
+    """Gradient of the sum of a gradient."""
+    if ON_TORCH:
+        x = torch.tensor(point, requires_grad=True)
+        (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+        return torch.autograd.grad(gs.sum(first), x)
+    return grad(lambda x: gs.sum(grad(function)(x)))(point)
+
+
 def slope(function):
     """Derivative at zero of a function of many numbers at once."""
     values = np.asarray(function(STEP * np.concatenate([OFFSETS, -OFFSETS])))
@@ -315,14 +324,8 @@ def test_no_rule_no_derivative(data):
     for method in (data.space.entropy_gradient, data.space.metric.injectivity_radius):
         with pytest.raises(NotImplementedError, match="no derivative rule"):
             gradients(lambda x, method=method: gs.sum(method(x)), point)
-    entropy = data.space.entropy
     with pytest.raises(NotImplementedError):
-        if ON_TORCH:
-            x = torch.tensor(point, requires_grad=True)
-            (first,) = torch.autograd.grad(entropy(x), x, create_graph=True)
-            torch.autograd.grad(gs.sum(first), x)
-        else:
-            grad(lambda x: gs.sum(grad(entropy)(x)))(point)
+        second_derivative(data.space.entropy, point)
 
 
 @each
