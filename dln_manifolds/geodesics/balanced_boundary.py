@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.balanced_path import NodePath, node_basis, polar_layers
+from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import BalancedField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.refinement import Members, refine
@@ -90,16 +91,15 @@ def solve_balanced_boundary(
         ``lower_bound`` is the length of the chord in the ambient space.
     """
     n_batch = len(base_point)
-    both = np.maximum(np.abs(base_point), np.abs(point))
-    scale = np.max(both, axis=(1, 2, 3))
-    unit = scale[:, None, None, None]
+    # Solved for layers of size one each.
+    cone = Cone(size_of(base_point), size_of(point), 1.0)
     field = BalancedField()
     members = Members(
         flow_field=field,
-        start=base_point / unit,
-        end=point / unit,
+        start=base_point / cone.first[:, None, None, None],
+        end=point / cone.last[:, None, None, None],
         target=point,
-        scale=scale,
+        scale=cone.last,
         goal=_GOAL,
         tolerance=tolerance,
         record=record,
@@ -110,21 +110,19 @@ def solve_balanced_boundary(
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
         refine(members, NodePaths(), pending)
-    velocity = members.momentum * unit
-    length = np.sqrt(np.sum(velocity**2, axis=(1, 2, 3)))
-    chord = np.sqrt(np.sum((point - base_point) ** 2, axis=(1, 2, 3)))
+    velocity = cone.initial_rate(members.start, members.momentum)
     n_solved = int(np.sum(members.status == CONVERGED))
     n_crossed = int(np.sum(members.status == CROSSED))
     return GeodesicSolution(
-        initial_velocity=velocity,
+        initial_velocity=velocity * cone.scale[:, None, None, None],
         end_point=members.end_point,
-        length=length,
-        lower_bound=chord,
+        length=cone.length(size_of(members.momentum)),
+        lower_bound=size_of(point - base_point),
         residual=members.residual,
         n_iterations=members.n_iterations,
         n_evaluations=members.n_evaluations,
         status=members.status,
-        crossing_time=members.crossing,
+        crossing_time=cone.time(members.crossing),
         message=(
             f"{n_solved} of {n_batch} geodesics solved to a relative residual of {_GOAL:.1e}, "
             f"{n_crossed} met a singular matrix, {n_batch - n_solved - n_crossed} did not converge."
@@ -132,6 +130,6 @@ def solve_balanced_boundary(
         depth=float(base_point.shape[1]),
         tolerance=tolerance,
         _field=field,
-        _scale=scale,
-        _trajectory=members.trajectory,
+        _scale=cone.scale,
+        _trajectory=cone.trajectory(members.trajectory),
     )

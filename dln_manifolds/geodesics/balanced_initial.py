@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.fields import BalancedField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, FlowResult, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 
 
-def _norm(layers: Array) -> Array:
-    return np.sqrt(np.sum(layers**2, axis=(1, 2, 3)))
-
-
 def _flow(
     base_point: Array, vectors: list[Array], tolerance: float, record: bool
 ) -> tuple[FlowResult, Array]:
     """Follow the flow of layers divided by their size; also return the size."""
-    scale = _norm(base_point)
+    scale = size_of(base_point)
     unit = scale[:, None, None, None]
     state = np.stack([base_point / unit, *(vector / unit for vector in vectors)], axis=1)
     span = np.ones(len(base_point))
@@ -49,15 +46,15 @@ def solve_balanced_initial(
     reached = result.status == CONVERGED
     end_point = result.state[:, 0] * scale[:, None, None, None]
     end_point[~reached] = np.nan
-    length = _norm(tangent_vec)
-    last = scale * _norm(result.state[:, 1])
+    length = size_of(tangent_vec)
+    last = scale * size_of(result.state[:, 1])
     drift = np.abs((last / np.where(length == 0, 1.0, length)) ** 2 - (length > 0))
     n_reached, n_crossed = int(reached.sum()), int(np.sum(result.status == CROSSED))
     return GeodesicSolution(
         initial_velocity=tangent_vec.copy(),
         end_point=end_point,
         length=length,
-        lower_bound=_norm(end_point - base_point),
+        lower_bound=size_of(end_point - base_point),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,
         n_evaluations=result.n_evaluations,

@@ -1,7 +1,8 @@
 """The logarithm of end-to-end matrices: the geodesic between two points.
 
 A closed form where one holds; otherwise a path in the root chart, started from the polar path,
-refined and verified as :mod:`dln_manifolds.geodesics.refinement` says.
+refined and verified as :mod:`dln_manifolds.geodesics.refinement` says. All of it is done with both
+points scaled to the same size; :mod:`dln_manifolds.geodesics.cone` does the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geodesics.cone import Cone
 from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.path import PathState, path_basis, polar_velocity
@@ -105,17 +107,24 @@ def solve_boundary_value(
         :func:`residual_goal`.
     """
     depth = first.depth
-    # Solved for matrices divided by the largest singular value of the pair.
-    size = np.maximum(first.singular_values[:, 0], last.singular_values[:, 0])
-    scale = size ** (1 / depth)
-    first, last = first.scaled(1 / size), last.scaled(1 / size)
+    # The largest singular values of both points are scaled to one, and then their sizes.
+    tops = [frame.singular_values[:, 0] for frame in (first, last)]
+    common = np.maximum(*tops)
+    bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
+    first, last = first.scaled(1 / tops[0]), last.scaled(1 / tops[1])
+    sizes = [np.linalg.norm(frame.roots, axis=-1) for frame in (first, last)]
+    cone = Cone(*(top ** (1 / depth) * size for top, size in zip(tops, sizes, strict=True)), depth)
+    start, end = (
+        root_of(frame) / size[:, None, None]
+        for frame, size in zip((first, last), sizes, strict=True)
+    )
     field = RootField(depth)
     members = Members(
         flow_field=field,
-        start=root_of(first),
-        end=root_of(last),
+        start=start,
+        end=end,
         target=point,
-        scale=scale,
+        scale=cone.last,
         goal=residual_goal(depth),
         tolerance=tolerance,
         record=record,
@@ -123,28 +132,33 @@ def solve_boundary_value(
     velocity, known = closed_form_velocity(first, last)
     pick = np.nonzero(known)[0]
     if pick.size:
+        growth = (sizes[1] - sizes[0])[:, None, None] * start
+        velocity = (velocity - growth) / sizes[1][:, None, None]
         members.verify(pick, lower(first, velocity)[pick])
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
         refine(members, RootPaths(depth), pending)
 
-    velocity = raise_(first, members.momentum)
-    energy = 0.5 * np.sum(velocity * members.momentum, axis=(-2, -1))
+    unit_velocity = raise_(first, members.momentum)
+    unit_length = np.sqrt(np.sum(unit_velocity * members.momentum, axis=(-2, -1)))
     solved = members.status == CONVERGED
     n_crossed = int(np.sum(members.status == CROSSED))
-    initial_velocity = pull_from_root(first, velocity) * size[:, None, None]
     if depth == 1:
         initial_velocity = point - base_point
+    else:
+        velocity = raise_(first, cone.initial_rate(start, members.momentum))
+        factor = tops[0] ** (1 - 1 / depth) * cone.scale
+        initial_velocity = pull_from_root(first, velocity) * factor[:, None, None]
     return GeodesicSolution(
         initial_velocity=initial_velocity,
         end_point=members.end_point,
-        length=scale * np.sqrt(2 * energy),
-        lower_bound=scale * lower_bound(first, last),
+        length=cone.length(unit_length),
+        lower_bound=common ** (1 / depth) * bound,
         residual=members.residual,
         n_iterations=members.n_iterations,
         n_evaluations=members.n_evaluations,
         status=members.status,
-        crossing_time=members.crossing,
+        crossing_time=cone.time(members.crossing),
         message=(
             f"{int(solved.sum())} of {solved.size} geodesics solved to a relative residual of "
             f"{residual_goal(depth):.1e}, {n_crossed} met a singular matrix, "
@@ -153,6 +167,6 @@ def solve_boundary_value(
         depth=depth,
         tolerance=tolerance,
         _field=field,
-        _scale=scale,
-        _trajectory=members.trajectory,
+        _scale=cone.scale,
+        _trajectory=cone.trajectory(members.trajectory),
     )

@@ -116,6 +116,7 @@ def flow(
                 new_rate, new_smallest = field.rates(new)
                 scale = tolerance * np.maximum(norms(old), norms(new))
                 error = error_norm(stages, new_rate, h, np.where(scale == 0, 1.0, scale))
+            error[~np.isfinite(error)] = np.inf
         except np.linalg.LinAlgError:
             size[active] = h * _SHRINK
             continue
@@ -124,7 +125,8 @@ def flow(
         size[active] = h * np.clip(factor, _SHRINK, np.where(accepted, _GROW, 1.0))
 
         was, now = field.watched(old[:, 0]), field.watched(new[:, 0])
-        suspect = accepted & may_cross(was, now, smallest[active], new_smallest)
+        with np.errstate(over="ignore"):
+            suspect = accepted & may_cross(was, now, smallest[active], new_smallest)
         if suspect.any():
             pick = np.nonzero(suspect)[0]
             delay = first_singular(field, old[pick], h[pick])

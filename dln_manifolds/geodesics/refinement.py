@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
 from dln_manifolds.geodesics.newton import Path, minimize
@@ -53,14 +54,6 @@ class PathFamily(Protocol):
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
-
-
-def _norm(matrix: Array) -> Array:
-    """Frobenius norm of each member that neither overflows nor underflows."""
-    flat = matrix.reshape(len(matrix), -1)
-    largest = np.max(np.abs(flat), axis=-1, keepdims=True)
-    largest = np.where(largest == 0, 1.0, largest)
-    return largest[:, 0] * np.linalg.norm(flat / largest, axis=-1)
 
 
 @dataclass
@@ -117,7 +110,7 @@ class Members:
         reached = result.status == CONVERGED
         end_point = self.flow_field.points(result.state[:, 0], self.scale[pick])
         target = self.target[pick]
-        distance = _norm(end_point - target) / _norm(target)
+        distance = size_of(end_point - target) / size_of(target)
         residual = np.where(reached, distance, np.inf)
         better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
         kept = pick[better]
