@@ -2,8 +2,8 @@ r"""The cone law: geodesics between points of any sizes from those between point
 
 Balanced layers are a cone, ``W -> c W``, and so are end-to-end matrices in the root chart,
 ``T -> c T``. A geodesic and the tip of the cone span a flat sector, in which the geodesic is a
-straight line. With the geodesic ``u(tau)`` between two points of size one, that between ``r_0 u(0)``
-and ``r_1 u(1)`` is therefore, exactly,
+straight line. With the geodesic ``u(tau)`` between two points of size one, that between
+``r_0 u(0)`` and ``r_1 u(1)`` is therefore, exactly,
 
 .. math::
     w(t) = \rho u(\tau), \quad \rho = (1-t) r_0 + t r_1, \quad \tau = t r_1 / \rho, \quad
