@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
-from dln_manifolds.geodesics.cone import Cone
+from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.path import PathState, path_basis, polar_velocity
@@ -108,16 +108,14 @@ def solve_boundary_value(
     """
     depth = first.depth
     # The largest singular values of both points are scaled to one, and then their sizes.
-    tops = [frame.singular_values[:, 0] for frame in (first, last)]
-    common = np.maximum(*tops)
+    top_0, top_1 = first.singular_values[:, 0], last.singular_values[:, 0]
+    common = np.maximum(top_0, top_1)
     bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
-    first, last = first.scaled(1 / tops[0]), last.scaled(1 / tops[1])
-    sizes = [np.linalg.norm(frame.roots, axis=-1) for frame in (first, last)]
-    cone = Cone(*(top ** (1 / depth) * size for top, size in zip(tops, sizes, strict=True)), depth)
-    start, end = (
-        root_of(frame) / size[:, None, None]
-        for frame, size in zip((first, last), sizes, strict=True)
-    )
+    first, last = first.scaled(1 / top_0), last.scaled(1 / top_1)
+    start, end = root_of(first), root_of(last)
+    size_0, size_1 = size_of(start), size_of(end)
+    start, end = start / size_0[:, None, None], end / size_1[:, None, None]
+    cone = Cone(top_0 ** (1 / depth) * size_0, top_1 ** (1 / depth) * size_1, depth)
     field = RootField(depth)
     members = Members(
         flow_field=field,
@@ -132,8 +130,8 @@ def solve_boundary_value(
     velocity, known = closed_form_velocity(first, last)
     pick = np.nonzero(known)[0]
     if pick.size:
-        growth = (sizes[1] - sizes[0])[:, None, None] * start
-        velocity = (velocity - growth) / sizes[1][:, None, None]
+        growth = (size_1 - size_0)[:, None, None] * start
+        velocity = (velocity - growth) / size_1[:, None, None]
         members.verify(pick, lower(first, velocity)[pick])
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
@@ -147,7 +145,7 @@ def solve_boundary_value(
         initial_velocity = point - base_point
     else:
         velocity = raise_(first, cone.initial_rate(start, members.momentum))
-        factor = tops[0] ** (1 - 1 / depth) * cone.scale
+        factor = top_0 ** (1 - 1 / depth) * cone.scale
         initial_velocity = pull_from_root(first, velocity) * factor[:, None, None]
     return GeodesicSolution(
         initial_velocity=initial_velocity,
