@@ -117,6 +117,7 @@ def plot_geodesic(
         ax.plot(centre + tip[0], tip[1], "o", color=colors[k], markersize=4)
     ax.set_aspect("equal")
     ax.set_xticks(spacing * np.arange(n_ellipses), [f"{t:.3g}" for t in times])
+    ax.locator_params(axis="y", nbins=3)
     ax.set_xlabel("time t")
     return ax
 
@@ -231,7 +232,9 @@ def plot_entropy_landscape(
         filled = ax.contourf(values, values, entropy, levels, cmap=COLOR_MAP)
         lines = ax.contour(values, values, entropy, levels, colors="white", linewidths=0.5)
         if colorbar:
-            ax.figure.colorbar(filled, ax=ax, label="entropy S")
+            # An inset is as high as the axes, which their aspect may have made smaller.
+            beside = ax.inset_axes((1.04, 0, 0.05, 1))
+            ax.figure.colorbar(filled, cax=beside, label="entropy S")
         else:
             ax.clabel(lines, fontsize="x-small", fmt="%.3g")
     ax.plot(values, values, ":", color="white", linewidth=1)
@@ -253,8 +256,9 @@ def plot_mean(
 
     Principal component analysis of ``log_mean(x_k)``, orthonormal in the metric at the mean: the
     coordinates of a vector v are ``<v, e_1>`` and ``<v, e_2>`` with ``e_1, e_2`` the first two
-    eigenvectors of the covariance, from the Gram matrix of inner products. Rings stand at equal
-    distances from the mean, measured along geodesics.
+    eigenvectors of the covariance, from the Gram matrix of inner products. A point in this plane
+    is as far from the centre as from the mean, along the geodesic; others look nearer than they
+    are, so the legend says how far the further points really are.
 
     Parameters
     ----------
@@ -297,6 +301,7 @@ def plot_mean(
     coordinates = (plane - plane.mean(axis=0)).T @ gram
     ax.plot(*coordinates[:, : len(points)], "o", color=_GREY, alpha=0.6, label="points")
     ax.plot(0, 0, "*", color=COLORS[0], markersize=15, markeredgecolor="white", label=label)
+    lengths = np.asarray(metric.norm(vectors[len(points) :], mean))
     for k, name in enumerate(others):
         ax.plot(
             *coordinates[:, len(points) + k],
@@ -304,7 +309,7 @@ def plot_mean(
             color=COLORS[(k + 1) % len(COLORS)],
             markersize=9,
             markeredgecolor="white",
-            label=name,
+            label=f"{name}, at {lengths[k]:.2g}",
         )
     angle = np.linspace(0, 2 * np.pi, 181)
     reach = float(np.hypot(*coordinates).max())

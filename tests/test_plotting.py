@@ -133,7 +133,7 @@ def test_mean_shows_distances_and_principal_directions(ax):
     share = 100 * squares[2:].sum() / squares.sum()
     assert f"({share:.0f} % of" in ax.get_xlabel()
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["points", "Fréchet mean", "other"]
+    assert names == ["points", "Fréchet mean", f"other, at {space.metric.dist(other, base):.2g}"]
 
 
 def test_inputs_are_not_changed(ax):

@@ -29,7 +29,7 @@ def load():
 
 def test_straight_lines(load, tmp_path, capsys):
     output = tmp_path / "figure.png"
-    results = load("straight_lines").run(n=2, seed=1, output=output, n_angles=3)
+    results = load("plot_straight_lines").run(n=2, seed=1, output=output, n_angles=3)
     assert output.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     for c in results["commuting"]:
         assert c.roots.is_geodesic
@@ -51,7 +51,7 @@ def test_straight_lines(load, tmp_path, capsys):
 
 def test_gradient_flow(load, tmp_path, capsys):
     output = tmp_path / "figure.png"
-    example = load("gradient_flow")
+    example = load("plot_gradient_flow")
     runs = example.run(n=4, seed=0, output=output, depths=(2, 3), end=5.0)
     assert output.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     for run in runs:

@@ -1,4 +1,6 @@
-"""Where straight lines of layers are geodesics of the deep linear network, and where they are not.
+"""
+Straight lines of layers, and where they are geodesics
+======================================================
 
 Two positive definite matrices X_0 and X_1 have the same orthogonal polar factor. Two straight lines
 of layers join balanced layers of theirs:
@@ -14,7 +16,9 @@ line of roots is longer than the geodesic, and the aligned line, if the nearest 
 shorter. The example compares all three over the depth and over the angle between the eigenvectors.
 Distances are those of the numerical geodesic, which knows of neither line.
 
-    python examples/straight_lines.py --n 3 --seed 0 --output straight_lines.png
+Run alone, the script takes options::
+
+    python examples/plot_straight_lines.py --n 3 --seed 0 --output straight_lines.png
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics.alignment import align
 from dln_manifolds.geodesics.straight_lines import StraightLine, straight_line
+from dln_manifolds.plotting import COLORS
 
 Array = np.ndarray
 
@@ -98,15 +104,16 @@ def table(title: str, comparisons: list[Comparison]) -> str:
 
 def draw(by_depth: list[Comparison], angles: Array, by_angle: list[Comparison]) -> Figure:
     """Draw the lengths of the lines relative to the distance."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     depths = [c.depth for c in by_depth]
-    for name, label, marker in (
-        ("roots", "line of roots: balanced", "o"),
-        ("aligned", "aligned line: horizontal", "s"),
+    for k, (name, label, marker) in enumerate(
+        (
+            ("roots", "line of roots: balanced", "o"),
+            ("aligned", "aligned line: horizontal", "s"),
+        )
     ):
         excess = [100 * (getattr(c, name).length / c.distance - 1) for c in by_depth]
-        left.plot(depths, excess, marker=marker, label=label)
+        left.plot(depths, excess, marker=marker, color=COLORS[k], label=label)
     left.axhline(0, color="black", linewidth=0.8)
     left.set(
         xlabel="depth N",
@@ -114,11 +121,12 @@ def draw(by_depth: list[Comparison], angles: Array, by_angle: list[Comparison]) 
         title="Matrices that do not commute",
     )
     left.legend()
-    for c in by_angle:
+    for k, c in enumerate(by_angle):
+        style = {"color": COLORS[k], "marker": "os^"[k], "markevery": 4}
         excess = 100 * (c.roots.length / c.distance - 1)
-        (line,) = right.plot(np.degrees(angles), excess, label=f"N = {c.depth}, roots")
+        right.plot(np.degrees(angles), excess, label=f"N = {c.depth}, roots", **style)
         excess = 100 * (c.aligned.length / c.distance - 1)
-        right.plot(np.degrees(angles), excess, "--", color=line.get_color())
+        right.plot(np.degrees(angles), excess, "--", **style)
     right.axhline(0, color="black", linewidth=0.8)
     right.set(xlabel="angle of the eigenvectors (degrees)", title="n = 2; dashed: aligned line")
     right.legend()
@@ -157,8 +165,9 @@ def run(
             f"than the geodesic, at {np.degrees(angles[worst]):.0f} degrees; the aligned line is "
             f"up to {100 * shorter:.2f} % shorter."
         )
+    figure = draw(general, angles, by_angle)
     if output is not None:
-        draw(general, angles, by_angle).savefig(output, dpi=120)
+        figure.savefig(output, dpi=120)
         print(f"Figure: {output}")
     return {"general": general, "commuting": simple, "by angle": by_angle}
 
@@ -169,6 +178,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--n", type=int, default=3, help="size of the matrices")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random matrices")
-    parser.add_argument("--output", type=Path, default=Path("straight_lines.png"))
+    parser.add_argument("--output", type=Path, help="file of the figure")
     arguments = parser.parse_args()
     run(arguments.n, arguments.seed, arguments.output)
+    plt.show()

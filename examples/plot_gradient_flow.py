@@ -1,4 +1,8 @@
-"""Training the layers, and the Riemannian gradient flow of their product: the same X(t).
+"""
+Gradient flow of the layers and of their product
+================================================
+
+Training the layers, and the Riemannian gradient flow of their product: the same X(t).
 
 A matrix of rank 2 is to be completed from some of its entries by a deep linear network. From
 balanced layers, gradient flow of all the layers and the Riemannian gradient flow of the end-to-end
@@ -6,7 +10,9 @@ matrix alone, X' = -A_X(dE(X)), are computed one apart from the other and compar
 turned by random orthogonal matrices first, to show that it does not matter which balanced layers
 training starts from. From unbalanced layers with the same X, training goes another way.
 
-    python examples/gradient_flow.py --n 8 --seed 0 --output gradient_flow.png
+Run alone, the script takes options::
+
+    python examples/plot_gradient_flow.py --n 8 --seed 0 --output gradient_flow.png
 """
 
 from __future__ import annotations
@@ -16,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dln_manifolds.geodesics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
+from dln_manifolds.plotting import COLORS
 from dln_manifolds.spectral.balanced import relative_imbalance
 from dln_manifolds.spectral.balancing import act, factor
 from dln_manifolds.spectral.frame import SingularFrame
@@ -122,14 +130,14 @@ def table(problem: Completion, runs: list[Run]) -> str:
 
 def draw(runs: list[Run]) -> Figure:
     """Draw loss, singular values, agreement and imbalance over time."""
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    (loss, values), (agreement, balance) = figure.subplots(2, 2)
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    (loss, values), (agreement, balance) = axes
     smallest = np.finfo(float).eps / 10  # so that exact zeros stay on the logarithmic axes
     for k, run in enumerate(runs):
-        color, label = f"C{k}", f"N = {run.depth}"
+        color, label = COLORS[k], f"N = {run.depth}"
         up, down = run.upstairs, run.downstairs
         loss.semilogy(up.times, up.energy, color=color, label=label)
-        loss.semilogy(down.times[::6], down.energy[::6], "o", color=color, markersize=4)
+        loss.semilogy(down.times[::6], down.energy[::6], "os^"[k % 3], color=color, markersize=4)
         spectra = np.linalg.svd(up.points, compute_uv=False)
         for j in range(spectra.shape[-1]):
             values.plot(up.times, spectra[:, j], color=color, label=label if j == 0 else None)
@@ -139,7 +147,7 @@ def draw(runs: list[Run]) -> Figure:
         )
         balance.semilogy(up.times, np.maximum(relative_imbalance(up.layers), smallest), color=color)
         balance.semilogy(up.times, relative_imbalance(run.unbalanced.layers), "--", color=color)
-    loss.set(title="Loss (dots: downstairs)", xlabel="time")
+    loss.set(title="Loss (marks: downstairs)", xlabel="time")
     values.set(title="Singular values of X(t)", xlabel="time")
     agreement.set(title="Distance of X(t) from the flow downstairs", xlabel="time")
     balance.set(title="Relative imbalance (dashed: unbalanced start)", xlabel="time")
@@ -168,8 +176,9 @@ def run(
             f"{r.downstairs.n_evaluations} downstairs; downstairs, the loss and the squared speed "
             f"balance to {r.downstairs.drift.max():.1e}."
         )
+    figure = draw(runs)
     if output is not None:
-        draw(runs).savefig(output, dpi=120)
+        figure.savefig(output, dpi=120)
         print(f"Figure: {output}")
     return runs
 
@@ -180,6 +189,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--n", type=int, default=8, help="size of the matrix")
     parser.add_argument("--seed", type=int, default=0, help="seed of the problem and the layers")
-    parser.add_argument("--output", type=Path, default=Path("gradient_flow.png"))
+    parser.add_argument("--output", type=Path, help="file of the figure")
     arguments = parser.parse_args()
     run(arguments.n, arguments.seed, arguments.output)
+    plt.show()

@@ -1,0 +1,89 @@
+"""The pages of the gallery run, and the numbers at their ends are what their texts say."""
+
+import runpy
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from dln_manifolds import DLNObservableManifold
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a page; return its variables. ``plt.show`` must leave figures that can be drawn."""
+    matplotlib.use("Agg", force=True)
+    drawn = []
+
+    def show():
+        for number in pyplot.get_fignums():
+            pyplot.figure(number).draw_without_rendering()
+            drawn.append(number)
+        pyplot.close("all")
+
+    def run_page(name, n_figures):
+        monkeypatch.setattr(pyplot, "show", show)
+        variables = runpy.run_path(str(EXAMPLES / f"plot_{name}.py"))
+        assert len(drawn) == n_figures
+        return variables
+
+    yield run_page
+    pyplot.close("all")
+
+
+def test_geodesics(run):
+    page = run("geodesics_2x2", 2)
+    geodesic, X, Y = page["geodesic"], page["X"], page["Y"]
+    assert geodesic.residual < 1e-11
+    assert geodesic.lower_bound < geodesic.length
+    assert page["spread"] < 1e-6
+    np.testing.assert_allclose(geodesic(1.0), Y, atol=1e-11)
+    # Twice singular, and in between turned inside out.
+    assert np.linalg.det(X) > 0 < np.linalg.det(Y)
+    signs = np.sign(np.linalg.det(page["straight"](page["times"])))
+    assert np.count_nonzero(np.diff(signs)) == 2
+    assert page["smallest"]["geodesic"] > 0.99 * np.linalg.svd(Y, compute_uv=False)[1]
+
+
+def test_entropy(run):
+    page = run("entropy", 2)
+    assert page["measured"] == pytest.approx(page["volume"], rel=1e-6)
+    # two circles, of length 2 pi |W_p turned|
+    assert page["volume"] == pytest.approx(4 * np.pi * np.sqrt(2) * np.sqrt(3.5), rel=1e-12)
+    for depth in page["ends"]:
+        limit = 0.5 * np.log(depth) + (0.5 - 0.5 / depth) * np.log(0.5)
+        even = DLNObservableManifold(2, depth).entropy(page["even"])
+        near = DLNObservableManifold(2, depth).entropy(np.diag([1.0, 1e-15]))
+        tail = 1e-15 ** (2 / depth)  # how slowly the limit is reached
+        assert even - near == pytest.approx(limit + 0.5 * np.log1p(-tail), abs=1e-12)
+
+
+def test_fibres(run):
+    report = run("fibres", 2)["report"]
+    assert max(report[name] for name in ("end-to-end", "orthonormal", "vertical moves X")) < 1e-13
+    assert report["measured"] == pytest.approx(report["volume"], rel=2e-3)
+
+
+def test_means(run):
+    page = run("means", 1)
+    assert page["gradient"] < 1e-11
+    variances = page["variances"]
+    assert variances["Fréchet mean"] < variances["Euclidean mean"]
+    assert np.linalg.det(page["euclidean"]) < 0.3 * np.linalg.det(page["frechet"])
+    assert np.linalg.det(page["frechet"]) < page["typical"]
+
+
+def test_temperature(run):
+    page = run("temperature", 2)
+    assert max(page["residuals"]) < 1e-9
+    assert page["balance"] < 1e-8
+    assert page["slope"] == pytest.approx(page["temperatures"][page["k"]], rel=0.05)
+    # Small singular values rise most, large ones hardly.
+    rise = page["spectra"][page["k"]] / page["wanted"]
+    assert (np.diff(rise) > 0).all()
+    assert (np.diff(page["entropies"]) > 0).all()
+    assert (np.diff(page["energies"]) > 0).all()
