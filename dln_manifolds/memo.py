@@ -36,7 +36,7 @@ class PointMemo(Generic[T]):
     def __call__(self, point: Array) -> T:
         """Return the value at a point, computed now or before."""
         for known, value in self._entries:
-            if known.shape == point.shape and bool((known == point).all()):
+            if known.dtype == point.dtype and np.array_equal(known, point):
                 return value
         # Of the copy: the value may hold on to its argument.
         kept = np.array(point)

@@ -2,12 +2,37 @@ r"""Costs of layers through their product: ``E(W) = E(W_N ... W_1)``."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from dln_manifolds.costs.base import Cost
 from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.spectral.tangent import TangentSpace
+
+
+class _Inside(NamedTuple):
+    """Factors of the Hessian in the frames of a balanced point.
+
+    Attributes
+    ----------
+    point : ndarray, shape=[n, n]
+        X.
+    weights : ndarray, shape=[N, n, n]
+        ``l_i^(N-p) l_j^(p-1)``.
+    gradient : ndarray, shape=[n, n]
+        ``G = Q_N^T dE(X) Q_0``.
+    left, right : ndarray, shape=[N - 1, n, n]
+        ``L^(N-p) G`` for p = 2..N and ``G L^(p-1)`` for p = 1..N-1.
+    """
+
+    point: Array
+    weights: Array
+    gradient: Array
+    left: Array
+    right: Array
 
 
 class OfLayers(Cost):
@@ -29,6 +54,11 @@ class OfLayers(Cost):
         self.cost = cost
         self._products = PointMemo(self._multiply)
         self._pulled = PointMemo(self._pull)
+        self._latest: tuple[TangentSpace, _Inside] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is remembered behind."""
+        return {**self.__dict__, "_latest": None}
 
     def _multiply(self, layers: Array) -> list[Array]:
         """Return ``W_1``, ``W_2 W_1``, ..., X."""
@@ -74,3 +104,59 @@ class OfLayers(Cost):
             )
         hessian[..., 0, :, :] = back
         return hessian
+
+    def _inside(self, layers: Array, space: TangentSpace) -> _Inside:
+        latest = self._latest
+        if latest is not None and latest[0] is space:
+            return latest[1]
+        point = self._products(layers)[-1]
+        gradient = space.enter_end(self.cost.euclidean_gradient(point))
+        row, column = space.row_powers[::-1], space.column_powers
+        found = _Inside(point, row * column, gradient, row[1:] * gradient, gradient * column[:-1])
+        self._latest = (space, found)
+        return found
+
+    def riemannian_gradient(self, layers: Array, space: TangentSpace) -> Array:
+        """Return the gradient at balanced layers; the Euclidean one is horizontal already.
+
+        Parameters
+        ----------
+        layers : ndarray, shape=[N, n, n]
+            One balanced point.
+        space : TangentSpace
+            Its tangent space.
+        """
+        inside = self._inside(layers, space)
+        return space.leave(inside.weights * inside.gradient)
+
+    def riemannian_hessian(self, layers: Array, space: TangentSpace, vector: Array) -> Array:
+        r"""Return the Riemannian Hessian along a tangent vector at balanced layers.
+
+        The gradient has no normal part, so this is the tangent part of the Euclidean Hessian. In
+        the frames layers are diagonal, and with ``B_p = sum_(q<=p) L^(p-q) V~_q L^(q-1)`` and
+        ``A_p = sum_(q>p) L^(N-q) V~_q L^(q-p-1)``, the derivatives of the products behind and ahead
+        of layer p, it is the tangent part of ``L^(N-p) (G' L^(p-1) + G B_(p-1)^T) + A_p^T G
+        L^(p-1)``: as many products of matrices as the Euclidean Hessian itself takes.
+
+        Parameters
+        ----------
+        layers, space
+            As for `riemannian_gradient`.
+        vector : ndarray, shape=[N, n, n]
+            Tangent vector.
+        """
+        inside, depth = self._inside(layers, space), space.depth
+        moving = space.enter(vector)
+        behind, ahead = moving.copy(), moving.copy()
+        for p in range(1, depth):
+            behind[p] *= space.column_powers[p]
+            behind[p] += space.row * behind[p - 1]
+        for p in range(depth - 2, -1, -1):
+            ahead[p] *= space.row_powers[depth - 1 - p]
+            ahead[p] += ahead[p + 1] * space.column
+        along = space.leave_end(behind[-1])
+        hessian = inside.weights * space.enter_end(self.cost.euclidean_hessian(inside.point, along))
+        if depth > 1:
+            hessian[1:] += inside.left @ transpose(behind[:-1])
+            hessian[:-1] += transpose(ahead[1:]) @ inside.right
+        return space.leave(space.project(hessian))

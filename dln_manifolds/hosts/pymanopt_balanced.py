@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
-from dln_manifolds.checks import as_matrices, checked_layers
+from dln_manifolds.checks import checked_layers
+from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
+from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.balanced import BalancedFrame, rebalance
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import second_fundamental_form, tangent_part, weingarten
+from dln_manifolds.spectral.jacobi import second_fundamental_form
+from dln_manifolds.spectral.tangent import TangentSpace
 
 # Steps longer than this, relative to |W|, are cut: the result is far beyond any use anyway.
 _LONGEST = 1e30
 
 
-@lru_cache(maxsize=4)
-def _frame(data: bytes, shape: tuple[int, ...]) -> tuple[Array, BalancedFrame]:
-    """Decompose a point once for all the calls that a solver makes there."""
-    layers, frame, _ = checked_layers(np.frombuffer(data).reshape(shape), shape, "point")
-    return layers, frame
+class _Point(NamedTuple):
+    """A point, validated and decomposed once for all the calls that a solver makes there."""
+
+    layers: Array
+    frame: BalancedFrame
+    tangent: TangentSpace
+    normal_multiplier: PointMemo[Array | None]
 
 
 class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
@@ -31,9 +36,25 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
     The order of arguments is pymanopt's: the base point first.
     """
 
-    def _at(self, point: Any) -> tuple[Array, BalancedFrame]:
-        array, _ = as_matrices(point, self.shape, "point")
-        return _frame(np.ascontiguousarray(array).tobytes(), self.shape)
+    @cached_property
+    def _points(self) -> PointMemo[_Point]:
+        return PointMemo(self._decompose)
+
+    def _decompose(self, point: Array) -> _Point:
+        layers, frame, _ = checked_layers(point, self.shape, "point")
+        if layers.ndim != len(self.shape):
+            raise InvalidPointError(
+                f"point has shape {layers.shape}: pymanopt's methods take one point at a time."
+            )
+        tangent = TangentSpace(frame)
+        return _Point(layers, frame, tangent, PointMemo(tangent.normal_multiplier, size=1))
+
+    def _at(self, point: Any) -> _Point:
+        return self._points(np.asarray(point))
+
+    def tangent_space(self, point: Any) -> TangentSpace:
+        """Return the tangent space at a point, prepared for many projections."""
+        return self._at(point).tangent
 
     def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
         """Frobenius inner product."""
@@ -50,7 +71,7 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         The Taylor polynomial ``W + V + II(V, V) / 2`` of the geodesic, made balanced through its
         polar factors.
         """
-        layers, frame = self._at(point)
+        layers, frame, *_ = self._at(point)
         vector = self._vector(tangent_vector, "tangent_vector")
         size, longest = np.max(np.abs(vector)), _LONGEST * np.max(np.abs(layers))
         if size > longest:
@@ -70,7 +91,7 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
 
     def to_tangent_space(self, point: Any, vector: Any) -> Array:
         """Project an ambient vector to the tangent space."""
-        return tangent_part(self._at(point)[1], self._vector(vector, "vector"))
+        return self._at(point).tangent.tangent_part(self._vector(vector, "vector"))
 
     def random_tangent_vector(self, point: Any) -> Array:
         """Draw a tangent vector of unit length, its direction uniform."""
@@ -79,23 +100,22 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
 
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
         """Return the tangent part of a Euclidean gradient."""
-        return self.to_tangent_space(point, euclidean_gradient)
+        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
+        return self._at(point).tangent.tangent_part(gradient)
 
     def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Array:
         """Return the Weingarten map, with ``<weingarten(V, N), V'> = <N, II(V, V')>``."""
-        frame = self._at(point)[1]
-        return weingarten(
-            frame,
-            self._vector(tangent_vector, "tangent_vector"),
-            self._vector(normal_vector, "normal_vector"),
-        )
+        at = self._at(point)
+        vector = self._vector(tangent_vector, "tangent_vector")
+        multiplier = at.normal_multiplier(self._vector(normal_vector, "normal_vector"))
+        return at.tangent.hessian(np.zeros(self.shape), vector, multiplier)
 
     def euclidean_to_riemannian_hessian(
         self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
     ) -> Array:
         """Return ``P(D^2 f[V]) + weingarten(V, (df)^normal)``, without finite differences."""
-        frame = self._at(point)[1]
-        gradient = self._vector(euclidean_gradient, "euclidean_gradient")
-        second = self._vector(euclidean_hessian, "euclidean_hessian")
+        at = self._at(point)
+        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
+        second = self._derivative(euclidean_hessian, "euclidean_hessian")
         vector = self._vector(tangent_vector, "tangent_vector")
-        return tangent_part(frame, second) + weingarten(frame, vector, gradient)
+        return at.tangent.hessian(second, vector, at.normal_multiplier(gradient))

@@ -8,6 +8,7 @@ import numpy as np
 from pymanopt.manifolds.manifold import Manifold
 
 from dln_manifolds.checks import as_matrices
+from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.spectral.elementary import Array
 
 
@@ -24,6 +25,20 @@ class NetworkOptimization(Manifold):
 
     def _vector(self, vector: Any, name: str) -> Array:
         return as_matrices(vector, self.shape, name)[0]
+
+    def _derivative(self, value: Any, name: str) -> Array:
+        """Return a derivative of a cost; solvers themselves do not notice NaN."""
+        try:
+            return self._vector(value, name)
+        except InvalidPointError as error:
+            if "not finite" not in str(error):
+                raise
+            raise InvalidPointError(
+                f"{str(error).partition('. ')[0]}. The cost is not smooth at this point, or the "
+                f"solver has left its domain: let the cost grow towards the border of its domain, "
+                f"or begin with shorter steps. dln_manifolds.diagnostics.check_gradient tests a "
+                f"gradient."
+            ) from error
 
     @property
     def typical_dist(self) -> float:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dln_manifolds.checks import as_matrices, checked_frame
+from dln_manifolds.checks import checked_frame
+from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
+from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral import observable
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.retraction import retract
-
-
-@lru_cache(maxsize=4)
-def _geometry(data: bytes, n: int, depth: float) -> observable.CometricDerivative:
-    """Decompose a point once for all the calls that a solver makes there."""
-    frame, _ = checked_frame(np.frombuffer(data).reshape(n, n), (n, n), depth, "point")
-    return observable.CometricDerivative(frame)
 
 
 class ObservableOptimization(NetworkOptimization):
@@ -27,9 +22,20 @@ class ObservableOptimization(NetworkOptimization):
     The order of arguments is pymanopt's: the base point first.
     """
 
+    @cached_property
+    def _points(self) -> PointMemo[observable.CometricDerivative]:
+        return PointMemo(self._decompose)
+
+    def _decompose(self, point: Array) -> observable.CometricDerivative:
+        frame, _ = checked_frame(point, self.shape, self.depth, "point")
+        if frame.values.ndim != 1:
+            raise InvalidPointError(
+                f"point has shape {point.shape}: pymanopt's methods take one point at a time."
+            )
+        return observable.CometricDerivative(frame)
+
     def _at(self, point: Any) -> observable.CometricDerivative:
-        array, _ = as_matrices(point, self.shape, "point")
-        return _geometry(np.ascontiguousarray(array).tobytes(), self.n, self.depth)
+        return self._points(np.asarray(point))
 
     def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
         """Inner product ``g_X(Z, Z')`` at the point."""
@@ -61,7 +67,7 @@ class ObservableOptimization(NetworkOptimization):
 
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
         """Return ``grad f = A_X(df)`` of a Euclidean gradient df."""
-        covector = self._vector(euclidean_gradient, "euclidean_gradient")
+        covector = self._derivative(euclidean_gradient, "euclidean_gradient")
         return observable.apply_cometric(self._at(point).frame, covector)
 
     def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Array:
@@ -76,8 +82,8 @@ class ObservableOptimization(NetworkOptimization):
         With ``P = df``, ``xi = A(P)`` and ``Q = A^{-1}(Z)``, the Koszul formula gives
         ``A(D^2 f[Z]) + (DA[Z](P) - DA[xi](Q) + A(d tr(P^T A_X Q) / dX)) / 2``.
         """
-        covector = self._vector(euclidean_gradient, "euclidean_gradient")
-        second = self._vector(euclidean_hessian, "euclidean_hessian")
+        covector = self._derivative(euclidean_gradient, "euclidean_gradient")
+        second = self._derivative(euclidean_hessian, "euclidean_hessian")
         vector = self._vector(tangent_vector, "tangent_vector")
         derivative = self._at(point)
         frame = derivative.frame

@@ -8,6 +8,9 @@ import numpy as np
 import pymanopt
 
 from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.layers import OfLayers
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.hosts.pymanopt_balanced import BalancedOptimization
 from dln_manifolds.spectral.elementary import Array
 
 
@@ -49,6 +52,11 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
                 f"The cost has shape {found.shape} at a point of shape {np.shape(point)}: one "
                 f"number is needed. For layers W, wrap a cost of X by OfLayers."
             )
+        if np.isnan(found):
+            raise InvalidPointError(
+                "The cost is NaN at a finite point; solvers would take that for an improvement. "
+                "Let the cost be infinite outside its domain."
+            )
         return found[()]
 
     # Plain functions, as the decorator sets attributes of what it decorates.
@@ -59,10 +67,21 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
         return cost.euclidean_hessian(point, tangent_vector)
 
     known = pymanopt.function.numpy(manifold)
-    return pymanopt.Problem(
-        manifold,
-        known(value),
-        euclidean_gradient=known(gradient),
-        euclidean_hessian=known(hessian),
-        **options,
-    )
+    derivatives = {"euclidean_gradient": known(gradient), "euclidean_hessian": known(hessian)}
+    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
+        derivatives = _inside_the_frames(manifold, cost)
+    return pymanopt.Problem(manifold, known(value), **derivatives, **options)
+
+
+def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[str, Any]:
+    """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
+
+    def gradient(point: Array) -> Array:
+        found = cost.riemannian_gradient(point, manifold.tangent_space(point))
+        return manifold._derivative(found, "gradient of the cost")
+
+    def hessian(point: Array, tangent_vector: Array) -> Array:
+        return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
+
+    known = pymanopt.function.numpy(manifold)
+    return {"riemannian_gradient": known(gradient), "riemannian_hessian": known(hessian)}

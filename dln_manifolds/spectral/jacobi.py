@@ -54,6 +54,12 @@ def _sine(sequence: Array) -> Array:
     return dst(sequence, type=1, axis=-3, norm="ortho")
 
 
+def sine_matrix(depth: int) -> Array:
+    """Return the orthogonal and symmetric matrix of the sine transform, shape ``(N-1, N-1)``."""
+    k = np.arange(1, depth)
+    return np.sqrt(2 / depth) * np.sin(np.pi / depth * (np.outer(k, k) % (2 * depth)))
+
+
 def horizontal_direction(roots: Array, depth: int) -> Array:
     """Return the unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
     # Powers of the ratio below one only, so that nothing over- or underflows.
