@@ -22,6 +22,7 @@ import numpy as np
 
 from dln_manifolds.spectral.elementary import (
     CSCH_SERIES,
+    HUGE,
     Array,
     coth_minus_reciprocal,
     coth_minus_reciprocal_derivative,
@@ -35,12 +36,16 @@ from dln_manifolds.spectral.elementary import (
     sinhc,
 )
 
+# Coinciding singular values are set apart by less than doubles can be, so that nothing is divided
+# by zero: ``s_i / s_j - 1`` is at least this.
+NO_EXCESS = 1e-20
+
 
 class IndexPairs(NamedTuple):
-    """Index pairs i < j and, last, the pair (0, 0), which stands for the diagonal.
+    """Index pairs i < j; functions of pairs are evaluated once for each.
 
-    Functions of pairs are evaluated once for each, and ``values.take(place, axis=-1)`` arranges
-    them as matrices: symmetric, or antisymmetric after multiplication by ``sign``.
+    ``values.take(place, axis=-1)`` arranges them, followed by a value for the diagonal, as
+    matrices: symmetric, or antisymmetric after multiplication by ``sign``.
     """
 
     first: Array
@@ -49,14 +54,21 @@ class IndexPairs(NamedTuple):
     sign: Array
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def index_pairs(n: int) -> IndexPairs:
     """Return the index pairs of n singular values."""
     first, second = np.triu_indices(n, 1)
     place = np.full((n, n), first.size)
     place[first, second] = place[second, first] = np.arange(first.size)
     sign = np.sign(np.arange(n) - np.arange(n)[:, None]).astype(float)
-    return IndexPairs(np.append(first, 0), np.append(second, 0), place, sign)
+    return IndexPairs(first, second, place, sign)
+
+
+def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:
+    """Arrange values of index pairs as symmetric matrices with a constant diagonal."""
+    padded = np.empty((*values.shape[:-1], values.shape[-1] + 1))
+    padded[..., :-1], padded[..., -1] = values, diagonal
+    return padded.take(index_pairs(n).place, axis=-1)
 
 
 def log_ratio(values: Array) -> Array:
@@ -114,16 +126,32 @@ def _log_kappa_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(first), tuple((2 * k + 1) * value for k, value in enumerate(first))
 
 
-def log_kappa_derivative(u: Array, depth: float) -> Array:
-    r"""Return ``d log(kappa) / du = 2N / sinh(2 N u) - 2 / sinh(2 u)`` for ``u >= 0``; odd in u."""
-    shallow = 2 * np.maximum(u, _LINEAR)
-    deep = depth * shallow
-    value = 2 * depth * csch(deep) - 2 * csch(shallow)
-    near = deep < _SERIES_RANGE
+def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]:
+    r"""Return ``u``, ``kappa`` and ``d log(kappa) / du`` of pairs ``l_i > l_j``.
+
+    From ``q = l_i / l_j - 1 > 0`` alone, and ``Q = s_i / s_j - 1 = (1 + q)^N - 1``:
+
+    .. math::
+        \coth u = 1 + \frac{2}{q}, \qquad
+        \frac{1}{\sinh 2 u} = \frac{1}{q} + \frac{1}{q + 2}, \qquad
+        \frac{d \log \kappa}{du} = \frac{2 N}{\sinh 2 N u} - \frac{2}{\sinh 2 u},
+
+    and the same with Q for ``N u``.
+    """
+    double = np.log1p(excess)
+    both = np.empty((2, *excess.shape))
+    both[0] = excess
+    np.expm1(np.minimum(depth * double, HUGE), out=both[1])
+    inverse = 1 / both
+    coth = 1 + 2 * inverse
+    inverse += 1 / (both + 2)
+    slope = 2 * depth * inverse[1] - 2 * inverse[0]
+    u = 0.5 * double
+    near = double < _SERIES_RANGE / depth
     if near.any():
         small = u[near]
-        value[near] = small * horner(_log_kappa_series(depth)[0], small * small)
-    return value
+        slope[near] = small * horner(_log_kappa_series(depth)[0], small * small)
+    return u, coth[0] / coth[1], slope
 
 
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:
@@ -199,10 +227,15 @@ def a(s: Array, depth: float) -> Array:
 
     On the diagonal ``a_ii = N s_i^(2 - 2/N)``. These are the eigenvalues of ``A_X``.
     """
-    tau = log_ratio(s)
+    n = s.shape[-1]
+    first, second, _, _ = index_pairs(n)
+    larger, smaller = s.take(first, axis=-1), s.take(second, axis=-1)
+    excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
+    root_excess = np.expm1(np.log1p(excess) / depth)
+    # 2 sinh(tau) = q (1 + 1 / (1 + q)) for tau = log(1 + q)
+    quotient = excess * (1 + 1 / (1 + excess)) / (root_excess * (1 + 1 / (1 + root_excess)))
     power = s / s ** (1 / depth)
-    quotient = depth * sinhc(tau) / sinhc(tau / depth)
-    return power[..., :, None] * power[..., None, :] * quotient
+    return symmetric_matrix(quotient, n, depth) * (power[..., :, None] * power[..., None, :])
 
 
 def log_a_derivative(tau: Array, depth: float) -> Array:

@@ -21,8 +21,8 @@ Array = NDArray[Any]
 _SINH_TAIL = [1.0 / math.factorial(2 * k + 3) for k in range(8)]
 _EXP_TAIL = [1.0 / math.factorial(k + 2) for k in range(18)]
 
-# exp(_HUGE) is finite, and 1 / exp(_HUGE) is negligible beside any double.
-_HUGE = 700.0
+#: exp(HUGE) is finite, and 1 / exp(HUGE) is negligible beside any double.
+HUGE = 700.0
 
 
 def horner(coefficients: Sequence[float], x: Array) -> Array:
@@ -98,7 +98,7 @@ def coth_minus_reciprocal_derivative(x: Array) -> Array:
 
 def csch(x: Array) -> Array:
     """Return ``1 / sinh(x)`` for ``x > 0``, negligible where sinh would overflow."""
-    return 1 / np.sinh(np.minimum(x, _HUGE))
+    return 1 / np.sinh(np.minimum(x, HUGE))
 
 
 def _csch_coefficients(terms: int) -> list[float]:

@@ -21,10 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.spectral.coefficients import (
+    NO_EXCESS,
     cometric_slopes,
     index_pairs,
-    kappa,
-    log_kappa_derivative,
+    pair_coefficients,
+    symmetric_matrix,
 )
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import diagonal, transpose
@@ -33,9 +34,9 @@ from dln_manifolds.spectral.frame import diagonal, transpose
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
 
+# Least root, relative to the largest, that is told from zero.
+_SMALLEST = 1e-280
 _TINY = float(np.finfo(np.float64).tiny)
-# Stands for the gap of coinciding roots, so that nothing is divided by zero.
-_TINY_GAP = 1e-200
 
 
 class NodalState(NamedTuple):
@@ -82,13 +83,13 @@ def _close_pairs(
 ) -> None:
     """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
     n = roots.shape[-1]
-    first, second, place, _ = index_pairs(n)
+    first, second, _, _ = index_pairs(n)
     # One point may serve many momenta.
     u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
     roots = np.broadcast_to(roots, momentum.shape[:-1])
-    *batch, pair = np.nonzero(u[..., :-1] < _CLOSE / (2 * depth))
+    *batch, pair = np.nonzero(u < _CLOSE / (2 * depth))
     i, j = first[pair], second[pair]
-    u = u.take(place, axis=-1)
+    u = symmetric_matrix(u, n)
     u_i, u_j = u[(*batch, i)], u[(*batch, j)]
     outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
     gap = outer - inner
@@ -143,23 +144,22 @@ def nodal_state(
     """
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
-    roots = np.maximum(roots, _TINY)
-    largest = roots[..., :1]
-    # Relative to the largest, so that quotients stay in range.
-    relative = np.maximum(roots / largest, _TINY)
+    roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
     first, second, place, sign = index_pairs(roots.shape[-1])
-    larger, smaller = relative.take(first, axis=-1), relative.take(second, axis=-1)
-    gap = larger - smaller
-    u = 0.5 * np.log1p(gap / smaller)
-    weight = kappa(u, depth)
+    larger, smaller = roots.take(first, axis=-1), roots.take(second, axis=-1)
+    excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
+    u, weight, slope = pair_coefficients(excess, depth)
     inverse = 1 / weight
-    packed = np.empty((5, *u.shape))
-    packed[0] = weight + inverse
-    packed[1] = weight - inverse
-    packed[2, ..., :-1] = 2 * log_kappa_derivative(u[..., :-1], depth)
-    packed[2, ..., -1] = 0.0
-    packed[3] = -1 / np.maximum(gap, _TINY_GAP)
-    packed[4] = 1 / (larger + smaller)
+    packed = np.empty((5, *u.shape[:-1], first.size + 1))
+    pairs = packed[..., :-1]
+    pairs[0] = weight + inverse
+    pairs[1] = weight - inverse
+    pairs[2] = 2 * slope
+    pairs[3] = -1 / (excess * smaller)
+    pairs[4] = 1 / (larger + smaller)
+    packed[0, ..., -1] = depth + 1 / depth
+    packed[1, ..., -1] = depth - 1 / depth
+    packed[2:, ..., -1] = 0.0
     packed *= 0.5
     matrices = packed.take(place, axis=-1)
     matrices[2:4] *= sign
@@ -183,8 +183,7 @@ def nodal_state(
     gradient -= added * over_sum
     mixed = p * transpose(g)
     mixed = slope * (mixed + transpose(mixed))
-    diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * relative)
-    if (u[..., :-1] < _CLOSE / (2 * depth)).any():
-        _close_pairs(gradient, relative, u, p, added, depth)
-    gradient /= largest[..., None]
+    diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * roots)
+    if (u < _CLOSE / (2 * depth)).any():
+        _close_pairs(gradient, roots, u, p, added, depth)
     return NodalState(left, roots, right_t, u, cosh, sinh, slope, g, p, gradient)

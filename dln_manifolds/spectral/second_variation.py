@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.spectral.coefficients import index_pairs, log_kappa_second_derivative
+from dln_manifolds.spectral.coefficients import log_kappa_second_derivative, symmetric_matrix
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
@@ -42,7 +42,7 @@ class SecondVariation:
         self._per_root = 0.5 / roots
         self._cosine, self._sine = nodal.cosh, nodal.sinh
         self._slope = nodal.slope
-        bend = log_kappa_second_derivative(nodal.u, depth).take(index_pairs(n).place, axis=-1)
+        bend = symmetric_matrix(log_kappa_second_derivative(nodal.u, depth), n)
         self._diagonal = np.diagonal(nodal.gradient, axis1=-2, axis2=-1)
 
         g_t, p_t = transpose(g), transpose(p)
@@ -123,7 +123,7 @@ class SecondVariation:
 
 def _spread(nodal: NodalState, depth: float) -> NodalState:
     """Separate singular values that are too close for quotients of differences."""
-    crowded = np.asarray((2 * depth * nodal.u[..., :-1] < _SPREAD).any(axis=-1))
+    crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
     if not crowded.any():
         return nodal
     n = nodal.roots.shape[-1]
