@@ -66,7 +66,7 @@ def linearized_rates(
         Derivatives along the directions.
     """
     nodal = nodal_state(root, depth, momentum=momentum)
-    crowded = np.asarray((2 * depth * nodal.u[..., :-1] < _CROWDED).any(axis=-1))
+    crowded = np.asarray((2 * depth * nodal.u < _CROWDED).any(axis=-1))
     rates = np.empty_like(root_dir), np.empty_like(momentum_dir)
     for pick, method in ((~crowded, _by_closed_form), (crowded, _by_differences)):
         if pick.any():
