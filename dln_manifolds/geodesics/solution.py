@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dln_manifolds.errors import IncompleteGeodesicError
+from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
 from dln_manifolds.spectral.elementary import Array
 
-__all__ = ["CONVERGED", "CROSSED", "STALLED", "GeodesicSolution"]
+__all__ = ["CONVERGED", "CROSSED", "STALLED", "GeodesicSolution", "crossing_error", "failure"]
 
 
 @dataclass
@@ -162,3 +162,30 @@ class GeodesicSolution:
         points[reached] = self._field.points(result.state[reached, 0], scale)
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
+
+
+def crossing_error(times: Array, solution: GeodesicSolution) -> IncompleteGeodesicError:
+    """Return the error of geodesics that meet a singular matrix at the times t*."""
+    first = np.unravel_index(np.argmin(times), np.shape(times))
+    member = f" (batch member {[int(i) for i in first]})" if np.ndim(times) else ""
+    return IncompleteGeodesicError(
+        f"A geodesic meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
+        f"invertible matrices is not complete. Take a shorter step, or make the metric with "
+        f'on_failure="nan" to go on with the other members of a batch.',
+        time=times if np.ndim(times) else float(times),
+        solution=solution,
+    )
+
+
+def failure(solution: GeodesicSolution) -> IncompleteGeodesicError | ConvergenceError:
+    """Return the error of a solution some of whose members failed."""
+    if (solution.status == CROSSED).any():
+        return crossing_error(solution.crossing_time, solution)
+    worst = np.argmax(np.where(solution.status == CONVERGED, -1.0, solution.residual))
+    member = np.unravel_index(worst, solution.status.shape)
+    return ConvergenceError(
+        f"{solution.message} The worst is batch member {[int(i) for i in member]} with a residual "
+        f"of {solution.residual[member]:.2e}. Points far apart are hard: go through a point "
+        f'between them, or make the metric with on_failure="nan".',
+        solution=solution,
+    )

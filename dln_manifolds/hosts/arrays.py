@@ -123,10 +123,12 @@ def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | None)
         if traced and isinstance(rule, Composite):
             return rule.function(host, self, *values)
         plain = [host.to_numpy(value) for value in values]
-        if not traced:
-            return _give(method(self, *plain), host, values)
-        if rule is None or isinstance(rule, Composite):
-            result, pullback = method(self, *plain), _refusal(method)
+        if not traced or rule is None or isinstance(rule, Composite):
+            bound.arguments.update(zip(list(bound.arguments)[1:], plain, strict=True))
+            result = method(*bound.args, **bound.kwargs)
+            if not traced:
+                return _give(result, host, values)
+            pullback = _refusal(method)
         else:
             plain = [np.asarray(x) if isinstance(x, (list, tuple)) else x for x in plain]
             result, pullback = rule(self, *plain)

@@ -24,6 +24,7 @@ from dln_manifolds.hosts.balanced_rules import METRIC_RULES
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
 from dln_manifolds.spectral.balanced import BalancedFrame
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.jacobi import tangent_part
 
 
 @every_backend(METRIC_RULES)
@@ -76,6 +77,74 @@ class BalancedMetric(GeodesicMetric):
             batch = base.shape[:-3]
             value = np.broadcast_to(value, np.broadcast_shapes(value.shape, batch)).copy()
         return cast(value, dtype_a, dtype_b)
+
+    def inner_coproduct(
+        self, cotangent_vec_a: Any, cotangent_vec_b: Any, base_point: Any = None
+    ) -> Array:
+        """Inner product of covectors (Euclidean gradients): that of their tangent parts.
+
+        Parameters
+        ----------
+        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., N, n, n]
+            Covectors at the base point; their normal parts do not matter.
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        inner_coproduct : array-like, shape=[...,]
+            Their inner product.
+        """
+        frame, dtype = self._frame(base_point)
+        covec_a, dtype_a = as_matrices(cotangent_vec_a, self._space.shape, "cotangent_vec_a")
+        covec_b, dtype_b = as_matrices(cotangent_vec_b, self._space.shape, "cotangent_vec_b")
+        common_batch(3, cotangent_vec_a=covec_a, cotangent_vec_b=covec_b, base_point=frame.bases)
+        value = np.sum(tangent_part(frame, covec_a) * covec_b, axis=(-3, -2, -1))
+        return cast(value, dtype, dtype_a, dtype_b)
+
+    def metric_matrix(self, base_point: Any = None) -> Array:
+        """Matrix of the metric on the row-major entries of V: the identity.
+
+        The entries are Cartesian coordinates of the ambient space. Tangent vectors have fewer
+        degrees of freedom (``space.dim``) than entries; an orthonormal basis of them is in
+        ``space.jacobi_basis(base_point)``.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., N * n * n, N * n * n]
+            ``vec(V) @ matrix @ vec(V')`` is the inner product of tangent vectors.
+        """
+        layers, dtype = as_matrices(base_point, self._space.shape, "base_point")
+        identity = np.eye(int(np.prod(self._space.shape)))
+        return cast(np.broadcast_to(identity, (*layers.shape[:-3], *identity.shape)).copy(), dtype)
+
+    def cometric_matrix(self, base_point: Any = None) -> Array:
+        """Matrix of the cometric on row-major entries: the orthogonal tangent projection.
+
+        The tangent space is a part of the ambient space, so this is no inverse of `metric_matrix`:
+        it drops the normal part of a covector (a Euclidean gradient).
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., N * n * n, N * n * n]
+            Symmetric, of rank ``space.dim``; ``vec(P) @ matrix @ vec(P')`` is `inner_coproduct`.
+        """
+        shape = self._space.shape
+        base, _ = as_matrices(base_point, shape, "base_point")
+        frame, dtype = self._frame(np.asarray(base_point).reshape(*base.shape[:-3], 1, *shape))
+        size = int(np.prod(shape))
+        columns = tangent_part(frame, np.eye(size).reshape(size, *shape))
+        return cast(columns.reshape(*base.shape[:-3], size, size), dtype)
 
     def _solve_exp(
         self, tangent_vec: Any, base_point: Any, record: bool

@@ -12,16 +12,20 @@ import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import as_matrices, cast
-from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.solution import CONVERGED, CROSSED, GeodesicSolution
-from dln_manifolds.spectral.balanced import BalancedFrame
+from dln_manifolds.errors import GeodesicWarning
+from dln_manifolds.geodesics.solution import (
+    CROSSED,
+    GeodesicSolution,
+    crossing_error,
+    failure,
+)
+from dln_manifolds.manifolds.pairwise import PairwiseDistances
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
 
 _ON_FAILURE = ("raise", "warn", "nan")
 
 
-class GeodesicMetric(RiemannianMetric, abc.ABC):
+class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
     Parameters
@@ -47,22 +51,10 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         self.on_failure = on_failure
 
     @abc.abstractmethod
-    def _frame(
-        self, point: Any, name: str = "base_point"
-    ) -> tuple[SingularFrame | BalancedFrame, np.dtype[Any]]:
-        """Validate points and return their frames; also the dtype of results."""
-
-    @abc.abstractmethod
     def _solve_exp(
         self, tangent_vec: Any, base_point: Any, record: bool
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:
         """Solve the initial-value problem; also return the dtype of results."""
-
-    @abc.abstractmethod
-    def _solve_log(
-        self, point: Any, base_point: Any, record: bool
-    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
-        """Solve the boundary-value problem; also return the dtype of results."""
 
     def solve_exp(self, tangent_vec: Any, base_point: Any) -> GeodesicSolution:
         """Solve the initial-value problem and return everything that is known of the geodesic.
@@ -109,7 +101,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         if not failed.any():
             return value
         if self.on_failure == "raise":
-            raise _failure(solution)
+            raise failure(solution)
         if self.on_failure == "warn":
             warnings.warn(f"{solution.message} The others are NaN.", GeodesicWarning, stacklevel=4)
         missing = failed.reshape(failed.shape + (1,) * (value.ndim - failed.ndim))
@@ -236,7 +228,22 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
         return self.normalize(self._space.random_tangent_vec(base_point, n_vectors), base_point)
 
     def normal_basis(self, basis: Any, base_point: Any = None) -> Array:
-        """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length."""
+        """Scale every vector of a basis to unit length.
+
+        As in geomstats, the vectors are scaled and not made orthogonal to each other.
+
+        Parameters
+        ----------
+        basis : array-like, shape=[k, *point_shape]
+            Tangent vectors.
+        base_point : array-like, shape=[*point_shape]
+            Base point.
+
+        Returns
+        -------
+        basis : array-like, shape=[k, *point_shape]
+            Vectors of length 1.
+        """
         return self.normalize(basis, base_point)
 
     def injectivity_radius(self, base_point: Any = None) -> Array:
@@ -299,7 +306,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
             solution, dtype = self._solve_log(end_point, initial_point, record=True)
             usable = solution.success
             if self.on_failure == "raise" and not usable.all():
-                raise _failure(solution)
+                raise failure(solution)
 
         def path(t: Any) -> Array:
             times = np.atleast_1d(np.asarray(t, dtype=np.float64))
@@ -308,7 +315,7 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
                 points[~usable] = np.nan
             met = np.isfinite(crossing)
             if met.any() and self.on_failure == "raise":
-                raise _crossing_error(crossing, solution)
+                raise crossing_error(crossing, solution)
             if (met.any() or not usable.all()) and self.on_failure == "warn":
                 warnings.warn(
                     f"{solution.message} Points that do not exist are NaN.",
@@ -353,29 +360,3 @@ class GeodesicMetric(RiemannianMetric, abc.ABC):
             *(gs.array(array) for array in (vector, base, along)), n_rungs=4, scheme="pole", alpha=2
         )
         return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
-
-
-def _crossing_error(times: Array, solution: GeodesicSolution) -> IncompleteGeodesicError:
-    first = np.unravel_index(np.argmin(times), np.shape(times))
-    member = f" (batch member {[int(i) for i in first]})" if np.ndim(times) else ""
-    return IncompleteGeodesicError(
-        f"A geodesic meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
-        f"invertible matrices is not complete. Take a shorter step, or make the metric with "
-        f'on_failure="nan" to go on with the other members of a batch.',
-        time=times if np.ndim(times) else float(times),
-        solution=solution,
-    )
-
-
-def _failure(solution: GeodesicSolution) -> IncompleteGeodesicError | ConvergenceError:
-    """Return the error of a solution some of whose members failed."""
-    if (solution.status == CROSSED).any():
-        return _crossing_error(solution.crossing_time, solution)
-    worst = np.argmax(np.where(solution.status == CONVERGED, -1.0, solution.residual))
-    member = np.unravel_index(worst, solution.status.shape)
-    return ConvergenceError(
-        f"{solution.message} The worst is batch member {[int(i) for i in member]} with a residual "
-        f"of {solution.residual[member]:.2e}. Points far apart are hard: go through a point "
-        f'between them, or make the metric with on_failure="nan".',
-        solution=solution,
-    )
