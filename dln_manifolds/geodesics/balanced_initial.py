@@ -6,20 +6,50 @@ import numpy as np
 
 from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.fields import BalancedField
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, FlowResult, flow
+from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 
 
-def _flow(
+def _solve(
     base_point: Array, vectors: list[Array], tolerance: float, record: bool
-) -> tuple[FlowResult, Array]:
-    """Follow the flow of layers divided by their size; also return the size."""
+) -> tuple[GeodesicSolution, Array]:
+    """Follow the geodesic of the first vector; also return all vectors moved to its end."""
+    # Layers and vectors divided by the size of the layers.
     scale = size_of(base_point)
     unit = scale[:, None, None, None]
     state = np.stack([base_point / unit, *(vector / unit for vector in vectors)], axis=1)
-    span = np.ones(len(base_point))
-    return flow(BalancedField(), state, span, tolerance=tolerance, record=record), scale
+    result = flow(
+        BalancedField(), state, np.ones(len(base_point)), tolerance=tolerance, record=record
+    )
+    reached = result.status == CONVERGED
+    end = result.state * unit[:, None]
+    end[~reached] = np.nan
+    velocity = vectors[0]
+    length = size_of(velocity)
+    drift = np.abs((size_of(end[:, 1]) / np.where(length == 0, 1.0, length)) ** 2 - (length > 0))
+    n_reached, n_crossed = int(reached.sum()), int(np.sum(result.status == CROSSED))
+    solution = GeodesicSolution(
+        initial_velocity=velocity.copy(),
+        end_point=end[:, 0],
+        length=length,
+        lower_bound=size_of(end[:, 0] - base_point),
+        residual=np.where(reached, drift, np.inf),
+        n_iterations=result.n_steps,
+        n_evaluations=result.n_evaluations,
+        status=result.status,
+        crossing_time=np.where(result.status == CROSSED, result.time, np.inf),
+        message=(
+            f"{n_reached} of {len(reached)} geodesics reached t = 1, {n_crossed} met a singular "
+            f"matrix, {len(reached) - n_reached - n_crossed} ran out of steps."
+        ),
+        depth=float(base_point.shape[1]),
+        tolerance=tolerance,
+        _field=BalancedField(),
+        _scale=scale,
+        _trajectory=result.trajectory,
+    )
+    return solution, end[:, 1:]
 
 
 def solve_balanced_initial(
@@ -42,39 +72,12 @@ def solve_balanced_initial(
         ``lower_bound`` is the length of the chord in the ambient space, ``residual`` the relative
         drift of the energy.
     """
-    result, scale = _flow(base_point, [tangent_vec], tolerance, record)
-    reached = result.status == CONVERGED
-    end_point = result.state[:, 0] * scale[:, None, None, None]
-    end_point[~reached] = np.nan
-    length = size_of(tangent_vec)
-    last = scale * size_of(result.state[:, 1])
-    drift = np.abs((last / np.where(length == 0, 1.0, length)) ** 2 - (length > 0))
-    n_reached, n_crossed = int(reached.sum()), int(np.sum(result.status == CROSSED))
-    return GeodesicSolution(
-        initial_velocity=tangent_vec.copy(),
-        end_point=end_point,
-        length=length,
-        lower_bound=size_of(end_point - base_point),
-        residual=np.where(reached, drift, np.inf),
-        n_iterations=result.n_steps,
-        n_evaluations=result.n_evaluations,
-        status=result.status,
-        crossing_time=np.where(result.status == CROSSED, result.time, np.inf),
-        message=(
-            f"{n_reached} of {len(reached)} geodesics reached t = 1, {n_crossed} met a singular "
-            f"matrix, {len(reached) - n_reached - n_crossed} ran out of steps."
-        ),
-        depth=float(base_point.shape[1]),
-        tolerance=tolerance,
-        _field=BalancedField(),
-        _scale=scale,
-        _trajectory=result.trajectory,
-    )
+    return _solve(base_point, [tangent_vec], tolerance, record)[0]
 
 
 def transport(
     base_point: Array, direction: Array, vector: Array, *, tolerance: float
-) -> tuple[Array, FlowResult]:
+) -> tuple[Array, GeodesicSolution]:
     """Transport tangent vectors parallel along geodesics for unit time: ``U' = II(V, U)``.
 
     Parameters
@@ -87,9 +90,9 @@ def transport(
     Returns
     -------
     transported : ndarray, shape=[n_batch, N, n, n]
-        Vectors at the end points.
-    result : FlowResult
-        With the status of every member.
+        Vectors at the end points; NaN where the geodesic does not get there.
+    solution : GeodesicSolution
+        The geodesics, not callable.
     """
-    result, scale = _flow(base_point, [direction, vector], tolerance, record=False)
-    return result.state[:, 2] * scale[:, None, None, None], result
+    solution, moved = _solve(base_point, [direction, vector], tolerance, record=False)
+    return moved[:, 1], solution

@@ -15,10 +15,9 @@ from dln_manifolds.checks import (
     common_batch,
     flatten,
 )
-from dln_manifolds.errors import IncompleteGeodesicError
 from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
 from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
-from dln_manifolds.geodesics.solution import CONVERGED, GeodesicSolution
+from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.hosts.arrays import every_backend
 from dln_manifolds.hosts.balanced_rules import METRIC_RULES
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
@@ -42,9 +41,9 @@ class BalancedMetric(GeodesicMetric):
     tolerance : float
         Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
     on_failure : {"raise", "warn", "nan"}
-        What ``exp``, ``log``, ``dist`` and ``geodesic`` do about members of a batch that cannot be
-        solved: raise an error for the batch, or return NaN for these members with or without a
-        `GeodesicWarning`. Invalid input raises always.
+        What ``exp``, ``log``, ``dist``, ``geodesic`` and ``parallel_transport`` do about members of
+        a batch that cannot be solved: raise an error for the batch, or return NaN for these members
+        with or without a `GeodesicWarning`. Invalid input raises always.
     """
 
     def _frame(self, point: Any, name: str = "base_point") -> tuple[BalancedFrame, np.dtype[Any]]:
@@ -195,24 +194,32 @@ class BalancedMetric(GeodesicMetric):
         -------
         transported : array-like, shape=[..., N, n, n]
             Tangent vector at the end point; lengths and angles are kept.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not valid.
+        IncompleteGeodesicError, ConvergenceError
+            If a geodesic meets a singular matrix, or could not be found or followed to its end.
         """
         if (direction is None) == (end_point is None):
             raise ValueError("Give either direction or end_point, and not both.")
         shape = self._space.shape
         layers, frame, dtype_a = checked_layers(base_point, shape, "base_point")
-        vector, dtype = checked_tangent(frame, tangent_vec, shape, "tangent_vec", dtype_a)
+        vector, dtype_b = checked_tangent(frame, tangent_vec, shape, "tangent_vec", dtype_a)
+        reached = np.ones((), dtype=bool)
         if direction is None:
-            direction = self.log(end_point, base_point)
-        along, _ = checked_tangent(frame, direction, shape, "direction", dtype_a)
+            found, dtype_c = self._solve_log(end_point, base_point, record=False)
+            reached = np.isfinite(self._resolve(found, found.length))
+            # Members without a geodesic stay where they are until the end.
+            along = np.where(reached[..., None, None, None], found.initial_velocity, 0.0)
+        else:
+            along, dtype_c = checked_tangent(frame, direction, shape, "direction", dtype_a)
         batch = common_batch(3, tangent_vec=vector, base_point=layers, direction=along)
-        transported, result = transport(
+        moved, solution = transport(
             *(flatten(array, batch, 3) for array in (layers, along, vector)),
             tolerance=self.tolerance,
         )
-        if (result.status != CONVERGED).any():
-            raise IncompleteGeodesicError(
-                f"The geodesic meets a singular matrix at t* = {result.time.min():.6g}, before the "
-                f"end of the transport. Take a shorter direction.",
-                time=result.time.reshape(batch),
-            )
-        return cast(transported.reshape(*batch, *shape), dtype)
+        moved = self._resolve(solution.reshape(batch), moved.reshape(*batch, *shape))
+        moved = np.where(reached[..., None, None, None], moved, np.nan)
+        return cast(moved, dtype_a, dtype_b, dtype_c)

@@ -1,5 +1,7 @@
 """Geodesics of the balanced manifold: invariants, independent integrators, log, transport."""
 
+import sys
+
 import numpy as np
 import pytest
 from balanced_reference import (
@@ -9,15 +11,18 @@ from balanced_reference import (
     relative_imbalance,
     size,
 )
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import solve_ivp
 
 from dln_manifolds import (
     BalancedManifold,
     BalancedMetric,
+    ConvergenceError,
     DLNObservableManifold,
+    GeodesicWarning,
     IncompleteGeodesicError,
 )
+from dln_manifolds.geodesics.flow import flow
 
 # Width, depth and a seed from which a random geodesic of three times |W| stays on the manifold.
 LONG = [
@@ -416,6 +421,75 @@ class TestTransport:
         along = space.metric.parallel_transport(A, W, direction=V)
         to = space.metric.parallel_transport(A, W, end_point=end)
         assert_allclose(to, along, rtol=0, atol=1e-8)
+
+
+class TestTransportThatFails:
+    """Members whose geodesic ends early, and what is said of the others."""
+
+    space = BalancedManifold(2, 1)
+    W = np.diag([1.0, 2.0])[None]
+    along = np.array([0.5, -1.5, 0.25])[:, None, None, None] * W
+    vector = np.ones((1, 2, 2))
+
+    def test_error_carries_the_time_of_each_member(self):
+        with pytest.raises(IncompleteGeodesicError, match=r"t\* = 0.66.*\[1\]") as caught:
+            self.space.metric.parallel_transport(self.vector, self.W, direction=self.along)
+        assert_allclose(caught.value.time, [np.inf, 2 / 3, np.inf], rtol=1e-6)
+        assert_allclose(caught.value.solution.status, [0, 1, 0])
+
+    def check_the_others(self, moved):
+        assert_allclose(moved[[0, 2]], np.broadcast_to(self.vector, (2, 1, 2, 2)), rtol=1e-13)
+        assert np.isnan(moved[1]).all()
+
+    def test_nan_and_warning(self):
+        quiet = BalancedMetric(self.space, on_failure="nan")
+        self.check_the_others(quiet.parallel_transport(self.vector, self.W, self.along))
+        loud = BalancedMetric(self.space, on_failure="warn")
+        with pytest.warns(GeodesicWarning, match="2 of 3 geodesics reached"):
+            moved = loud.parallel_transport(self.vector, self.W, self.along)
+        self.check_the_others(moved)
+
+    @pytest.mark.parametrize("reaction", ["raise", "nan", "warn"])
+    def test_running_out_of_steps_is_no_singular_matrix(self, reaction, monkeypatch):
+        monkeypatch.setattr(sys.modules[flow.__module__], "_MAX_STEPS", 4)
+        space = BalancedManifold(3, 3)
+        metric = BalancedMetric(space, on_failure=reaction)
+        W = space.random_point()
+        V = space.random_tangent_vec(W)
+        along = np.array([1e-6, 1.0, 0.0])[:, None, None, None] * V
+        if reaction == "raise":
+            with pytest.raises(ConvergenceError, match="1 ran out of steps") as caught:
+                metric.parallel_transport(V, W, direction=along)
+            assert_allclose(caught.value.solution.status, [0, 2, 0])
+            assert np.isinf(caught.value.solution.crossing_time).all()
+            return
+        if reaction == "warn":
+            with pytest.warns(GeodesicWarning, match="0 met a singular matrix, 1 ran out"):
+                moved = metric.parallel_transport(V, W, direction=along)
+        else:
+            moved = metric.parallel_transport(V, W, direction=along)
+        assert_array_equal(np.isnan(moved).all(axis=(1, 2, 3)), [False, True, False])
+        assert_allclose(moved[[0, 2]], np.stack([V, V]), rtol=0, atol=1e-5 * size(V))
+
+    @pytest.mark.parametrize("reaction", ["raise", "nan", "warn"])
+    def test_end_points_that_no_geodesic_reaches(self, reaction):
+        space = BalancedManifold(2, 3)
+        metric = BalancedMetric(space, on_failure=reaction)
+        W, V = turned(0.4, 3), np.ones((3, 2, 2))
+        V = space.to_tangent(V, W)
+        ends = np.stack([-W, 1.2 * W])
+        if reaction == "raise":
+            with pytest.raises(IncompleteGeodesicError):
+                metric.parallel_transport(V, W, end_point=ends)
+            return
+        if reaction == "warn":
+            with pytest.warns(GeodesicWarning):
+                moved = metric.parallel_transport(V, W, end_point=ends)
+        else:
+            moved = metric.parallel_transport(V, W, end_point=ends)
+        assert np.isnan(moved[0]).all()
+        # along a ray of the cone nothing turns
+        assert_allclose(moved[1], V, rtol=0, atol=1e-10)
 
 
 PAIRS = {
