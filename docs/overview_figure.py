@@ -1,6 +1,6 @@
 """Draw the figure of the README: a geodesic, and the entropy landscape with its singular values.
 
-    python docs/overview_figure.py docs/images/overview.png
+python docs/overview_figure.py docs/images/overview.png
 """
 
 import sys

@@ -26,22 +26,34 @@ from dln_manifolds.spectral.root_chart import lower, pull_from_root, raise_, roo
 _LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6
+# Tolerance of the flow at which residuals of 1e-11 can be verified.
+_FULL = 1e-13
 
 
-def residual_goal(depth: float) -> float:
-    """Relative residual at which log counts as solved: 1e-11, more for very deep networks.
+def residual_goal(depth: float, tolerance: float = _FULL) -> float:
+    """Relative residual at which log counts as solved.
 
-    The end-to-end matrix is the N-th power of what is computed with, which multiplies relative
-    errors by N, and the flow of a deep network takes more steps.
+    It is 1e-11, or 100 times a looser tolerance of the flow that has to verify it, and more for
+    very deep networks: the end-to-end matrix is the N-th power of what is computed with, which
+    multiplies relative errors by N, and the flow of a deep network takes more steps.
     """
-    return 1e-11 * max(1.0, (depth / 8) ** 3)
+    return 100 * max(tolerance, _FULL) * max(1.0, (depth / 8) ** 3)
 
 
 @dataclass(frozen=True)
 class RootPaths:
-    """Family of modal paths in the root chart at one depth."""
+    """Family of modal paths in the root chart at one depth.
+
+    Attributes
+    ----------
+    depth : float
+        Depth N >= 1.
+    decayed : float
+        Relative size of the last coefficients below which more modes would change nothing.
+    """
 
     depth: float
+    decayed: float
 
     @property
     def n_levels(self) -> int:
@@ -67,7 +79,7 @@ class RootPaths:
         """Whether the last two coefficients are small beside chord and largest coefficient."""
         sizes = np.linalg.norm(unknowns, axis=(-2, -1))
         whole = np.maximum(np.linalg.norm(end - start, axis=(-2, -1)), sizes.max(axis=1))
-        return sizes[:, -2:].max(axis=1) <= _DECAYED * whole
+        return sizes[:, -2:].max(axis=1) <= self.decayed * whole
 
     def singular_time(self, unknowns: Array, level: int) -> Array:
         """Return infinity: these paths cross singular matrices, and the flow sees that."""
@@ -123,7 +135,7 @@ def solve_boundary_value(
         end=end,
         target=point,
         scale=cone.last,
-        goal=residual_goal(depth),
+        goal=residual_goal(depth, tolerance),
         tolerance=tolerance,
         record=record,
     )
@@ -135,7 +147,7 @@ def solve_boundary_value(
         members.verify(pick, lower(first, velocity)[pick])
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
-        refine(members, RootPaths(depth), pending)
+        refine(members, RootPaths(depth, _DECAYED * max(1.0, tolerance / _FULL) ** 0.5), pending)
 
     unit_velocity = raise_(first, members.momentum)
     unit_length = np.sqrt(np.sum(unit_velocity * members.momentum, axis=(-2, -1)))
@@ -159,7 +171,7 @@ def solve_boundary_value(
         crossing_time=cone.time(members.crossing),
         message=(
             f"{int(solved.sum())} of {solved.size} geodesics solved to a relative residual of "
-            f"{residual_goal(depth):.1e}, {n_crossed} met a singular matrix, "
+            f"{members.goal:.1e}, {n_crossed} met a singular matrix, "
             f"{solved.size - int(solved.sum()) - n_crossed} did not converge."
         ),
         depth=depth,

@@ -21,8 +21,8 @@ from dln_manifolds.geodesics.newton import Path, minimize
 from dln_manifolds.spectral.elementary import Array
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
-# which they are final.
-_ROUGH, _FINE = (1e-3, 1e-5), 3e-12
+# which they are final: the latter at least this many times the tolerance of the flow.
+_ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
@@ -149,6 +149,7 @@ def _where(mask: Array, values: Array) -> Array:
 def refine(members: Members, family: PathFamily, pending: Array) -> None:
     """Solve the pending members by paths of increasing resolution."""
     start, end = members.start, members.end
+    fine = max(_FINE, _FINE_SHARE * members.tolerance)
     unknowns: Array = np.empty(0)
     for level in range(family.n_levels):
         members.aim[pending] = end[pending]
@@ -173,7 +174,7 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
             momentum = np.empty((pick.size, *start.shape[1:]))
             for block in _blocks(unknowns[chosen]):
                 unknowns[chosen[block]], momentum[block] = _minimize(
-                    members, family, pick[block], unknowns[chosen[block]], level, _FINE
+                    members, family, pick[block], unknowns[chosen[block]], level, fine
                 )
             members.verify(pick, momentum)
             after = members.residual[pick]

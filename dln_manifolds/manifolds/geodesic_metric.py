@@ -145,7 +145,8 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         from the polar path finds, with rotations by less than pi. Swapping the end points gives the
         same length. Closed forms are taken where they are exact (same singular vectors; N = 1;
         N = 2 with equal polar factors). Every result has been verified by the initial-value flow:
-        the end point is met to a relative 1e-11 (N <= 8; ``1e-11 (N/8)^3`` for deeper networks).
+        the end point is met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13
+        (N <= 8; ``(N/8)^3`` times that for deeper networks).
 
         Parameters
         ----------
