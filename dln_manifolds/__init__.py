@@ -16,6 +16,7 @@ from dln_manifolds.hosts.pymanopt_problem import pymanopt_problem
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
+from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.manifolds.observable import DLNObservableManifold
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
 from dln_manifolds.manifolds.quotient import DLNQuotientMetric
@@ -31,6 +32,7 @@ __all__ = [
     "DLNObservableMetric",
     "DLNQuotientMetric",
     "DisconnectedPointsError",
+    "FlattenedManifold",
     "GeodesicSolution",
     "GeodesicWarning",
     "IncompleteGeodesicError",

@@ -145,6 +145,31 @@ class BalancedMetric(GeodesicMetric):
         columns = tangent_part(frame, np.eye(size).reshape(size, *shape))
         return cast(columns.reshape(*base.shape[:-3], size, size), dtype)
 
+    def orthonormal_coordinates(self, tangent_vec: Any, base_point: Any) -> Array:
+        """Coordinates of tangent vectors in an orthonormal frame: their entries.
+
+        The metric is the Frobenius inner product of the entries; the layers' tangent vectors are a
+        subspace of these. For as many coordinates as dimensions, take inner products with
+        ``space.jacobi_basis(base_point)``.
+
+        Parameters
+        ----------
+        tangent_vec : array-like, shape=[..., N, n, n]
+            Tangent vectors.
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        coordinates : array-like, shape=[..., N, n, n]
+            Their tangent parts.
+        """
+        return self._space.to_tangent(tangent_vec, base_point)
+
+    def from_orthonormal_coordinates(self, coordinates: Any, base_point: Any) -> Array:
+        """Return tangent vectors of coordinates, the inverse of `orthonormal_coordinates`."""
+        return self._space.to_tangent(coordinates, base_point)
+
     def _solve_exp(
         self, tangent_vec: Any, base_point: Any, record: bool
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:

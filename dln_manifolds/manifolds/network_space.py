@@ -12,6 +12,7 @@ from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
 from dln_manifolds.checks import as_matrices, cast
+from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.spectral import volume
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
@@ -62,6 +63,22 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def new(self: Space, equip: bool = True) -> Space:
         """Return a new space with the same width and depth."""
         return type(self)(self.n, self.depth, equip=equip)  # type: ignore[call-arg]
+
+    def flattened(self, orthonormal: bool = False) -> FlattenedManifold:
+        """Return a view of this space whose points are vectors, for algorithms that need them.
+
+        Parameters
+        ----------
+        orthonormal : bool
+            Whether tangent vectors are coordinates in a frame that is orthonormal in the metric,
+            instead of row-major entries.
+
+        Returns
+        -------
+        view : FlattenedManifold
+            ``view.flatten(points)`` and ``view.unflatten(vectors)`` go there and back.
+        """
+        return FlattenedManifold(self, orthonormal)
 
     def regularize(self, point: Any) -> Array:
         """Return a copy: every point has one representation."""

@@ -134,6 +134,50 @@ class DLNObservableMetric(GeodesicMetric):
         frame, dtype = self._frame(base_point)
         return cast(observable.operator_matrix(frame, frame.a), dtype)
 
+    def orthonormal_coordinates(self, tangent_vec: Any, base_point: Any) -> Array:
+        """Coordinates ``C = A_X^{-1/2}(Z)`` of tangent vectors in an orthonormal frame.
+
+        The Frobenius inner product of coordinates is the inner product of the vectors. The frame is
+        smooth in X and does not depend on a choice of singular vectors.
+
+        Parameters
+        ----------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vectors Z.
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        coordinates : array-like, shape=[..., n, n]
+            The matrix C.
+        """
+        return self._scaled(tangent_vec, "tangent_vec", base_point, -0.5)
+
+    def from_orthonormal_coordinates(self, coordinates: Any, base_point: Any) -> Array:
+        """Tangent vectors ``Z = A_X^{1/2}(C)``: the inverse of `orthonormal_coordinates`.
+
+        Parameters
+        ----------
+        coordinates : array-like, shape=[..., n, n]
+            Coordinates C.
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vectors Z.
+        """
+        return self._scaled(coordinates, "coordinates", base_point, 0.5)
+
+    def _scaled(self, matrix: Any, name: str, base_point: Any, power: float) -> Array:
+        """Apply a power of ``A_X``."""
+        frame, dtype = self._frame(base_point)
+        array, dtype_b = self._vector(matrix, name)
+        common_batch(2, **{name: array, "base_point": frame.left})
+        return cast(frame.leave(frame.a**power * frame.enter(array)), dtype, dtype_b)
+
     def log_volume_density(self, base_point: Any) -> Array:
         r"""Logarithm of the Riemannian density with respect to Lebesgue measure of the entries.
 
