@@ -13,7 +13,7 @@ import numpy as np
 
 from dln_manifolds.spectral.coefficients import log_kappa_second_derivative, symmetric_matrix
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.spectral.frame import diagonal, transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
 
 _SPREAD = 1e-4
@@ -43,7 +43,7 @@ class SecondVariation:
         self._cosine, self._sine = nodal.cosh, nodal.sinh
         self._slope = nodal.slope
         bend = symmetric_matrix(log_kappa_second_derivative(nodal.u, depth), n)
-        self._diagonal = np.diagonal(nodal.gradient, axis1=-2, axis2=-1)
+        self._diagonal = diagonal(nodal.gradient)
 
         g_t, p_t = transpose(g), transpose(p)
         mixed = p * g_t
@@ -92,7 +92,7 @@ class SecondVariation:
         d_t = transpose(d)
         total, twist = (d + d_t) * self._over_difference, (d - d_t) * self._over_sum
         omega_l, omega_r = 0.5 * (total + twist), 0.5 * (total - twist)
-        moved = np.diagonal(d, axis1=-2, axis2=-1)
+        moved = diagonal(d)
         rate = moved * self._per_root
         du = rate[..., :, None] - rate[..., None, :]
 
@@ -113,9 +113,8 @@ class SecondVariation:
             - (d_right + d_left - drift * self._shared) * self._over_sum
         )
         d_mixed = dp * self._g_t + self._p * dg_t
-        change = np.sum(du * self._bend_mixed + self._slope * (d_mixed + transpose(d_mixed)), -1)
-        index = np.arange(n)
-        df[..., index, index] = -2 * rate * self._diagonal - 0.5 * self._per_root * change
+        change = (du * self._bend_mixed + self._slope * (d_mixed + transpose(d_mixed))).sum(axis=-1)
+        diagonal(df)[...] = -2 * rate * self._diagonal - 0.5 * self._per_root * change
         dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
         df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
         return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
