@@ -44,12 +44,14 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
     Notes
     -----
     The step is divided by 16 again and again, every time by single steps of the integrator from
-    its start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets
-    one where ``A^{-1} B`` has a real eigenvalue below zero. That holds for geodesics that run along
-    the singular matrices, where a bound by lengths would need very many pieces, and for singular
-    values that vanish in pairs, as on rays of the cone, where the determinant keeps its sign.
+    its start, seen from its frame: rotations change no singular value. A piece is kept if its
+    chord, from A to B, comes near a singular matrix: it meets one where ``A^{-1} B`` has a real
+    eigenvalue below zero. That holds for geodesics that run along the singular matrices, where a
+    bound by lengths would need very many pieces, and for singular values that vanish in pairs, as
+    on rays of the cone, where the determinant keeps its sign.
     """
     rate, _ = field.rates(state)
+    frame = field.frame(state, rate)
     scale = np.linalg.norm(field.watched(state[:, 0]), axis=(-2, -1))
     crossing = np.full(size.shape, np.inf)
     member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
@@ -59,7 +61,8 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
             break
         times = low[:, None] + fractions * width[:, None]
         each = np.repeat(member, _PARTS + 1)
-        path = field.watched(step(field, state[each], rate[each], times.ravel())[0][:, 0])
+        ends, _ = step(field, frame.take(each), state[each], rate[each], times.ravel())
+        path = field.watched(ends[:, 0])
         path = path.reshape(*times.shape, *path.shape[1:])
         values = np.linalg.svd(path, compute_uv=False)
         smallest = values[..., -1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from dln_manifolds.spectral.balanced import BalancedFrame, imbalance
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.frame import SingularFrame, transpose
 from dln_manifolds.spectral.hamiltonian import nodal_state
 from dln_manifolds.spectral.jacobi import (
     normal_vector,
@@ -21,6 +21,67 @@ from dln_manifolds.spectral.jacobi import (
     tangent_part,
 )
 from dln_manifolds.spectral.root_chart import point_of
+from dln_manifolds.spectral.rotation import angular_velocities, rotation
+
+# Below this depth a turning frame saves fewer steps than it costs.
+_SHALLOW = 2
+
+
+class Frame(Protocol):
+    """A frame that moves with a batch of geodesics by isometries, for the time of one step."""
+
+    def seen(self, state: Array, rate: Array) -> Array:
+        """Return a rate as seen from the frame."""
+
+    def leave(self, time: Array, *states: Array) -> list[Array]:
+        """Return what was seen from the frame, at a time since its start, as it is at rest."""
+
+    def take(self, members: Array) -> Frame:
+        """Return the frame of some members."""
+
+
+class Rest:
+    """The frame that does not move."""
+
+    def seen(self, state: Array, rate: Array) -> Array:
+        """Return the rate."""
+        return rate
+
+    def leave(self, time: Array, *states: Array) -> list[Array]:
+        """Return the states."""
+        return list(states)
+
+    def take(self, members: Array) -> Rest:
+        """Return itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class Turning:
+    """A frame of the root chart that turns from both sides.
+
+    Attributes
+    ----------
+    velocities : ndarray, shape=[n_batch, 2, n, n]
+        Angular velocities ``Omega_L`` and ``Omega_R``: ``T = exp(t Omega_L) T~ exp(-t Omega_R)``,
+        and P likewise.
+    """
+
+    velocities: Array
+
+    def seen(self, state: Array, rate: Array) -> Array:
+        """Return ``rate - Omega_L state + state Omega_R``."""
+        return rate - self.velocities[:, :1] @ state + state @ self.velocities[:, 1:]
+
+    def leave(self, time: Array, *states: Array) -> list[Array]:
+        """Return ``exp(t Omega_L) state exp(-t Omega_R)``."""
+        turn = rotation(time[:, None, None, None] * self.velocities)
+        left, right_t = turn[:, :1], transpose(turn[:, 1:])
+        return [left @ state @ right_t for state in states]
+
+    def take(self, members: Array) -> Turning:
+        """Return the frame of some members."""
+        return Turning(self.velocities[members])
 
 
 class Field(Protocol):
@@ -30,6 +91,9 @@ class Field(Protocol):
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the time derivative of states, and the smallest root singular value."""
+
+    def frame(self, state: Array, rate: Array) -> Frame:
+        """Return a frame from which these states hardly move."""
 
     def watched(self, position: Array) -> Array:
         """Return the matrices, linear in the position, that are singular where the flow ends."""
@@ -55,6 +119,12 @@ class RootField:
         rate[:, 0] = nodal.velocity
         np.negative(nodal.gradient, out=rate[:, 1])
         return nodal.left[:, None] @ rate @ nodal.right_t[:, None], nodal.roots[:, -1]
+
+    def frame(self, state: Array, rate: Array) -> Frame:
+        """Return a frame that turns with T, or the one at rest where the chart is nearly flat."""
+        if self.depth < _SHALLOW:
+            return Rest()
+        return Turning(angular_velocities(state[:, 0], rate[:, 0], self.depth))
 
     def watched(self, position: Array) -> Array:
         """Return T itself."""
@@ -84,6 +154,10 @@ class BalancedField:
         frame = BalancedFrame.of_layers(layers)
         bent = second_fundamental_form(frame, layers, vectors[:, :1], vectors)
         return np.concatenate([vectors[:, :1], bent], axis=1), frame.roots[:, 0, -1]
+
+    def frame(self, state: Array, rate: Array) -> Frame:
+        """Return the frame at rest."""
+        return Rest()
 
     def watched(self, position: Array) -> Array:
         """Return the first layer: all have the same singular values."""

@@ -107,15 +107,17 @@ def flow(
         remaining = span[active] - time[active]
         h = np.minimum(size[active], remaining)
         old, old_rate = state[active], rate[active]
+        frame = field.frame(old, old_rate)
         n_steps[active] += 1
         n_evaluations[active] += N_STAGES
         try:
             # A trial step that is far too long may overflow; it is then rejected.
             with np.errstate(over="ignore", invalid="ignore"):
-                new, stages = step(field, old, old_rate, h)
+                new, stages = step(field, frame, old, old_rate, h)
                 new_rate, new_smallest = field.rates(new)
                 scale = tolerance * np.maximum(norms(old), norms(new))
-                error = error_norm(stages, new_rate, h, np.where(scale == 0, 1.0, scale))
+                last = frame.seen(new, new_rate)
+                error = error_norm(stages, last, h, np.where(scale == 0, 1.0, scale))
             error[~np.isfinite(error)] = np.inf
         except np.linalg.LinAlgError:
             size[active] = h * _SHRINK
@@ -149,7 +151,10 @@ def flow(
             accepted[hit] = False
         done = active[accepted]
         if done.size:
-            state[done], rate[done] = field.settle(new[accepted]), new_rate[accepted]
+            end, rate[done] = frame.take(accepted).leave(
+                h[accepted], new[accepted], new_rate[accepted]
+            )
+            state[done] = field.settle(end)
         smallest[done] = new_smallest[accepted]
         # The last step lands on the end exactly, whatever the rounding of the sum.
         at_end = (h >= remaining)[accepted]

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.fields import Field
+from dln_manifolds.geodesics.fields import Field, Frame
 from dln_manifolds.spectral.elementary import Array
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
@@ -30,21 +30,33 @@ def _combine(weights: Array, stages: Array) -> Array:
     return (weights @ flat).reshape(stages.shape[1:])
 
 
-def step(field: Field, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:
-    """Take one step of the given size for every member.
+def step(field: Field, frame: Frame, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:
+    """Take one step of the given size for every member, as seen from a frame.
+
+    Parameters
+    ----------
+    field : Field
+        The flow.
+    frame : Frame
+        Where the step is seen from; at its start it agrees with the frame at rest.
+    state, rate : ndarray, shape=[n_batch, 2, ...]
+        States and their rates, at rest.
+    size : ndarray, shape=[n_batch]
+        Step sizes.
 
     Returns
     -------
     end : ndarray, shape=[n_batch, 2, ...]
-        Solution of order 8.
+        Solution of order 8, seen from the frame.
     stages : ndarray, shape=[N_STAGES, n_batch, 2, ...]
-        Rates at the stages; the first is ``rate``.
+        Rates at the stages, seen from the frame.
     """
     stages = np.empty((N_STAGES, *state.shape))
-    stages[0] = rate
+    stages[0] = frame.seen(state, rate)
     h = size.reshape(-1, *(1,) * (state.ndim - 1))
     for k in range(1, N_STAGES):
-        stages[k] = field.rates(state + h * _combine(_A[k, :k], stages))[0]
+        inner = state + h * _combine(_A[k, :k], stages)
+        stages[k] = frame.seen(inner, field.rates(inner)[0])
     return state + h * _combine(_B, stages), stages
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics.fields import RootField
+from dln_manifolds.geodesics.fields import Rest, RootField
 from dln_manifolds.geodesics.flow import CONVERGED, flow
 from dln_manifolds.spectral.frame import SingularFrame
 from dln_manifolds.spectral.root_chart import lower, raise_
@@ -178,6 +178,43 @@ def test_evaluations_are_bounded_and_depend_on_the_member():
     assert solution.n_evaluations.tolist() == alone
     assert max(alone[:4]) <= 40
     assert alone[4] <= 250
+
+
+def test_evaluations_are_independent_of_the_depth():
+    """The same X and Z take about as many steps in a deep network as in a shallow one."""
+    rng = np.random.default_rng(15)
+    left, right = np.linalg.qr(rng.standard_normal((2, 6, 6, 6)))[0]
+    points = (left * np.exp(rng.uniform(-1, 1, (6, 1, 6)))) @ right
+    vectors = rng.standard_normal((6, 6, 6))
+    size = np.linalg.norm(points, axis=(1, 2)) / np.linalg.norm(vectors, axis=(1, 2))
+    vectors *= 0.1 * size[:, None, None]
+    shallow, deep = (
+        DLNObservableManifold(6, depth).metric.solve_exp(vectors, points).n_evaluations
+        for depth in (2, 64)
+    )
+    assert np.sum(deep) <= 1.3 * np.sum(shallow), (deep, shallow)
+
+
+def test_turning_frame_shows_the_same_geodesic():
+    """A step seen from a turning frame ends where the step at rest ends."""
+
+    class AtRest(RootField):
+        def frame(self, state, rate):
+            return Rest()
+
+    rng = np.random.default_rng(16)
+    depth, n = 5, 4
+    state = np.stack([rng.standard_normal((3, n, n)), 3 * rng.standard_normal((3, n, n))], axis=1)
+    span = np.array([0.2, 0.1, 0.05])
+    ends = []
+    for field in (RootField(depth), AtRest(depth)):
+        result = flow(field, state, span, tolerance=1e-13)
+        assert result.status.tolist() == [CONVERGED] * 3
+        ends.append(result.state)
+    frame = RootField(depth).frame(state, RootField(depth).rates(state)[0])
+    assert np.linalg.norm(frame.velocities) > 0.1
+    error = np.linalg.norm(ends[0] - ends[1], axis=(-2, -1))
+    assert np.all(error <= 1e-11 * np.linalg.norm(ends[1], axis=(-2, -1))), error
 
 
 @pytest.mark.parametrize("depth", [1.5, 2, 3, 8])
