@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import settle_layers
+from dln_manifolds.geodesics.fields import Frame, Rest, settle_layers
 from dln_manifolds.geodesics.flow import CONVERGED, flow
 from dln_manifolds.geodesics.variation import solve_variations
 from dln_manifolds.spectral.balanced import BalancedFrame
@@ -42,6 +42,10 @@ class JacobiField:
             frame, layers, velocity, multiplier, state[:, 0, 1:], state[:, 1, 1:]
         )
         return rate, frame.roots[:, 0, -1]
+
+    def frame(self, state: Array, rate: Array) -> Frame:
+        """Return the frame at rest."""
+        return Rest()
 
     def watched(self, position: Array) -> Array:
         """Return the first layer: all have the same singular values."""

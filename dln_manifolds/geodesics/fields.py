@@ -71,17 +71,37 @@ class Turning:
 
     def seen(self, state: Array, rate: Array) -> Array:
         """Return ``rate - Omega_L state + state Omega_R``."""
-        return rate - self.velocities[:, :1] @ state + state @ self.velocities[:, 1:]
+        left, right = _sides(self.velocities, state)
+        return np.asarray(rate - left @ state + state @ right)
 
     def leave(self, time: Array, *states: Array) -> list[Array]:
         """Return ``exp(t Omega_L) state exp(-t Omega_R)``."""
         turn = rotation(time[:, None, None, None] * self.velocities)
-        left, right_t = turn[:, :1], transpose(turn[:, 1:])
-        return [left @ state @ right_t for state in states]
+        left, right = _sides(turn, states[0])
+        return [left @ state @ transpose(right) for state in states]
 
     def take(self, members: Array) -> Turning:
         """Return the frame of some members."""
         return Turning(self.velocities[members])
+
+
+def _sides(pairs: Array, state: Array) -> tuple[Array, Array]:
+    """Return what acts on the left and on the right of all matrices of a state."""
+    shape = (len(pairs), *(1,) * (state.ndim - 3), *pairs.shape[2:])
+    return pairs[:, 0].reshape(shape), pairs[:, 1].reshape(shape)
+
+
+def turning_with(root: Array, velocity: Array, depth: float) -> Frame:
+    """Return a frame that turns with points T, or the one at rest where the chart is nearly flat.
+
+    Parameters
+    ----------
+    root, velocity : ndarray, shape=[n_batch, n, n]
+        T and T'.
+    depth : float
+        Depth N >= 1.
+    """
+    return Rest() if depth < _SHALLOW else Turning(angular_velocities(root, velocity, depth))
 
 
 class Field(Protocol):
@@ -121,10 +141,8 @@ class RootField:
         return nodal.left[:, None] @ rate @ nodal.right_t[:, None], nodal.roots[:, -1]
 
     def frame(self, state: Array, rate: Array) -> Frame:
-        """Return a frame that turns with T, or the one at rest where the chart is nearly flat."""
-        if self.depth < _SHALLOW:
-            return Rest()
-        return Turning(angular_velocities(state[:, 0], rate[:, 0], self.depth))
+        """Return a frame that turns with T."""
+        return turning_with(state[:, 0], rate[:, 0], self.depth)
 
     def watched(self, position: Array) -> Array:
         """Return T itself."""

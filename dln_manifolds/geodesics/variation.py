@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
+from dln_manifolds.geodesics.fields import Frame, turning_with
 from dln_manifolds.geodesics.flow import CONVERGED, flow
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
@@ -138,6 +139,10 @@ class VariationField:
         rate[:, 0, 0] = nodal.leave(nodal.velocity)
         rate[:, 1, 0] = -nodal.leave(nodal.gradient)
         return rate, nodal.roots[:, -1]
+
+    def frame(self, state: Array, rate: Array) -> Frame:
+        """Return a frame that turns with T: the variations see the same isometries."""
+        return turning_with(state[:, 0, 0], rate[:, 0, 0], self.depth)
 
     def watched(self, position: Array) -> Array:
         """Return T."""
