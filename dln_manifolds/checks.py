@@ -82,9 +82,14 @@ def checked_frame(
 ) -> tuple[SingularFrame, np.dtype[Any]]:
     """Validate points, decompose them once, and return the dtype of results."""
     array, dtype = as_matrices(point, shape, name)
-    frame = SingularFrame.of_point(array, depth)
+    return invertible_frame(array, dtype, depth, name), dtype
+
+
+def invertible_frame(point: Array, dtype: np.dtype[Any], depth: float, name: str) -> SingularFrame:
+    """Decompose points that `as_matrices` returned."""
+    frame = SingularFrame.of_point(point, depth)
     check_invertible(frame, dtype, name)
-    return frame, dtype
+    return frame
 
 
 def cast(value: Array, *dtypes: np.dtype[Any]) -> Array:
@@ -198,6 +203,8 @@ def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
 def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
     """Broadcast the batch axes and join them into one."""
     trailing = array.shape[array.ndim - point_ndim :]
+    if array.shape == (*batch, *trailing):
+        return array.reshape(-1, *trailing)
     return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
 
 

@@ -13,6 +13,7 @@ from dln_manifolds.checks import (
     checked_frame,
     common_batch,
     flatten,
+    invertible_frame,
 )
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.initial_value import solve_initial_value
@@ -205,8 +206,8 @@ class DLNObservableMetric(GeodesicMetric):
     def _solve_exp(
         self, tangent_vec: Any, base_point: Any, record: bool
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:
-        frame, dtype_a = self._frame(base_point)
-        base, _ = self._vector(base_point, "base_point")
+        base, dtype_a = self._vector(base_point, "base_point")
+        frame = invertible_frame(base, dtype_a, self._space.depth, "base_point")
         vector, dtype_b = self._vector(tangent_vec, "tangent_vec")
         batch = common_batch(2, tangent_vec=vector, base_point=base)
         solution = solve_initial_value(
@@ -221,10 +222,10 @@ class DLNObservableMetric(GeodesicMetric):
     def _solve_log(
         self, point: Any, base_point: Any, record: bool
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:
-        first, dtype_a = self._frame(base_point)
-        last, dtype_b = self._frame(point, "point")
-        base, _ = self._vector(base_point, "base_point")
-        end, _ = self._vector(point, "point")
+        base, dtype_a = self._vector(base_point, "base_point")
+        end, dtype_b = self._vector(point, "point")
+        first = invertible_frame(base, dtype_a, self._space.depth, "base_point")
+        last = invertible_frame(end, dtype_b, self._space.depth, "point")
         batch = common_batch(2, point=end, base_point=base)
         check_connected(first, last)
         solution = solve_boundary_value(
