@@ -42,7 +42,8 @@ def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, n
     if array.shape[-len(shape) :] != shape:
         wanted = ", ".join(map(str, shape))
         raise InvalidPointError(
-            f"{name} has shape {array.shape}; the last axes must be ({wanted})."
+            f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
+            f"first; for matrices of another size, make another space."
         )
     dtype = np.dtype(np.float32) if array.dtype == np.float32 else np.dtype(np.float64)
     array = array.astype(np.float64, copy=False)
@@ -73,7 +74,7 @@ def check_invertible(frame: SingularFrame, dtype: np.dtype[Any], name: str) -> N
     raise InvalidPointError(
         f"{name} is singular{_member(where)}: its singular values run from {values[0]:.3g} to "
         f"{values[-1]:.3g}, below n eps times the largest. The manifold holds the invertible "
-        f"matrices only."
+        f"matrices only; space.projection(point) raises the singular values that are too small."
     )
 
 
@@ -197,7 +198,10 @@ def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
         return np.broadcast_shapes(*shapes.values())
     except ValueError as error:
         listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InvalidPointError(f"Batch shapes do not broadcast: {listed}.") from error
+        raise InvalidPointError(
+            f"Batch shapes do not broadcast: {listed}. Give one point or as many as on the other "
+            f"side; insert an axis of length 1 to combine each with each."
+        ) from error
 
 
 def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:

@@ -1,0 +1,66 @@
+"""Sphinx configuration. ``sphinx-build -W docs docs/_build`` needs no network."""
+
+import inspect
+import os
+from importlib.metadata import version as installed_version
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+project = "dln_manifolds"
+author = copyright = "The dln_manifolds developers"
+release = version = installed_version("dln-manifolds")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.md5"]
+
+html_theme = "furo"
+html_title = "dln_manifolds"
+
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+# Single backticks in docstrings name classes, functions and methods.
+default_role = "py:obj"
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"frechet_mean\.py",  # its own page is in the tutorial; it runs for a minute
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+    "write_computation_times": False,
+}
+
+
+def ours_only(app, what, name, obj, skip, options):
+    """Leave out what the hosts document themselves."""
+    function = inspect.unwrap(getattr(obj, "fget", None) or getattr(obj, "__func__", obj))
+    module = getattr(function, "__module__", None) or ""
+    if what == "class" and callable(function) and not module.startswith("dln_manifolds"):
+        return True
+    return None
+
+
+def escape_stars(app, what, name, obj, options, lines):
+    """Keep the star of ``shape=[..., *point_shape]`` from opening an emphasis."""
+    lines[:] = [line.replace(", *point_shape", r", \*point_shape") for line in lines]
+
+
+def setup(app):
+    """Connect what the docstrings need."""
+    app.connect("autodoc-skip-member", ours_only)
+    app.connect("autodoc-process-docstring", escape_stars)

@@ -1,0 +1,75 @@
+"""The code of the documentation runs, and the errors that it lists are those that are raised."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+RUNNABLE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def name_of(page):
+    return str(page.relative_to(DOCS))
+
+
+def compiled(page, text, block):
+    """Compile a block such that tracebacks show the page's own line numbers."""
+    return compile("\n" * text.count("\n", 0, block.start(2)) + block[2], page, "exec")
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
+def test_code_of_a_page_runs(page):
+    """All blocks of a page, one after the other; those that raise have a test of their own."""
+    text = page.read_text(encoding="utf-8")
+    variables = {"__name__": "__main__"}
+    for block in BLOCK.finditer(text):
+        if block[1] == "torch":
+            pytest.importorskip("torch")
+        if block[1] != "raises":
+            exec(compiled(page, text, block), variables)
+
+
+def test_ten_errors_say_what_the_page_says():
+    page = DOCS / "errors.md"
+    text = page.read_text(encoding="utf-8")
+    variables, count = {}, 0
+    for block in BLOCK.finditer(text):
+        code = compiled(page, text, block)
+        if block[1] != "raises":
+            exec(code, variables)
+            continue
+        with pytest.raises((ValueError, ArithmeticError)) as caught:
+            exec(code, variables)
+        listed = re.match(r"\s*```text\n(.*?)```", text[block.end() :], flags=re.DOTALL)
+        assert " ".join(listed[1].split()) == f"{caught.type.__name__}: {caught.value}"
+        count += 1
+    assert count == 10
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"^[\w/]+$", index, flags=re.MULTILINE))
+    names = {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES}
+    assert linked - {"gallery/index"} == names - {"index"}
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            file = (page.parent / target).with_suffix(".md")
+            if file.parent.name == "gallery":
+                assert (DOCS.parent / "examples" / f"{file.stem}.py").exists(), target
+            else:
+                assert file.exists(), (page, target)
+
+
+def test_overview_figure_is_the_script_s(tmp_path):
+    import runpy
+
+    draw = runpy.run_path(str(DOCS / "overview_figure.py"))["draw"]
+    assert len(draw().subfigs) == 2
+    assert np.all((DOCS / "images" / "overview.png").stat().st_size < 300_000)

@@ -1,0 +1,46 @@
+"""Every figure of the page that reproduces the papers is reached, and the page is up to date."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+# Looser where the literal side takes finite differences or integrates.
+BOUNDS = {
+    "gradient_of_layers": 1e-10,
+    "conservation": 1e-11,
+    "flow_downstairs": 1e-9,
+    "jacobi_basis": 1e-9,
+    "hamilton": 1e-8,
+    "invariants": 1e-9,
+    "boundary_values": 1e-10,
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    return runpy.run_path(str(DOCS / "reproduce.py"))
+
+
+@pytest.fixture(scope="module")
+def figures(script):
+    return script["compute"]()
+
+
+def test_figures(figures):
+    assert len(figures) == 21
+    for check, figure in figures.items():
+        assert figure < BOUNDS.get(check.__name__, 1e-12), check.__name__
+
+
+def test_page_is_the_script_s(script):
+    """But for the figures, which differ between machines in the last digits."""
+    number = re.compile(r"\b\d+e-\d+\b(?= \||\.)")
+    page = (DOCS / "reproduce.md").read_text(encoding="utf-8")
+    written = script["page"](
+        {check: 1e-16 for checks in script["SECTIONS"].values() for check in checks}
+    )
+    assert number.sub("*", page) == number.sub("*", written)
