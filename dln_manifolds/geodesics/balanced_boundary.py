@@ -29,9 +29,10 @@ class NodePaths:
         """Number of resolutions."""
         return len(_LEVELS)
 
-    def initial(self, start: Array, end: Array) -> Array:
-        """Return the polar path at the nodes."""
-        return polar_layers(start, end, node_basis(_LEVELS[0]).nodes[1:-1])
+    def initial(self, start: Array, end: Array) -> tuple[Array, Array, Array]:
+        """Return the polar path at the nodes, and no others."""
+        unknowns = polar_layers(start, end, node_basis(_LEVELS[0]).nodes[1:-1])
+        return unknowns, np.empty(0, dtype=int), unknowns[:0]
 
     def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
         """Evaluate the polynomials at the nodes of this level, back on the manifold."""

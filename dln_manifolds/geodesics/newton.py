@@ -66,6 +66,8 @@ class Minimum:
     ----------
     unknowns : ndarray, shape=[n_batch, ...]
         What was varied.
+    energy : ndarray, shape=[n_batch]
+        Their energy.
     slope : ndarray, shape=[n_batch]
         Dual norm of the energy's gradient relative to the length: what is left of it.
     momentum : ndarray, shape=[n_batch, ...]
@@ -75,6 +77,7 @@ class Minimum:
     """
 
     unknowns: Array
+    energy: Array
     slope: Array
     momentum: Array
     n_iterations: Array
@@ -154,6 +157,7 @@ def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
     start = path.momentum_at_start()
     result = Minimum(
         path.unknowns.copy(),
+        path.energy.copy(),
         np.full(n_batch, np.inf),
         start,
         np.zeros(n_batch, dtype=int),
@@ -166,6 +170,7 @@ def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
         slope = np.sqrt(np.maximum(square, 0) / np.where(path.energy > 0, 2 * path.energy, 1.0))
         stuck = (slope < _ROUNDING) & (slope > 0.5 * result.slope[active])
         result.unknowns[active], result.slope[active] = path.unknowns, slope
+        result.energy[active] = path.energy
         result.momentum[active] = path.momentum_at_start()
         keep = (slope > tolerance) & ~stuck
         if iteration == max_iterations or not keep.any():

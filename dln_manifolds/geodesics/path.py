@@ -157,39 +157,63 @@ def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) 
     return analyze(basis.weighted_slopes, nodal.raise_(synthesize(basis.slopes, residual)))
 
 
-def polar_velocity(start: Array, end: Array, times: Array) -> Array:
-    r"""Velocity of the polar path ``((1-t) S_0 + t S_1) O_0 exp(t log(O_0^T O_1))``.
+@dataclass(frozen=True)
+class PolarPath:
+    r"""The polar path ``((1-t) S_0 + t S_1) O_0 exp(t log(O_0^T O_1))``, which stays in GL(n).
 
-    S and O are the positive and the orthogonal polar factor. The path stays in GL(n).
+    S and O are the positive and the orthogonal polar factor of both ends. At an angle of exactly pi
+    the plane of rotation is not determined by the ends; one is picked.
 
-    Parameters
+    Attributes
     ----------
-    start, end : ndarray, shape=[n_batch, n, n]
-        Roots T_0, T_1 whose determinants have the same sign.
-    times : ndarray, shape=[n_times]
-        Times in [0, 1].
-
-    Returns
-    -------
-    velocity : ndarray, shape=[n_batch, n_times, n, n]
-        Its derivative. At an angle of exactly pi the plane of rotation is not determined by the
-        end points; one is picked.
+    positive_0, positive_1, orthogonal_0 : ndarray, shape=[n_batch, n, n]
+        ``S_0``, ``S_1`` and ``O_0``.
+    eigenvectors, angles : ndarray, shape=[n_batch, n, n] and [n_batch, n]
+        Of the rotation from ``O_0`` to ``O_1``.
     """
-    (positive_0, orthogonal_0), (positive_1, orthogonal_1) = polar(start), polar(end)
-    eigenvectors, angles = rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
-    t = times[:, None]
-    phases = np.exp(1j * t * angles[:, None, :])
-    conjugate = np.conj(np.swapaxes(eigenvectors, -1, -2))[:, None]
 
-    def rotate(diagonal: Array) -> Array:
-        product = (eigenvectors[:, None] * diagonal[..., None, :]) @ conjugate
-        return orthogonal_0[:, None] @ product.real
+    positive_0: Array
+    positive_1: Array
+    orthogonal_0: Array
+    eigenvectors: Array
+    angles: Array
 
-    t = t[..., None]
-    positive = (1 - t) * positive_0[:, None] + t * positive_1[:, None]
-    return (positive_1 - positive_0)[:, None] @ rotate(phases) + positive @ rotate(
-        1j * angles[:, None, :] * phases
-    )
+    @classmethod
+    def between(cls, start: Array, end: Array) -> PolarPath:
+        """Return the path between roots T_0, T_1 whose determinants have the same sign."""
+        (positive_0, orthogonal_0), (positive_1, orthogonal_1) = polar(start), polar(end)
+        turn = rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
+        return cls(positive_0, positive_1, orthogonal_0, *turn)
+
+    def the_other_way(self, pick: Array) -> PolarPath:
+        """Return the paths of some members with the plane of largest angle turned backwards."""
+        angles = self.angles[pick]
+        largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
+        turned = np.take_along_axis(angles, largest, axis=1)
+        np.put_along_axis(angles, largest, turned - 2 * np.pi * np.sign(turned), axis=1)
+        return PolarPath(
+            self.positive_0[pick],
+            self.positive_1[pick],
+            self.orthogonal_0[pick],
+            self.eigenvectors[pick],
+            angles,
+        )
+
+    def velocity(self, times: Array) -> Array:
+        """Return the derivative at times, shape ``(n_batch, n_times, n, n)``."""
+        t = times[:, None]
+        phases = np.exp(1j * t * self.angles[:, None, :])
+        conjugate = np.conj(transpose(self.eigenvectors))[:, None]
+
+        def rotate(diagonal: Array) -> Array:
+            product = (self.eigenvectors[:, None] * diagonal[..., None, :]) @ conjugate
+            return self.orthogonal_0[:, None] @ product.real
+
+        t = t[..., None]
+        positive = (1 - t) * self.positive_0[:, None] + t * self.positive_1[:, None]
+        return (self.positive_1 - self.positive_0)[:, None] @ rotate(phases) + positive @ rotate(
+            1j * self.angles[:, None, :] * phases
+        )
 
 
 def rotation_angles(rotation: Array) -> tuple[Array, Array]:

@@ -24,6 +24,8 @@ from dln_manifolds.spectral.elementary import Array
 # which they are final: the latter at least this many times the tolerance of the flow.
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
+# Slopes to which rivals are minimized, and the share of the first path's energy that is too much.
+_CONTEST = ((0.3, 1.15), (1e-3, 1 - 1e-5))
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -37,8 +39,12 @@ class PathFamily(Protocol):
     def n_levels(self) -> int:
         """Number of resolutions."""
 
-    def initial(self, start: Array, end: Array) -> Array:
-        """Return the unknowns of the first guess, on the first level."""
+    def initial(self, start: Array, end: Array) -> tuple[Array, Array, Array]:
+        """Return first guesses on the first level.
+
+        The unknowns of all members; members that may have a shorter geodesic elsewhere, and the
+        unknowns of a guess at it.
+        """
 
     def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
         """Carry unknowns over from the level below to this one."""
@@ -153,15 +159,17 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
     unknowns: Array = np.empty(0)
     for level in range(family.n_levels):
         members.aim[pending] = end[pending]
+        rough = _ROUGH[min(level, 1)]
         if level == 0:
-            unknowns = family.initial(start[pending], end[pending])
+            unknowns, rows, rivals = family.initial(start[pending], end[pending])
+            unknowns, energy, _ = _minimize(members, family, pending, unknowns, level, rough)
+            _contest(members, family, pending, unknowns, energy, rows, rivals)
         else:
             unknowns = family.extend(unknowns, start[pending], end[pending], level)
+            unknowns, _, _ = _minimize(members, family, pending, unknowns, level, rough)
         ready = np.zeros(pending.size, dtype=bool)
         for block in _blocks(unknowns):
             pick = pending[block]
-            rough = _ROUGH[min(level, 1)]
-            unknowns[block], _ = _minimize(members, family, pick, unknowns[block], level, rough)
             ready[block] = family.has_decayed(unknowns[block], start[pick], end[pick], level)
             members.crossing[pick] = family.singular_time(unknowns[block], level)
         collapsed = np.isfinite(members.crossing[pending])
@@ -171,11 +179,9 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
             if chosen.size == 0:
                 break
             pick, before = pending[chosen], members.residual[pending[chosen]]
-            momentum = np.empty((pick.size, *start.shape[1:]))
-            for block in _blocks(unknowns[chosen]):
-                unknowns[chosen[block]], momentum[block] = _minimize(
-                    members, family, pick[block], unknowns[chosen[block]], level, fine
-                )
+            unknowns[chosen], _, momentum = _minimize(
+                members, family, pick, unknowns[chosen], level, fine
+            )
             members.verify(pick, momentum)
             after = members.residual[pick]
             again = (members.status[pick] == STALLED) & (after < np.minimum(_NEAR, 0.5 * before))
@@ -187,6 +193,25 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
             break
 
 
+def _contest(
+    members: Members,
+    family: PathFamily,
+    pending: Array,
+    unknowns: Array,
+    energy: Array,
+    rows: Array,
+    rivals: Array,
+) -> None:
+    """Replace the first paths of some members by their rivals where these have less energy."""
+    for slope, share in _CONTEST:
+        if rows.size == 0:
+            return
+        rivals, reached, _ = _minimize(members, family, pending[rows], rivals, 0, slope)
+        ahead = reached < share * energy[rows]
+        rows, rivals = rows[ahead], rivals[ahead]
+    unknowns[rows] = rivals
+
+
 def _minimize(
     members: Members,
     family: PathFamily,
@@ -194,13 +219,19 @@ def _minimize(
     unknowns: Array,
     level: int,
     slope: float,
-) -> tuple[Array, Array]:
-    """Minimize the energy of some members' paths: unknowns and initial momenta."""
-    path = family.path(unknowns, members.start[pick], members.aim[pick], level)
-    result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
-    members.n_iterations[pick] += result.n_iterations
-    members.n_evaluations[pick] += result.n_evaluations
-    return result.unknowns, result.momentum
+) -> tuple[Array, Array, Array]:
+    """Minimize the energy of some members' paths: unknowns, energies and initial momenta."""
+    least, energy = np.empty_like(unknowns), np.empty(pick.size)
+    momentum = np.empty((pick.size, *members.start.shape[1:]))
+    for block in _blocks(unknowns):
+        rows = pick[block]
+        path = family.path(unknowns[block], members.start[rows], members.aim[rows], level)
+        result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
+        members.n_iterations[rows] += result.n_iterations
+        members.n_evaluations[rows] += result.n_evaluations
+        least[block], energy[block] = result.unknowns, result.energy
+        momentum[block] = result.momentum
+    return least, energy, momentum
 
 
 def _blocks(unknowns: Array) -> Iterator[slice]:

@@ -141,9 +141,13 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         The order of arguments is geomstats'; pymanopt's ``space.log(point_a, point_b)`` takes the
         base point first.
 
-        Geodesics between two points are not unique; this is the one that minimizing the energy
-        from the polar path finds, with rotations by less than pi. Swapping the end points gives the
-        same length. Closed forms are taken where they are exact (same singular vectors; N = 1;
+        Geodesics between two points are not unique. The energy of paths is minimized from the polar
+        path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2, N >= 2),
+        from the path that turns it the other way too; the shorter geodesic is returned. Random
+        other starts found a shorter one for very few Gaussian pairs (one of sixty). Beyond the cut
+        locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for ``|v|_g`` up to
+        ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart. Swapping the ends
+        gives the same length. Closed forms are taken where they are exact (same singular vectors; N = 1;
         N = 2 with equal polar factors). Every result has been verified by the initial-value flow:
         the end point is met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13
         (N <= 8; ``(N/8)^3`` times that for deeper networks).

@@ -8,9 +8,10 @@ from dln_manifolds import (
     DLNObservableManifold,
     IncompleteGeodesicError,
 )
+from dln_manifolds.geodesics import boundary_value
 from dln_manifolds.geodesics.boundary_value import residual_goal
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity
-from dln_manifolds.geodesics.path import path_basis, polar_velocity
+from dln_manifolds.geodesics.path import PolarPath, path_basis
 from dln_manifolds.spectral.frame import SingularFrame
 from dln_manifolds.spectral.root_chart import lower, root_of
 
@@ -29,7 +30,7 @@ def polar_length(space, starts, ends):
     basis = path_basis(2, 120)
     root_0 = root_of(SingularFrame.of_point(starts, depth))
     root_1 = root_of(SingularFrame.of_point(ends, depth))
-    velocity = polar_velocity(root_0, root_1, basis.nodes)
+    velocity = PolarPath.between(root_0, root_1).velocity(basis.nodes)
     fine = path_basis(60, 120)
     # The path at the nodes: its velocity integrated through its Legendre coefficients.
     coefficients = np.einsum(
@@ -286,6 +287,32 @@ class TestFailures:
         monkeypatch.setattr(boundary_value, "_LEVELS", boundary_value._LEVELS[:2])
         monkeypatch.setattr(refinement, "_MAX_CORRECTIONS", 0)
         assert space.metric.solve_log(end, start).status == 2
+
+
+def test_hardly_anything_shorter_is_found_from_random_starts(pairs, monkeypatch):
+    """The other way round is taken where it is shorter; one pair of sixty has a third, shorter."""
+    n = 5
+    metric = DLNObservableManifold(n, 4).metric
+    starts, ends = pairs(n, 60, seed=21)
+    lengths = metric.dist(starts, ends)
+    with monkeypatch.context() as patch:
+        patch.setattr(boundary_value, "_WIDE", np.inf)
+        one_way = metric.dist(starts, ends)
+    assert (lengths <= one_way * (1 + 1e-10)).all()
+    assert 1 <= np.sum(lengths < one_way * (1 - 1e-4)) <= 10
+    rng = np.random.default_rng(0)
+    polar = boundary_value.RootPaths.initial
+
+    def random_start(family, start, end):
+        unknowns, rows, rivals = polar(family, start, end)
+        noise = rng.standard_normal((len(unknowns), 3, n, n)) / n
+        unknowns[:, :3] += noise * np.array([1.6, 0.8, 0.5])[:, None, None]
+        return unknowns, rows[:0], rivals[:0]
+
+    monkeypatch.setattr(boundary_value.RootPaths, "initial", random_start)
+    other = metric.dist(starts, ends)
+    assert np.sum(other < lengths * (1 - 1e-8)) <= 1
+    assert np.min(other / lengths) >= 0.99
 
 
 @pytest.mark.parametrize("depth", [2, 3, 8])
