@@ -147,10 +147,14 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         other starts found a shorter one for very few Gaussian pairs (one of sixty). Beyond the cut
         locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for ``|v|_g`` up to
         ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart. Swapping the ends
-        gives the same length. Closed forms are taken where they are exact (same singular vectors; N = 1;
-        N = 2 with equal polar factors). Every result has been verified by the initial-value flow:
-        the end point is met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13
-        (N <= 8; ``(N/8)^3`` times that for deeper networks).
+        gives the same length.
+
+        Closed forms are taken where they are exact (same singular vectors; N = 1; N = 2 with equal
+        polar factors). Every result has been verified by the initial-value flow, with both ends
+        scaled to the same size: the end point is met to a relative 1e-11, or to 100 times a
+        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^3`` times that for deeper networks). A
+        velocity in double precision leads to a much smaller point less well: to a relative 1e-12
+        times the ratio of the layers' sizes.
 
         Parameters
         ----------
