@@ -155,8 +155,11 @@ def checked_tangent(
     normal = np.sqrt(np.sum((array - tangent) ** 2, axis=axes))
     size = np.sqrt(np.sum(array**2, axis=axes))
     # As tangent as the coarser of vector and base point can tell.
-    bound = max(balance_tolerance(dtype), balance_tolerance(base_dtype))
-    wrong = normal > bound * np.where(size == 0, 1.0, size)
+    coarser = max(dtype, base_dtype, key=lambda kind: np.finfo(kind).eps)
+    # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is: what
+    # is round-off for the layers passes.
+    rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(frame.roots, axis=-1)
+    wrong = normal > balance_tolerance(coarser) * size + rounding
     if wrong.any():
         where = np.argwhere(wrong)[0]
         part = float(normal[tuple(where)] / size[tuple(where)])

@@ -123,8 +123,8 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
         )
         vectors, bases = vectors.astype(np.float64), bases.astype(np.float64)
         normal = vectors - jacobi.tangent_part(BalancedFrame.of_layers(bases), vectors)
-        bound = balance_tolerance(loosest) if atol is None else atol
         sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
+        bound = balance_tolerance(loosest) if atol is None else atol
         return sizes[0] <= bound * sizes[1]
 
     def to_tangent(self, vector: Any, base_point: Any = None) -> Array:

@@ -1,0 +1,147 @@
+"""Run geomstats' learning algorithms on every space and backend; write the table of what works.
+
+    python docs/make_algorithm_table.py
+
+The cases are those of the tests (``tests/learning/cases.py``): an algorithm works if its answer has
+the property that the case asks for. Each backend runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BACKENDS = ("numpy", "autograd", "pytorch")
+
+Outcomes = dict[str, dict[str, str]]
+
+HEAD = """# Learning algorithms of geomstats
+
+Every algorithm below gets our space unchanged. "Works" means more than that it runs: its answer has
+a mathematical property that is checked, such as a vanishing gradient at a mean or the recovery of a
+geodesic from points on it. The table is written by `docs/make_algorithm_table.py`, which runs the
+cases of `tests/learning/cases.py` on all backends of geomstats ({backends}).
+
+- **matrices**: `DLNObservableManifold(n, depth)`, points `(n, n)`;
+- **layers**: `BalancedManifold(n, depth)`, points `(N, n, n)`;
+- **flattened**: `space.flattened()`, points `(n * n,)` or `(N * n * n,)`, for algorithms that
+  geomstats limits to vectors. `space.flattened(orthonormal=True)` gives tangent vectors as
+  coordinates in a frame that is orthonormal in the metric, so that principal components and
+  Gaussian processes measure in the metric and not in Frobenius norm.
+
+"""
+
+NOTES = """
+Further limits of geomstats: RiemannianEM is written for the Poincaré ball and ExactPGA for spaces
+of constant curvature. A random start of `GeodesicRegression` is a Gaussian matrix: half the time it
+lies in another component (the sign of det) than the data, and `DisconnectedPointsError` says so;
+for layers the chance is one half for every layer. `FrechetMean` stops at a squared gradient norm of
+`epsilon * dim` with `epsilon = 1e-4`: set `epsilon` to get more digits, for example
+`FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
+
+All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, verbose=10)` solves them
+in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`, many
+times faster than the single calls of the nearest neighbors above.
+"""
+
+
+def outcome(case: object, space: str, backend: str) -> str:
+    """Run a case; say in a few words how it went."""
+    limit = case.limit(space, backend)
+    try:
+        case.run(space)
+    except Exception as error:
+        if limit and not isinstance(error, AssertionError):
+            return f"limit: {limit}"
+        return f"FAILS: {type(error).__name__}: {error}"
+    return "FAILS: a limit is gone" if limit else "works"
+
+
+def run_here(backend: str) -> Outcomes:
+    """Run all cases on the backend of this process, telling progress on standard error."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "learning")]
+    from cases import CASES
+
+    logging.disable()
+    warnings.simplefilter("ignore")
+    found: Outcomes = {}
+    for number, case in enumerate(CASES, 1):
+        print(f"{backend}: {number} of {len(CASES)}, {case.name}", file=sys.stderr, flush=True)
+        found[case.name] = {space: outcome(case, space, backend) for space in case.spaces}
+    return found
+
+
+def run(backend: str) -> Outcomes:
+    """Run all cases on a backend, in a child process."""
+    process = subprocess.run(
+        [sys.executable, __file__, "--backend", backend],
+        env={**os.environ, "GEOMSTATS_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(process.stdout)
+
+
+def failures(found: Outcomes) -> list[str]:
+    """Return a line for every case that neither works nor is limited by geomstats."""
+    return [
+        f"{name}, {space}: {text}"
+        for name, row in found.items()
+        for space, text in row.items()
+        if text.startswith("FAILS")
+    ]
+
+
+def table(outcomes: dict[str, Outcomes]) -> str:
+    """Lay out the outcomes of all backends as a Markdown table."""
+    first = next(iter(outcomes.values()))
+    spaces = list(dict.fromkeys(space for row in first.values() for space in row))
+    lines = [
+        "| algorithm | " + " | ".join(spaces) + " |",
+        "| --- |" + " --- |" * len(spaces),
+    ]
+    for name, row in first.items():
+        cells = []
+        for space in spaces:
+            if space not in row:
+                cells.append("")
+                continue
+            by_backend = {backend: found[name][space] for backend, found in outcomes.items()}
+            if len(set(by_backend.values())) == 1:
+                cells.append(next(iter(by_backend.values())))
+                continue
+            cells.append("; ".join(f"{b}: {text}" for b, text in by_backend.items()))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run one backend and print its outcomes, or all and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", choices=BACKENDS, help="run one, print its outcomes as JSON")
+    parser.add_argument("--output", type=Path, default=HERE / "algorithms.md")
+    options = parser.parse_args()
+    if options.backend:
+        os.environ["GEOMSTATS_BACKEND"] = options.backend
+        found = run_here(options.backend)
+        print(json.dumps(found))
+        sys.exit("\n".join(failures(found)) or 0)
+    backends = [b for b in BACKENDS if b != "pytorch" or importlib.util.find_spec("torch")]
+    outcomes = {backend: run(backend) for backend in backends}
+    text = HEAD.format(backends=", ".join(backends)) + table(outcomes) + NOTES
+    options.output.write_text(text, encoding="utf-8")
+    failed = [line for found in outcomes.values() for line in failures(found)]
+    sys.exit("\n".join(failed) or 0)
+
+
+if __name__ == "__main__":
+    main()
