@@ -14,7 +14,6 @@ from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
 from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.balanced import BalancedFrame, rebalance
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import second_fundamental_form
 from dln_manifolds.spectral.tangent import TangentSpace
 
 # Steps longer than this, relative to |W|, are cut: the result is far beyond any use anyway.
@@ -69,21 +68,25 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         """Retraction of second order: balanced, finite and in the component for every step.
 
         The Taylor polynomial ``W + V + II(V, V) / 2`` of the geodesic, made balanced through its
-        polar factors.
+        polar factors. The last term is bounded by the roots, so that steps far longer than the
+        smallest root keep what they do to the large ones: training visits nearly singular points.
         """
-        layers, frame, *_ = self._at(point)
+        layers, tangent = self._at(point).layers, self.tangent_space(point)
         vector = self._vector(tangent_vector, "tangent_vector")
         size, longest = np.max(np.abs(vector)), _LONGEST * np.max(np.abs(layers))
-        if size > longest:
-            vector = vector * (longest / size)
-        bent = second_fundamental_form(frame, layers, vector, vector)
-        signs = np.linalg.slogdet(layers)[0]
-        moved = rebalance(
-            layers + vector + 0.5 * bent, signs, least=np.finfo(float).eps * np.max(np.abs(layers))
-        )
         if size == 0:
             return layers.copy()
-        return moved
+        if size > longest:
+            vector = vector * (longest / size)
+        bent = tangent.acceleration(tangent.enter(vector))
+        # Where roots are small the polynomial holds for short steps only. A correction longer than
+        # the roots it belongs to is cut; shorter ones change by a term of fourth order.
+        bent /= np.hypot(1.0, bent / np.maximum(tangent.row, tangent.column))
+        return rebalance(
+            layers + vector + 0.5 * tangent.leave(bent),
+            np.linalg.slogdet(layers)[0],
+            least=np.finfo(float).eps * np.max(np.abs(layers)),
+        )
 
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Array:
         """Vector transport by tangent projection at ``point_b``; the exact one is the metric's."""

@@ -67,14 +67,29 @@ class TangentSpace:
 
     def multiplier(self, inside: Array) -> Array:
         """Return the symmetric S of the normal part of a vector, all in the frames."""
-        difference = self.row * inside[1:] - self.column * inside[:-1]
-        symmetric = difference + transpose(difference)
+        return self._solve(self.row * inside[1:] - self.column * inside[:-1])
+
+    def _solve(self, right_side: Array) -> Array:
+        """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
+        symmetric = right_side + transpose(right_side)
         if self.depth == 2:
             return symmetric * self._weights
         shape = symmetric.shape
         waves = (self._sines @ symmetric.reshape(len(symmetric), -1)).reshape(shape)
         waves *= self._weights
         return (self._sines @ waves.reshape(len(symmetric), -1)).reshape(shape)
+
+    def acceleration(self, inside: Array) -> Array:
+        r"""Return ``II(V, V)`` of a tangent vector, all in the frames."""
+        if self.depth == 1:
+            return np.zeros_like(inside)
+        # V_p V_p^T - V_{p+1}^T V_{p+1}
+        first, last = inside[:-1], inside[1:]
+        symmetric = self._solve(first @ transpose(first) - transpose(last) @ last)
+        normal = np.zeros_like(inside)
+        normal[1:] = self.row * symmetric
+        normal[:-1] -= symmetric * self.column
+        return normal
 
     def project(self, inside: Array) -> Array:
         """Return the tangent part of a vector, all in the frames."""
