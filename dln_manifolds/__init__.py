@@ -12,7 +12,7 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.hosts.pymanopt_problem import pymanopt_problem
+from dln_manifolds.hosts.pymanopt_problem import PointRecorder, pymanopt_problem
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
@@ -37,6 +37,7 @@ __all__ = [
     "GeodesicWarning",
     "IncompleteGeodesicError",
     "InvalidPointError",
+    "PointRecorder",
     "__version__",
     "costs",
     "diagnostics",

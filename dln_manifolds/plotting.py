@@ -15,13 +15,20 @@ import numpy as np
 
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.balanced import end_to_end
+from dln_manifolds.spectral.balanced import end_to_end, relative_imbalance
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.volume import entropy as entropy_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_entropy_landscape", "plot_geodesic", "plot_mean", "plot_singular_values"]
+__all__ = [
+    "plot_entropy_landscape",
+    "plot_geodesic",
+    "plot_mean",
+    "plot_singular_values",
+    "plot_training",
+]
 
 # Okabe and Ito, *Color universal design* (2008), in an order of falling contrast on white paper.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -174,6 +181,58 @@ def plot_singular_values(
         ax.legend()
     ax.set(xlabel="time t", ylabel="singular values of X(t)", xlim=(0, 1))
     return ax
+
+
+def plot_training(
+    layers: Array,
+    cost: Callable[[Array], Array],
+    axes: Any = None,
+    *,
+    label: str | None = None,
+    style: int = 0,
+) -> Any:
+    """Draw loss, imbalance, singular values and entropy along a training run.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[n_steps, N, n, n]
+        Layers after every step, as `PointRecorder` notes them.
+    cost : callable
+        Of layers, shape ``(n_steps, N, n, n)`` to ``(n_steps,)``.
+    axes : array-like of 4 matplotlib.axes.Axes, optional
+        Where to draw; a new figure if not given. Call again with the same axes to compare runs.
+    label : str, optional
+        Name of the run in the legend.
+    style : int
+        Colour and dashes: 0, 1, 2, ... for the first, second, third run on the same axes.
+
+    Returns
+    -------
+    axes : ndarray of 4 matplotlib.axes.Axes
+        The axes.
+    """
+    if axes is None:
+        first = _axes(None)
+        figure: Any = first.figure
+        first.remove()
+        figure.set_size_inches(10, 7)
+        axes = figure.subplots(2, 2)
+    axes = np.asarray(axes).ravel()
+    steps = np.arange(len(layers))
+    values = np.linalg.svd(end_to_end(layers), compute_uv=False)
+    # Exact zeros stay on the logarithmic axis.
+    imbalances = np.maximum(relative_imbalance(layers), 0.1 * np.finfo(float).eps)
+    look = {"color": COLORS[style % len(COLORS)], "linestyle": DASHES[style % len(DASHES)]}
+    axes[0].plot(steps, cost(layers), label=label, **look)
+    axes[1].semilogy(steps, imbalances, **look)
+    axes[2].semilogy(steps, values, linewidth=1.0, **look)
+    axes[3].plot(steps, entropy_of(values, layers.shape[-3]), **look)
+    names = "cost", "relative imbalance", "singular values of X", "entropy"
+    for ax, name in zip(axes, names, strict=True):
+        ax.set(xlabel="iteration", title=name)
+    if label is not None:
+        axes[0].legend()
+    return axes
 
 
 def plot_entropy_landscape(

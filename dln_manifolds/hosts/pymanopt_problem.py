@@ -85,3 +85,42 @@ def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[s
 
     known = pymanopt.function.numpy(manifold)
     return {"riemannian_gradient": known(gradient), "riemannian_hessian": known(hessian)}
+
+
+class PointRecorder:
+    """Note the points that a solver visits; pymanopt's TrustRegions keeps no log.
+
+    Pass it as ``preconditioner`` of the problem: it changes no vector, and TrustRegions and
+    ConjugateGradient call it at every point they move to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymanopt.optimizers import TrustRegions
+    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem, PointRecorder
+    >>> total, recorder = BalancedManifold(n=2, depth=3), PointRecorder()
+    >>> loss = costs.OfLayers(costs.MatrixCompletion(np.diag([2.0, 1.0]), np.ones((2, 2))))
+    >>> problem = pymanopt_problem(total, loss, preconditioner=recorder)
+    >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
+    >>> path = recorder.path(result)  # shape (n_points, 3, 2, 2), from the start to the result
+    >>> bool(loss(path)[0] > loss(path)[-1])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._points: list[Array] = []
+        self._latest: Any = None
+
+    def __call__(self, point: Any, vector: Any) -> Any:
+        """Return the vector."""
+        if point is not self._latest:
+            self._latest = point
+            self._points.append(np.array(point))
+        return vector
+
+    def path(self, result: Any) -> Array:
+        """Return all points up to that of an optimization result, along the first axis."""
+        last = np.asarray(result.point)
+        known = self._points
+        ended = bool(known) and np.array_equal(known[-1], last)
+        return np.stack(known if ended else [*known, last])
