@@ -8,12 +8,14 @@ pymanopt; without it, a cost is called like a function and its methods ``euclide
 
 from dln_manifolds.costs.base import Cost
 from dln_manifolds.costs.entropy import Entropy, free_energy
+from dln_manifolds.costs.frechet import FrechetVariance
 from dln_manifolds.costs.layers import OfLayers
 from dln_manifolds.costs.losses import LinearRegression, MatrixCompletion, MatrixSensing
 
 __all__ = [
     "Cost",
     "Entropy",
+    "FrechetVariance",
     "LinearRegression",
     "MatrixCompletion",
     "MatrixSensing",

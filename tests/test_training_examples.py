@@ -1,0 +1,85 @@
+"""The training examples, run small: the same numbers again, and what their texts say."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from dln_manifolds.spectral.balanced import relative_imbalance
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def load():
+    matplotlib.use("Agg", force=True)
+    names = []
+
+    def load_script(name):
+        spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        names.append(spec.name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load_script
+    pyplot.close("all")
+    for name in names:
+        del sys.modules[name]
+
+
+def test_matrix_completion(load, tmp_path, capsys):
+    output = tmp_path / "figure.png"
+    example = load("plot_matrix_completion")
+    runs = example.run(n=10, rank=1, output=output, depths=(2, 3))
+    assert output.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for run in runs:
+        assert run.gradient_norm <= 1e-6
+        worst = relative_imbalance(run.path).max()
+        assert worst <= 1e-13 if run.balanced else worst >= 0.1
+    errors = {run.label: run.errors[-1] for run in runs}
+    assert errors["N = 3, balanced"] <= min(errors["N = 3, free"], 0.1)
+    # the rank shows
+    spectrum = next(run.spectrum for run in runs if run.label == "N = 3, balanced")
+    assert spectrum[0] > 10 * spectrum[1]
+    again = example.train(example.make_problem(10, 1, 0), 3, balanced=True)
+    kept = next(run for run in runs if run.label == "N = 3, balanced")
+    np.testing.assert_array_equal(again.path, kept.path)
+    assert f"{errors['N = 3, free']:.3f}" in capsys.readouterr().out
+
+
+def test_free_energy(load, tmp_path, capsys):
+    output = tmp_path / "figure.png"
+    example = load("plot_free_energy")
+    runs = example.run(n=4, output=output)
+    assert output.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for run in runs:
+        assert run.gradient_norm <= 1e-9
+        assert relative_imbalance(run.path).max() <= 1e-13
+    assert (np.diff([run.entropy for run in runs]) > 0).all()
+    assert (np.diff([run.loss for run in runs]) > 0).all()
+    again = example.train(4, 0.01, example.make_losses(4, 0))
+    np.testing.assert_array_equal(again.path, runs[2].path)
+    assert f"{runs[1].loss:.4f}" in capsys.readouterr().out
+
+
+def test_training(load, tmp_path, capsys):
+    output = tmp_path / "figure.png"
+    example = load("plot_training")
+    runs = example.run(output=output, max_iterations=60)
+    assert output.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    data = example.load_data(40, 0)
+    floor = data.train(data.least_squares)
+    for run in runs:
+        assert relative_imbalance(run.path).max() <= 1e-13
+        assert (run.train_errors >= floor - 1e-12).all()
+        assert run.test_errors[run.best] < data.test(data.least_squares)
+        assert run.test_errors[run.best] < run.test_errors[-1]
+    again = example.train(data, 2, 10)
+    np.testing.assert_array_equal(again.path, runs[1].path[: len(again.path)])
+    assert f"{runs[2].test_errors[-1]:.4f}" in capsys.readouterr().out
