@@ -23,6 +23,8 @@ from dln_manifolds.hosts.rules import (
     exponential,
     float_array,
     members_pullback,
+    normalized,
+    pairwise,
     solved,
     square_root,
     squared_norm,
@@ -185,14 +187,17 @@ def _bundle_lift(
 
 
 _SQUARED_NORM = squared_norm(_inner_product)
+_NORM, _DIST = square_root(_SQUARED_NORM), square_root(_squared_dist)
 
 METRIC_RULES: dict[str, Rule | Composite] = {
     "inner_product": _inner_product,
     "squared_norm": _SQUARED_NORM,
-    "norm": square_root(_SQUARED_NORM),
+    "norm": _NORM,
+    "normalize": normalized(_NORM),
     "exp": _exp,
     "log": _log,
-    "dist": square_root(_squared_dist),
+    "dist": _DIST,
+    "dist_pairwise": pairwise(_DIST),
     "squared_dist": _squared_dist,
     "geodesic": GEODESIC,
 }

@@ -14,6 +14,8 @@ from dln_manifolds.hosts.rules import (
     exponential,
     float_array,
     members_pullback,
+    normalized,
+    pairwise,
     solved,
     square_root,
     squared_norm,
@@ -151,19 +153,22 @@ def _regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
 
 
 _SQUARED_NORM = squared_norm(_inner_product)
+_NORM, _DIST = square_root(_SQUARED_NORM), square_root(_squared_dist)
 
 METRIC_RULES: dict[str, Rule | Composite] = {
     "inner_product": _inner_product,
     "inner_coproduct": _inner_coproduct,
     "squared_norm": _SQUARED_NORM,
-    "norm": square_root(_SQUARED_NORM),
+    "norm": _NORM,
+    "normalize": normalized(_NORM),
     "metric_matrix": _metric_matrix,
     "cometric_matrix": _cometric_matrix,
     "log_volume_density": _log_volume_density,
     "volume_density": exponential(_log_volume_density),
     "exp": _exp,
     "log": _log,
-    "dist": square_root(_squared_dist),
+    "dist": _DIST,
+    "dist_pairwise": pairwise(_DIST),
     "squared_dist": _squared_dist,
     "geodesic": GEODESIC,
 }

@@ -91,6 +91,48 @@ def squared_norm(inner_product: Rule) -> Rule:
     return rule
 
 
+def normalized(norm: Rule) -> Rule:
+    """Return the rule of vectors divided by their norm; zero stays zero."""
+
+    def rule(metric: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
+        length, pull_length = norm(metric, vector, base_point)
+        array, length = float_array(vector), float_array(length)
+        ndim = len(metric._space.shape)
+        inverse = 1 / np.where(length == 0, 1.0, length)
+
+        def pull(cotangent: Array) -> tuple[Array | None, ...]:
+            along = np.sum(cotangent * array, axis=tuple(range(-ndim, 0)))
+            by_vector, by_point = pull_length(-along * inverse**2)
+            assert by_vector is not None
+            return weigh(inverse, cotangent, ndim) + by_vector, by_point
+
+        return metric.normalize(vector, base_point), pull
+
+    return rule
+
+
+def pairwise(dist: Rule) -> Rule:
+    """Return the rule of all distances of a list of points; each pair is solved once."""
+
+    def rule(metric: Any, points: Any, *_: Any, **__: Any) -> tuple[Array, Pullback]:
+        array = np.asarray(points)
+        first, second = np.triu_indices(len(array), 1)
+        values, pull_pairs = dist(metric, array[first], array[second])
+        matrix = np.zeros((len(array), len(array)), dtype=values.dtype)
+        matrix[first, second] = matrix[second, first] = values
+
+        def pull(cotangent: Array) -> tuple[Array]:
+            gradient = np.zeros(array.shape)
+            both = cotangent[first, second] + cotangent[second, first]
+            for place, part in zip((first, second), pull_pairs(both), strict=True):
+                np.add.at(gradient, place, float_array(part))
+            return (gradient,)
+
+        return matrix, pull
+
+    return rule
+
+
 def _geodesic(
     host: Any, metric: Any, initial_point: Any, end_point: Any, initial_tangent_vec: Any
 ) -> Callable[[Any], Any]:

@@ -306,6 +306,18 @@ def test_batches_are_summed_over(data, record):
 
 
 @each
+def test_unit_vectors_and_pairwise_distances(data, record):
+    metric, point = data.space.metric, data.point()
+    pair = ["ambient", "point"], [data.random(), point]
+    compare(data, metric.normalize, *pair, record, "unit vector")
+    ends = metric.exp(data.vector(0.2 * data.random(3), point), point)
+    (found,) = gradients(lambda x: gs.sum(metric.dist_pairwise(x) ** 2), ends)
+    # The matrix holds each pair twice.
+    (expected,) = gradients(lambda x: 2 * gs.sum(metric.squared_dist(x, x[[1, 2, 0]])), ends)
+    assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+@each
 def test_zero_lengths(data):
     """Norm and distance have no derivative at zero; zero is taken."""
     metric, point = data.space.metric, data.point()
