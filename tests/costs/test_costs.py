@@ -11,7 +11,7 @@ import pytest
 from autograd import grad
 from numpy.testing import assert_allclose, assert_array_equal
 from pymanopt.manifolds import Euclidean, Product, Sphere
-from pymanopt.optimizers import TrustRegions
+from pymanopt.optimizers import ParticleSwarm, TrustRegions
 
 from dln_manifolds import (
     BalancedManifold,
@@ -362,3 +362,21 @@ def test_product_of_our_manifolds_with_another():
     assert result.cost <= 1e-12
     assert layers.belongs(W)
     assert_allclose(X @ u, layers.end_to_end(W) @ u, atol=1e-6)
+
+
+def test_particle_swarm_in_a_product():
+    # (pymanopt 2.2.1 cannot run NelderMead in a product, of whatever manifolds)
+    layers, matrix = BalancedManifold(1, 2), DLNObservableManifold(1, 3)
+    space = Product([layers, matrix])
+
+    @pymanopt.function.numpy(space)
+    def cost(W, X):
+        return (layers.end_to_end(W).item() - 1.2) ** 2 + (X.item() - 0.9) ** 2
+
+    start = [space.random_point() for _ in range(3)]
+    solver = ParticleSwarm(verbosity=0, max_iterations=3, population_size=3)
+    result = solver.run(pymanopt.Problem(space, cost), initial_point=list(start))
+    W, X = result.point
+    assert layers.belongs(W)
+    assert matrix.belongs(X)
+    assert result.cost <= min(cost(*point) for point in start)
