@@ -329,7 +329,7 @@ def plot_mean(
         The point whose tangent space is drawn.
     ax : matplotlib.axes.Axes, optional
         Where to draw; new axes if not given.
-    others : mapping of str to array-like, optional
+    others : mapping of str to array-like, shape=[*point_shape], optional
         Further points to mark, such as ``{"Euclidean mean": points.mean(axis=0)}``.
     label : str
         Name of the mean in the legend.

@@ -57,7 +57,10 @@ def ours_only(app, what, name, obj, skip, options):
 
 def escape_stars(app, what, name, obj, options, lines):
     """Keep the star of ``shape=[..., *point_shape]`` from opening an emphasis."""
-    lines[:] = [line.replace(", *point_shape", r", \*point_shape") for line in lines]
+    lines[:] = [
+        line.replace("*point_shape", r"\*point_shape") if "shape=[" in line else line
+        for line in lines
+    ]
 
 
 def setup(app):

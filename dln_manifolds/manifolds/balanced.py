@@ -37,7 +37,8 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
 
     A submanifold of the layers with the Frobenius metric, of dimension ``n^2 + (N-1) n (n-1) / 2``
     and with 2^N components (the signs of the layers' determinants). Gradient flow keeps layers
-    balanced. One object serves geomstats and pymanopt, as `DLNObservableManifold` does.
+    balanced. One object serves geomstats and pymanopt, as `DLNObservableManifold` does. Points and
+    vectors have ``shape=[..., N, n, n]``, for pymanopt's methods ``[N, n, n]``.
 
     Parameters
     ----------

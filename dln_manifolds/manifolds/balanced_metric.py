@@ -32,7 +32,8 @@ class BalancedMetric(GeodesicMetric):
 
     The balanced layers are a submanifold of Euclidean space; geodesics obey ``W'' = II(W', W')``
     with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
-    values. The order of arguments is geomstats'.
+    values (Menon and Yu, arXiv 2509.09088). The order of arguments is geomstats'. Points and
+    vectors have ``shape=[..., N, n, n]``.
 
     Parameters
     ----------

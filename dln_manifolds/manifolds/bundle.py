@@ -19,7 +19,8 @@ from dln_manifolds.spectral.jacobi import integrability
 class DLNBundle(FiberBundle):
     """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
 
-    Menon and Yu, arXiv 2509.09088.
+    Menon and Yu, arXiv 2509.09088. Points and vectors of the total space have
+    ``shape=[..., N, n, n]``, those of the base ``shape=[..., n, n]``.
 
     Parameters
     ----------

@@ -32,7 +32,8 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     The open set GL(n) of n x n matrices, with two components (the sign of det X), and the metric
     that makes the map from balanced layers a Riemannian submersion. One object serves both hosts:
     geomstats finds its methods here and on ``metric`` (batched), pymanopt finds its own here (one
-    point at a time, base point first).
+    point at a time, base point first). Points and vectors have ``shape=[..., n, n]``, for
+    pymanopt's methods ``[n, n]``.
 
     Parameters
     ----------

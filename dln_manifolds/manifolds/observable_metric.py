@@ -36,7 +36,8 @@ class DLNObservableMetric(GeodesicMetric):
 
     the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
     Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, equation (1.5)), for real depths N >= 1. It is
-    normalized without a factor 1/N, so lengths are those of the layers in Frobenius norm.
+    normalized without a factor 1/N, so lengths are those of the layers in Frobenius norm. Points
+    and vectors have ``shape=[..., n, n]``.
 
     The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
     ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which

@@ -14,8 +14,9 @@ from dln_manifolds.spectral.elementary import Array
 class DLNQuotientMetric(QuotientMetric):
     """The metric of end-to-end matrices computed through the layers by geomstats' machinery.
 
-    It agrees with `DLNObservableMetric`, which needs no layers and is much faster; this one is the
-    second witness.
+    ``g_X(Z, Z') = <V, V'>`` with the horizontal lifts V of Z to any layers over X (Menon and Yu,
+    arXiv 2509.09088); ``shape=[..., n, n]``. It agrees with `DLNObservableMetric`, which needs no
+    layers and is much faster; this one is the second witness.
 
     Parameters
     ----------

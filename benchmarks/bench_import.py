@@ -1,0 +1,39 @@
+"""Import time of the package beyond that of its hosts, in processor time.
+
+python benchmarks/bench_import.py
+"""
+
+import argparse
+import subprocess
+import sys
+
+CODE = """
+import time
+start = time.process_time()
+import geomstats.geometry.fiber_bundle, geomstats.geometry.manifold
+import geomstats.geometry.quotient_metric, geomstats.geometry.riemannian_metric, pymanopt
+hosts = time.process_time()
+import dln_manifolds
+print(hosts - start, time.process_time() - hosts)
+"""
+
+
+def measure() -> tuple[float, float]:
+    """Return seconds of processor time of the hosts, and of this package after them."""
+    answer = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
+    )
+    hosts, ours = map(float, answer.stdout.split())
+    return hosts, ours
+
+
+def main(repeats: int) -> None:
+    """Print the least of several fresh processes: what else the machine does only adds."""
+    hosts, ours = (min(times) for times in zip(*(measure() for _ in range(repeats)), strict=True))
+    print(f"hosts {hosts:.2f} s, dln_manifolds after them {ours:.3f} s")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    main(parser.parse_args().repeats)
