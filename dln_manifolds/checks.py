@@ -175,17 +175,24 @@ def balance_tolerance(dtype: np.dtype[Any]) -> float:
     return 0.5 * float(np.sqrt(np.finfo(dtype).eps))
 
 
-def check_layers_connected(first: Array, last: Array) -> None:
-    """Raise `DisconnectedPointsError` if two points differ in the sign of det of some layer."""
+def check_layers_connected(first: Array, last: Array, tolerate: bool) -> Array:
+    """Return which pairs differ in the sign of det of some layer, shape ``(...)``.
+
+    Raises
+    ------
+    DisconnectedPointsError
+        If there are such pairs and they are not tolerated.
+    """
     signs = np.linalg.slogdet(first)[0], np.linalg.slogdet(last)[0]
     apart = signs[0] != signs[1]
-    if apart.any():
+    if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
         raise DisconnectedPointsError(
             f"Layer {int(where[-1])} has det of different signs{_member(where[:-1])} in base_point "
             f"and point: they lie in different components of the balanced manifold, and no path "
             f"joins them. Act with reflections h_p on both sides of the layer to change component."
         )
+    return np.asarray(apart.any(axis=-1))
 
 
 def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
@@ -220,17 +227,23 @@ def det_sign(frame: SingularFrame) -> Array:
     return np.sign(np.linalg.det(frame.left) * np.linalg.det(frame.right_t))
 
 
-def check_connected(first: SingularFrame, last: SingularFrame) -> None:
-    """Raise `DisconnectedPointsError` if a pair of points differs in the sign of det."""
-    signs = det_sign(first), det_sign(last)
-    apart = signs[0] != signs[1]
-    if apart.any():
+def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool) -> Array:
+    """Return which pairs of points differ in the sign of det, shape ``(...)``.
+
+    Raises
+    ------
+    DisconnectedPointsError
+        If there are such pairs and they are not tolerated.
+    """
+    apart = np.asarray(det_sign(first) != det_sign(last))
+    if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
         raise DisconnectedPointsError(
             f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
             f"different components of GL(n), and no path joins them. Flip the sign of one row or "
             f"column of one of them if orientation has no meaning in your data."
         )
+    return apart
 
 
 def _index(where: Array) -> str:

@@ -15,7 +15,7 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 _MAX_STEPS = 10_000
 
 # Status codes of a member, shared by every solver.
-CONVERGED, CROSSED, STALLED = 0, 1, 2
+CONVERGED, CROSSED, STALLED, DISCONNECTED = 0, 1, 2, 3
 
 
 @dataclass

@@ -8,10 +8,18 @@ import numpy as np
 
 from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError
 from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
+from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, DISCONNECTED, STALLED, Trajectory, flow
 from dln_manifolds.spectral.elementary import Array
 
-__all__ = ["CONVERGED", "CROSSED", "STALLED", "GeodesicSolution", "crossing_error", "failure"]
+__all__ = [
+    "CONVERGED",
+    "CROSSED",
+    "DISCONNECTED",
+    "STALLED",
+    "GeodesicSolution",
+    "crossing_error",
+    "failure",
+]
 
 
 @dataclass
@@ -40,7 +48,8 @@ class GeodesicSolution:
     n_evaluations : ndarray of int, shape=[...]
         Evaluations of the metric at a point (singular value decompositions).
     status : ndarray of int, shape=[...]
-        0 solved; 1 the geodesic meets a singular matrix; 2 not converged.
+        0 solved; 1 the geodesic meets a singular matrix; 2 not converged; 3 no path exists, the
+        end points lie in different components.
     crossing_time : ndarray, shape=[...]
         Time t* of the first singular matrix on [0, 1], infinite if there is none.
     message : str
@@ -86,6 +95,25 @@ class GeodesicSolution:
     def scale(self) -> Array:
         """Factor by which the solver has divided positions, shape ``(n_members,)``."""
         return self._scale
+
+    def without(self, apart: Array) -> GeodesicSolution:
+        """Return the solution with members, a mask of shape ``(...)``, marked as disconnected."""
+        if not apart.any():
+            return self
+        points = apart.reshape(*apart.shape, *(1,) * len(self.point_shape))
+        return replace(
+            self,
+            initial_velocity=np.where(points, np.nan, self.initial_velocity),
+            end_point=np.where(points, np.nan, self.end_point),
+            length=np.where(apart, np.nan, self.length),
+            lower_bound=np.where(apart, np.nan, self.lower_bound),
+            residual=np.where(apart, np.inf, self.residual),
+            status=np.where(apart, DISCONNECTED, self.status),
+            message=(
+                f"{int(np.sum(self.success & ~apart))} of {apart.size} geodesics solved; "
+                f"{int(apart.sum())} of the pairs lie in different components."
+            ),
+        )
 
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return the same solution with its members arranged in the given batch shape."""
@@ -160,6 +188,7 @@ class GeodesicSolution:
         points = np.full((knot.size, *shape), np.nan)
         scale = np.repeat(self._scale, times.size)[reached]
         points[reached] = self._field.points(result.state[reached, 0], scale)
+        points[np.repeat(self.status.ravel() == DISCONNECTED, times.size)] = np.nan
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
 

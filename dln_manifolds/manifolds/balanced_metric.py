@@ -193,13 +193,16 @@ class BalancedMetric(GeodesicMetric):
         first, _, dtype_a = checked_layers(base_point, shape, "base_point")
         last, _, dtype_b = checked_layers(point, shape, "point")
         batch = common_batch(3, point=last, base_point=first)
-        check_layers_connected(first, last)
+        apart = check_layers_connected(first, last, tolerate=self.on_failure != "raise")
+        if apart.any():
+            # Solved to the base point instead, and dropped at the end.
+            last = np.where(apart[..., None, None, None], first, last)
         solution = solve_balanced_boundary(
             flatten(first, batch, 3),
             flatten(last, batch, 3),
             tolerance=self.tolerance,
             record=record,
-        )
+        ).without(flatten(apart, batch, 0))
         return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
 
     def parallel_transport(

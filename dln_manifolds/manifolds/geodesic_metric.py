@@ -36,7 +36,8 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
     on_failure : {"raise", "warn", "nan"}
         What to do about members of a batch that cannot be solved: raise an error for the batch, or
-        return NaN for these members, with or without a `GeodesicWarning`.
+        return NaN for these members, with or without a `GeodesicWarning`. That includes pairs in
+        different components, which no path joins: their distance is NaN too.
     """
 
     def __init__(self, space: Any, tolerance: float = 1e-13, on_failure: str = "raise") -> None:

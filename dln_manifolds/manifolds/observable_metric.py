@@ -228,7 +228,11 @@ class DLNObservableMetric(GeodesicMetric):
         first = invertible_frame(base, dtype_a, self._space.depth, "base_point")
         last = invertible_frame(end, dtype_b, self._space.depth, "point")
         batch = common_batch(2, point=end, base_point=base)
-        check_connected(first, last)
+        apart = check_connected(first, last, tolerate=self.on_failure != "raise")
+        if apart.any():
+            # Solved to the base point instead, and dropped at the end.
+            end = np.where(apart[..., None, None], base, end)
+            last = invertible_frame(end, dtype_b, self._space.depth, "point")
         solution = solve_boundary_value(
             _flat_frame(first, batch),
             _flat_frame(last, batch),
@@ -236,7 +240,7 @@ class DLNObservableMetric(GeodesicMetric):
             flatten(end, batch, 2),
             tolerance=self.tolerance,
             record=record,
-        )
+        ).without(flatten(apart, batch, 0))
         return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
 
 

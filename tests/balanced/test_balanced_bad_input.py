@@ -1,5 +1,7 @@
 """What the balanced manifold does with input that is wrong, unusual or empty."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from balanced_reference import imbalance, size
@@ -624,3 +626,28 @@ def test_arguments_that_exclude_each_other():
 def test_group_elements_of_wrong_shape():
     with pytest.raises(InvalidPointError, match=r"must be \(2, 2, 2\)"):
         SPACE.act(np.stack([np.eye(2)] * 3), SPACE.random_point())
+
+
+@pytest.mark.parametrize("on_failure", ["nan", "warn"])
+def test_pairs_in_different_components_do_not_spoil_a_batch(on_failure):
+    """They alone are NaN, and the status says why."""
+    space = BalancedManifold(3, 2)
+    np.random.seed(5)
+    starts = space.random_point(3)
+    ends = space.metric.exp(0.3 * space.random_tangent_vec(starts), starts)
+    expected = space.metric.log(ends, starts)
+    ends[1, 0] *= -1
+    space.equip_with_metric(on_failure=on_failure)
+    said = pytest.warns(GeodesicWarning) if on_failure == "warn" else nullcontext()
+    with said:
+        vectors, distances = space.metric.log(ends, starts), space.metric.dist(starts, ends)
+        middle = space.metric.geodesic(starts, end_point=ends)(0.5)
+        assert np.isnan(space.metric.dist(starts[1], ends[1]))
+    assert np.array_equal(np.isnan(distances), [False, True, False])
+    for value in (vectors, middle):
+        assert np.isnan(value[1]).all()
+        assert np.isfinite(value[[0, 2]]).all()
+    assert np.allclose(vectors[[0, 2]], expected[[0, 2]], rtol=1e-12, atol=1e-12)
+    solution = space.metric.solve_log(ends, starts)
+    assert solution.status.tolist() == [0, 3, 0]
+    assert np.isnan(solution(0.3)[1]).all()

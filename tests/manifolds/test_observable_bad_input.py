@@ -1,5 +1,7 @@
 """What the space and its metric do with input that is wrong, unusual or empty."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -579,3 +581,27 @@ def test_error_classes(error, base):
 
 def test_warning_class():
     assert issubclass(GeodesicWarning, UserWarning)
+
+
+@pytest.mark.parametrize("on_failure", ["nan", "warn"])
+def test_pairs_in_different_components_do_not_spoil_a_batch(on_failure):
+    """They alone are NaN, and the status says why."""
+    space = DLNObservableManifold(3, 4)
+    np.random.seed(5)
+    starts, ends = space.random_point(3), space.random_point(3)
+    expected = space.metric.log(ends, starts)
+    ends[1, 0] *= -1
+    space.equip_with_metric(on_failure=on_failure)
+    said = pytest.warns(GeodesicWarning) if on_failure == "warn" else nullcontext()
+    with said:
+        vectors, distances = space.metric.log(ends, starts), space.metric.dist(starts, ends)
+        middle = space.metric.geodesic(starts, end_point=ends)(0.5)
+        assert np.isnan(space.metric.dist(starts[1], ends[1]))
+    assert np.array_equal(np.isnan(distances), [False, True, False])
+    for value in (vectors, middle):
+        assert np.isnan(value[1]).all()
+        assert np.isfinite(value[[0, 2]]).all()
+    assert np.allclose(vectors[[0, 2]], expected[[0, 2]], rtol=1e-12, atol=1e-12)
+    solution = space.metric.solve_log(ends, starts)
+    assert solution.status.tolist() == [0, 3, 0]
+    assert np.isnan(solution(0.3)[1]).all()
