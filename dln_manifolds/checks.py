@@ -175,7 +175,7 @@ def balance_tolerance(dtype: np.dtype[Any]) -> float:
     return 0.5 * float(np.sqrt(np.finfo(dtype).eps))
 
 
-def check_layers_connected(first: Array, last: Array, tolerate: bool) -> Array:
+def check_layers_connected(first: Array, last: Array, tolerate: bool = False) -> Array:
     """Return which pairs differ in the sign of det of some layer, shape ``(...)``.
 
     Raises
@@ -227,7 +227,7 @@ def det_sign(frame: SingularFrame) -> Array:
     return np.sign(np.linalg.det(frame.left) * np.linalg.det(frame.right_t))
 
 
-def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool) -> Array:
+def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool = False) -> Array:
     """Return which pairs of points differ in the sign of det, shape ``(...)``.
 
     Raises
