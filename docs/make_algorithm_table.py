@@ -44,9 +44,10 @@ NOTES = """
 Further limits of geomstats: RiemannianEM is written for the Poincaré ball and ExactPGA for spaces
 of constant curvature. A random start of `GeodesicRegression` is a Gaussian matrix: half the time it
 lies in another component (the sign of det) than the data, and `DisconnectedPointsError` says so;
-for layers the chance is one half for every layer. `FrechetMean` stops at a squared gradient norm of
-`epsilon * dim` with `epsilon = 1e-4`: set `epsilon` to get more digits, for example
-`FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
+for layers the chance is one half for every layer. Its velocity is Gaussian too and may lead out of
+the manifold (`IncompleteGeodesicError`); draw again, or start at the Fréchet mean.
+`FrechetMean` stops at a squared gradient norm of `epsilon * dim` with `epsilon = 1e-4`: set
+`epsilon` to get more digits, for example `FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
 
 All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, verbose=10)` solves them
 in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`, many
