@@ -186,6 +186,26 @@ def test_a_batch_of_geodesics_is_refused(ax):
         plotting.plot_geodesic(batch, ax)
 
 
+def test_training_run():
+    def size(layers):
+        return np.sum(layers**2, axis=(1, 2, 3))
+
+    total = BalancedManifold(2, 3)
+    layers = total.factor(np.stack([np.diag([1.0 + k, 0.5]) for k in range(4)]))
+    axes = plotting.plot_training(layers, size, label="run")
+    cost, imbalance, values, entropy = (ax.lines for ax in axes)
+    np.testing.assert_array_equal(cost[0].get_xdata(), np.arange(4))
+    np.testing.assert_allclose(cost[0].get_ydata(), size(layers))
+    assert 0 < imbalance[0].get_ydata().max() < 1e-14
+    np.testing.assert_allclose(values[0].get_ydata(), 1.0 + np.arange(4))
+    np.testing.assert_allclose(values[1].get_ydata(), 0.5)
+    np.testing.assert_allclose(entropy[0].get_ydata(), total.entropy(layers))
+    # a second run on the same axes
+    plotting.plot_training(layers, lambda W: W[:, 0, 0, 0], axes, label="other", style=1)
+    assert len(cost) == 2
+    assert {text.get_text() for text in axes[0].get_legend().get_texts()} == {"run", "other"}
+
+
 def test_message_without_matplotlib(monkeypatch):
     original = builtins.__import__
 
