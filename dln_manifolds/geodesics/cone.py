@@ -16,6 +16,7 @@ points of the root chart.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,7 +31,7 @@ _LEAST = 1e-300
 
 def size_of(value: Array) -> Array:
     """Frobenius norm of each member that neither overflows nor underflows."""
-    flat = value.reshape(len(value), -1)
+    flat = value.reshape(len(value), math.prod(value.shape[1:]))
     largest = np.max(np.abs(flat), axis=-1, keepdims=True)
     largest = np.where(largest == 0, 1.0, largest)
     return largest[:, 0] * np.linalg.norm(flat / largest, axis=-1)
