@@ -193,13 +193,16 @@ def plot_training(
 ) -> Any:
     """Draw loss, imbalance, singular values and entropy along a training run.
 
+    The imbalance says how far the layers are from ``W_{p+1}^T W_{p+1} = W_p W_p^T`` (Chen, arXiv
+    2510.07324, equation (1.4)); the entropy is that of Menon and Yu, arXiv 2509.09088.
+
     Parameters
     ----------
     layers : ndarray, shape=[n_steps, N, n, n]
         Layers after every step, as `PointRecorder` notes them.
     cost : callable
         Of layers, shape ``(n_steps, N, n, n)`` to ``(n_steps,)``.
-    axes : array-like of 4 matplotlib.axes.Axes, optional
+    axes : array-like of matplotlib.axes.Axes, shape=[4], optional
         Where to draw; a new figure if not given. Call again with the same axes to compare runs.
     label : str, optional
         Name of the run in the legend.
@@ -208,7 +211,7 @@ def plot_training(
 
     Returns
     -------
-    axes : ndarray of 4 matplotlib.axes.Axes
+    axes : ndarray of matplotlib.axes.Axes, shape=[4]
         The axes.
     """
     if axes is None:

@@ -21,6 +21,9 @@ myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.md5"]
 
+# A page that not every version has is matched by a pattern in the table of contents.
+suppress_warnings = ["toc.empty_glob"]
+
 html_theme = "furo"
 html_title = "dln_manifolds"
 

@@ -1,6 +1,6 @@
 """
-Training at several temperatures
-================================
+Gradient flow and minimizers at several temperatures
+====================================================
 
 Noise in the layers moves them along the fibres too, and a matrix with a larger fibre is found more
 often. At the inverse temperature beta, training minimizes the free energy
@@ -8,7 +8,8 @@ often. At the inverse temperature beta, training minimizes the free energy
 .. math:: F_\\beta(X) = E(X) - S(X) / \\beta
 
 of the loss E and the Boltzmann entropy S (Menon, arXiv 2411.09004; Chen, Kotwal and Menon, arXiv
-2512.06137): at low temperature the loss decides, at high temperature the size of the fibre.
+2512.06137): at low temperature the loss decides, at high temperature the size of the fibre. Here
+X is followed alone; ``plot_free_energy.py`` trains the layers.
 """
 
 # %%

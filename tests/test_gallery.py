@@ -75,6 +75,8 @@ def test_means(run):
     assert variances["Fréchet mean"] < variances["Euclidean mean"]
     assert np.linalg.det(page["euclidean"]) < 0.3 * np.linalg.det(page["frechet"])
     assert np.linalg.det(page["frechet"]) < page["typical"]
+    smallest = np.linalg.svd(page["points"], compute_uv=False)[:, 1].min()
+    assert np.linalg.svd(page["euclidean"], compute_uv=False)[1] < smallest
 
 
 def test_temperature(run):
