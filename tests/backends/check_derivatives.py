@@ -318,6 +318,22 @@ def test_unit_vectors_and_pairwise_distances(data, record):
 
 
 @each
+def test_loss_of_a_geodesic_regression(data, record):
+    """What geomstats' GeodesicRegression differentiates, where it starts: at coefficient zero."""
+    metric, point = data.space.metric, data.point()
+    data_points = metric.exp(data.vector(0.3 * data.random(3), point), point)
+    times = np.array([-0.5, 0.1, 0.5]).reshape(-1, *(1,) * point.ndim)
+
+    def loss(coefficient, intercept):
+        plain = not ON_TORCH or isinstance(coefficient, np.ndarray)
+        t, ends = (x if plain else torch.tensor(x) for x in (times, data_points))
+        return metric.squared_dist(metric.exp(t * coefficient, intercept), ends)
+
+    two = ["tangent", "point"], [0 * point, point]
+    compare(data, loss, *two, record, "loss", stacked=one_by_one(loss))
+
+
+@each
 def test_zero_lengths(data):
     """Norm and distance have no derivative at zero; zero is taken."""
     metric, point = data.space.metric, data.point()
