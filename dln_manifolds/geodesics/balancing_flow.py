@@ -1,8 +1,11 @@
 r"""The flow that balances layers without moving their end-to-end matrix.
 
 It is the gradient flow of the squared norm of the layers, the regularizer of weight decay, within
-all layers with the same X; Lindsey and Menon, arXiv 2511.01137, have shown that it converges to
-balanced layers at a uniform rate.
+all layers with the same X. The flow, and that it converges to balanced layers at a uniform
+exponential rate, are stated in the abstract of Lindsey and Menon, arXiv 2511.01137 (version 2).
+The equations and the rate 2 here were derived from that description, not taken from the paper;
+the tests hold them against least squares and against the decay that they claim. The paper's other
+flow, of the squared moment map, is not here.
 """
 
 from __future__ import annotations
@@ -51,8 +54,8 @@ def balancing_flow(
         = B_p, \qquad B_p = W_{p+1}^T W_{p+1} - W_p W_p^T.
 
     The rest, ``W + W'``, is the derivative of a function of X, along which imbalances do not
-    change. Hence exactly ``B_p(t) = exp(-2 t) B_p(0)``: the uniform rate of Lindsey and Menon,
-    arXiv 2511.01137.
+    change. Hence exactly ``B_p(t) = exp(-2 t) B_p(0)``: a uniform rate, as Lindsey and Menon,
+    arXiv 2511.01137, announce it.
 
     What is integrated are the ``g_p`` of ``W_p(t) = g_p W_p g_{p-1}^{-1}``, so that the end-to-end
     matrix does not drift. For one network at a time, and much slower than

@@ -197,4 +197,9 @@ def settle_layers(layers: Array) -> Array:
     if layers.shape[-3] == 1:
         return layers
     frame = BalancedFrame.of_layers(layers)
-    return layers - 0.5 * normal_vector(layers, solve_jacobi(frame, imbalance(layers)))
+    # In the frames, where the imbalance of a small singular value is not drowned by the rounding of
+    # the large ones.
+    inside = frame.enter(layers)
+    still = BalancedFrame(np.broadcast_to(np.eye(layers.shape[-1]), frame.bases.shape), frame.roots)
+    multiplier = solve_jacobi(still, imbalance(inside))
+    return layers - 0.5 * frame.leave(normal_vector(inside, multiplier))

@@ -13,6 +13,9 @@ from dln_manifolds.spectral.elementary import Array
 
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 _MAX_STEPS = 10_000
+# Share by which the rate of a singular value may change until it vanishes, where its tangent is
+# trusted; and products of rates that are rounding, relative to the largest.
+_STRAIGHT, _LEVEL = 0.05, 1e-20
 
 # Status codes of a member, shared by every solver.
 CONVERGED, CROSSED, STALLED, DISCONNECTED = 0, 1, 2, 3
@@ -137,12 +140,13 @@ def flow(
             crossing[active[pick]] = time[active[pick]] + delay
             status[active[pick]] = CROSSED
         if field.reach > 0:
-            eta, turned = _approach(was, now, field.watched(new_rate[:, 0]), old, new)
-            # over a singular matrix without having seen it: again, with a shorter step
-            over = accepted & turned
+            eta, turned = _approach(field, was, new, new_rate)
+            # Over a singular matrix without having seen it, or thrown off by one (the speed is
+            # constant): again, with a shorter step.
+            over = accepted & (turned | (norms(new)[:, 1] > 1.1 * norms(old)[:, 1]))
             accepted[over] = False
             size[active[over]] = h[over] * _SHRINK
-            # positions were divided by the size of the first: the distance left counts as it is
+            # Positions were divided by the size of the first: the distance left counts as it is.
             speed = norms(old)[:, 1]
             near = eta <= field.reach / np.where(speed == 0, 1.0, speed)
             hit = accepted & near & (h + eta <= remaining)
@@ -168,12 +172,29 @@ def flow(
     return FlowResult(state, time, status, n_steps, n_evaluations, trajectory)
 
 
-def _approach(was: Array, now: Array, rate: Array, old: Array, new: Array) -> tuple[Array, Array]:
-    """Time to the linear extrapolation of a zero singular value; whether one has been passed."""
+def _approach(field: Field, was: Array, state: Array, rate: Array) -> tuple[Array, Array]:
+    """Time in which the smallest singular value vanishes; whether a step has passed zero.
+
+    The time is that of the tangent, and infinite unless the singular value is sure to vanish about
+    then: where the tangent bends by little until then.
+    """
+    now, slope, bend = (field.watched(x) for x in (state[:, 0], state[:, 1], rate[:, 1]))
     left, values, right_t = np.linalg.svd(now)
-    slope = np.einsum("bi,bij,bj->b", left[:, :, -1], rate, right_t[:, -1])
-    closing = slope < 0
-    eta = np.where(closing, values[:, -1] / np.where(closing, -slope, 1.0), np.inf)
+    inside = np.swapaxes(left, -1, -2) @ slope @ np.swapaxes(right_t, -1, -2)
+    last, rest = values[:, -1:], values[:, :-1]
+    row, column = inside[:, -1, :-1], inside[:, :-1, -1]
+    first = inside[:, -1, -1]
+    closing = first < 0
+    eta = np.where(closing, values[:, -1] / np.where(closing, -first, 1.0), np.inf)
+    # Second derivative of the smallest singular value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        turning = last * (row**2 + column**2) + 2 * rest * row * column
+        level = _LEVEL * rest * np.sum(inside**2, axis=(-2, -1))[:, None]
+        gap = np.minimum((last - rest) * (last + rest), -np.finfo(float).tiny)
+        turning[np.abs(turning) <= level] = 0.0
+        second = np.sum(turning / gap, axis=-1)
+        second += np.einsum("bi,bij,bj->b", left[:, :, -1], bend, right_t[:, -1])
+        eta[~(np.abs(second) * eta <= _STRAIGHT * np.abs(first))] = np.inf
     sign = np.linalg.slogdet(was)[0] != np.linalg.slogdet(now)[0]
     return eta, sign | (np.einsum("bij,bij->b", was, now) <= 0)
 

@@ -49,6 +49,12 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
     equip : bool
         Whether to equip the space with its metric.
 
+    Notes
+    -----
+    geomstats' `NFoldManifold` takes this space, its `ProductManifold` factors of one shape only:
+    for others it lays points out flat in as many numbers as the space has dimensions, which are
+    fewer than the entries of the layers.
+
     References
     ----------
     Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Menon and Yu, *An entropy

@@ -119,3 +119,24 @@ def precise_projectors(W, digits=60):
             np.array(p.tolist(), dtype=float).reshape(W.size, W.size) for p in (normal, horizontal)
         )
     return normal, np.eye(W.size) - normal - horizontal, horizontal
+
+
+def lifted(roots, depth, root_vec):
+    """Return a vector of the root chart at ``diag(roots)`` as a covector, and its horizontal lift.
+
+    The lift stands at the layers ``diag(roots)``. Entry by entry, so that nothing is lost however
+    small a root is.
+    """
+    root = np.asarray(roots)
+    row, column = root[:, None], root
+    powers = row**depth, column**depth
+    mean = (powers[0] + powers[1]) / (row + column)
+    same = row == column
+    difference = np.where(
+        same, depth * row ** (depth - 1), (powers[0] - powers[1]) / np.where(same, 1, row - column)
+    )
+    symmetric, skew = (root_vec + root_vec.T) / 2, (root_vec - root_vec.T) / 2
+    p = np.arange(1, depth + 1)[:, None, None]
+    lift = row ** (depth - p) * column ** (p - 1) * (symmetric / mean + skew / difference)
+    # kappa = difference / mean
+    return difference / mean * symmetric + skew * mean / difference, lift

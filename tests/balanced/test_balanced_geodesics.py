@@ -8,6 +8,7 @@ from balanced_reference import (
     ROOTS,
     constraint_matrix,
     layers_of,
+    lifted,
     relative_imbalance,
     size,
 )
@@ -22,7 +23,10 @@ from dln_manifolds import (
     GeodesicWarning,
     IncompleteGeodesicError,
 )
+from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import flow
+from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.root_chart import point_of
 
 # Width, depth and a seed from which a random geodesic of three times |W| stays on the manifold.
 LONG = [
@@ -222,6 +226,62 @@ def test_random_geodesics_that_end_at_singular_layers_say_so(n, depth, seed):
     near = solution((1 - 1e-6) * solution.crossing_time)
     assert np.linalg.svd(near[0], compute_uv=False)[-1] <= 1e-3 * size(W)
     assert solution.n_iterations <= 1000
+
+
+def near_singular(roots, depth, root_vecs, length):
+    """Return layers with these roots, horizontal vectors there, and the flow of the root chart."""
+    count, n = len(root_vecs), len(roots)
+    q = np.linalg.qr(np.random.normal(size=(count, depth + 1, n, n)))[0]
+    left, right_t = q[:, -1], np.swapaxes(q[:, 0], 1, 2)
+    back = np.swapaxes(q[:, :-1], -1, -2)
+    P, V = (np.stack(x) for x in zip(*(lifted(roots, depth, v) for v in root_vecs), strict=True))
+    factor = length * np.sqrt(depth) * size(roots) / np.linalg.norm(V.reshape(count, -1), axis=1)
+    W, V = (q[:, 1:] * roots) @ back, q[:, 1:] @ (factor[:, None, None, None] * V) @ back
+    state = np.stack([(left * roots) @ right_t, left @ (factor[:, None, None] * P) @ right_t], 1)
+    return W, V, flow(RootField(float(depth)), state, np.ones(count), tolerance=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("roots", "depth"),
+    [
+        ([1.0, 1e-8], 2),
+        ([1.0, 1e-8], 5),
+        ([1.0, 0.5, 1e-8], 3),
+        ([1.0, 1.0, 1e-10], 5),
+    ],
+    ids=str,
+)
+def test_nearly_singular_layers_end_geodesics_where_their_product_does(roots, depth):
+    space = BalancedManifold(len(roots), depth)
+    root_vecs = np.random.normal(size=(6, len(roots), len(roots)))
+    W, V, below = near_singular(np.array(roots), depth, root_vecs, 0.3)
+    solution = space.metric.solve_exp(V, W)
+    assert_array_equal(solution.status, below.status)
+    assert 0 < np.sum(solution.status == 1) < 6
+    reached = solution.status == 0
+    X = point_of(SingularFrame.of_root(below.state[reached, 0], float(depth)))
+    error = np.linalg.norm(space.end_to_end(solution.end_point[reached]) - X, axis=(1, 2))
+    # the smallest root is known to eps relative to the largest
+    bound = np.finfo(float).eps / min(roots)
+    assert np.all(error <= max(1e-12, bound) * np.linalg.norm(X, axis=(1, 2)))
+    times = below.time[~reached]
+    assert_allclose(solution.crossing_time[~reached], times, rtol=1e-6 + 30 * bound, atol=0)
+
+
+@pytest.mark.parametrize(("gap", "depth"), [(1e-5, 1), (1e-6, 2), (1e-4, 3)])
+def test_geodesics_that_only_come_near_singular_layers_go_on(gap, depth):
+    # the smallest root has its minimum, gap, in the middle
+    space = BalancedManifold(2, depth)
+    root_vecs = np.array([[[0.3, 1.0], [-1.0, 0.0]], [[-0.5, -0.8], [0.8, 0.0]]])
+    W, V, below = near_singular(np.array([1.0, gap]), depth, root_vecs, 0.2)
+    assert_array_equal(below.status, 0)
+    start = space.metric.exp(-V, W)
+    through = -space.metric.parallel_transport(-V, W, direction=-V)
+    end = space.metric.exp(2 * through, start)
+    X = point_of(SingularFrame.of_root(below.state[:, 0], float(depth)))
+    assert_allclose(space.end_to_end(end), X, rtol=0, atol=1e-11)
+    middle = np.linalg.svd(space.metric.exp(through, start), compute_uv=False)
+    assert_allclose(middle[..., -1], gap, rtol=1e-11 / gap)
 
 
 # Members that reach singular layers do not spoil the others.

@@ -7,6 +7,7 @@ import numpy as np
 import pymanopt
 import pytest
 from balanced_reference import ROOTS, layers_of, product, relative_imbalance, size
+from geomstats.geometry.nfold_manifold import NFoldManifold
 from geomstats.geometry.product_manifold import ProductManifold
 from geomstats.learning.frechet_mean import FrechetMean
 from geomstats.test.random import RandomDataGenerator
@@ -22,7 +23,7 @@ from pymanopt.optimizers import (
     TrustRegions,
 )
 
-from dln_manifolds import BalancedManifold
+from dln_manifolds import BalancedManifold, DLNObservableManifold
 
 KINDS = ["generic", "all equal", "two equal", "nearly equal"]
 DEPTHS = [1, 2, 3, 8]
@@ -506,6 +507,26 @@ def test_product_of_spaces():
     assert_allclose(both.metric.squared_dist(a, b), sum(parts), rtol=1e-9)
     log = both.metric.log(b, a)
     assert_allclose(both.metric.exp(log, a), b, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "space", [BalancedManifold(2, 2), DLNObservableManifold(2, 3)], ids=["layers", "observable"]
+)
+def test_copies_of_a_space(space):
+    copies = NFoldManifold(space, 3)
+    a, b = copies.random_point(), copies.random_point(2)
+    assert np.all(copies.belongs(b))
+    assert_allclose(copies.metric.exp(copies.metric.log(b, a), a), b, rtol=0, atol=1e-8)
+
+
+def test_product_of_observable_manifolds_of_different_widths():
+    factors = [DLNObservableManifold(2, 3), DLNObservableManifold(3, 2)]
+    both = ProductManifold(factors)
+    a, b = both.random_point(), both.random_point()
+    assert both.belongs(a)
+    parts = zip(factors, both.project_from_product(a), both.project_from_product(b), strict=True)
+    expected = sum(space.metric.squared_dist(x, y) for space, x, y in parts)
+    assert_allclose(both.metric.squared_dist(a, b), expected, rtol=1e-9)
 
 
 def test_repr_and_new():
