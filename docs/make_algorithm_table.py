@@ -102,26 +102,38 @@ def failures(found: Outcomes) -> list[str]:
     ]
 
 
+def cell(by_backend: dict[str, str], limits: list[str]) -> str:
+    """Say in few words how a case went on all backends; limits go to the notes."""
+    groups: dict[str, list[str]] = {}
+    for backend, text in by_backend.items():
+        kind, _, reason = text.partition(": ")
+        if kind == "limit":
+            if reason not in limits:
+                limits.append(reason)
+            text = f"limit {limits.index(reason) + 1}"
+        groups.setdefault(text, []).append(backend)
+    if len(groups) == 1:
+        return next(iter(groups))
+    parts = [f"{text} ({', '.join(backends)})" for text, backends in groups.items()]
+    return "; ".join(sorted(parts, key=lambda part: not part.startswith("works")))
+
+
 def table(outcomes: dict[str, Outcomes]) -> str:
-    """Lay out the outcomes of all backends as a Markdown table."""
+    """Lay out the outcomes of all backends as a Markdown table, with its notes."""
     first = next(iter(outcomes.values()))
     spaces = list(dict.fromkeys(space for row in first.values() for space in row))
-    lines = [
-        "| algorithm | " + " | ".join(spaces) + " |",
-        "| --- |" + " --- |" * len(spaces),
-    ]
+    lines = ["| algorithm | " + " | ".join(spaces) + " |", "| --- |" + " --- |" * len(spaces)]
+    limits: list[str] = []
     for name, row in first.items():
-        cells = []
-        for space in spaces:
-            if space not in row:
-                cells.append("")
-                continue
-            by_backend = {backend: found[name][space] for backend, found in outcomes.items()}
-            if len(set(by_backend.values())) == 1:
-                cells.append(next(iter(by_backend.values())))
-                continue
-            cells.append("; ".join(f"{b}: {text}" for b, text in by_backend.items()))
+        cells = [
+            cell({b: found[name][space] for b, found in outcomes.items()}, limits)
+            if space in row
+            else ""
+            for space in spaces
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "Limits of geomstats:", ""]
+    lines += [f"{number}. {reason}." for number, reason in enumerate(limits, 1)]
     return "\n".join(lines) + "\n"
 
 
