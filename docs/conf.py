@@ -21,9 +21,6 @@ myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.md5"]
 
-# A page that not every version has is matched by a pattern in the table of contents.
-suppress_warnings = ["toc.empty_glob"]
-
 html_theme = "furo"
 html_title = "dln_manifolds"
 
@@ -39,7 +36,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"frechet_mean\.py",  # its own page is in the tutorial; it runs for a minute
+    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",  # other scripts are commands, some run for minutes
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
