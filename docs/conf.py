@@ -36,7 +36,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",  # other scripts are commands, some run for minutes
+    "ignore_pattern": r"^(?!plot_)",  # of names: other scripts are commands, some run for minutes
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
