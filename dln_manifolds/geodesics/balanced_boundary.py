@@ -16,6 +16,8 @@ from dln_manifolds.spectral.elementary import Array
 # Numbers of nodes, from the first rough minimization to the last resort.
 _LEVELS = (8, 14, 24, 40, 64)
 _DECAYED = 3e-6
+# Coefficients below this are rounding, beside layers of size one.
+_ROUNDING = 1e-14
 _GOAL = 1e-10
 # Nodes with singular values this far apart are what minimization leaves of a singular matrix.
 _SINGULAR = 1e-5
@@ -52,7 +54,8 @@ class NodePaths:
         flat = whole.reshape(len(whole), len(nodes), -1)
         sizes = np.linalg.norm(np.linalg.solve(legendre, flat), axis=-1)
         chord = np.linalg.norm((end - start).reshape(len(start), -1), axis=-1)
-        return sizes[:, -2:].max(axis=1) <= _DECAYED * np.maximum(chord, sizes[:, 1:].max(axis=1))
+        whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
+        return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
 
     def singular_time(self, unknowns: Array, level: int) -> Array:
         """Return the time of a node that is singular: the way through the tip of the cone.

@@ -17,8 +17,9 @@ _MAX_INNER = 200
 _MAX_HALVINGS = 25
 # Share of members still iterating below which the finished ones are dropped.
 _KEEP = 0.8
-# Below this slope a Newton step that does not halve it has met the rounding of the gradient.
-_ROUNDING = 1e-8
+# Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
+# that does not halve them has met the rounding of the gradient.
+_ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
 
 
 class Model(Protocol):
@@ -137,7 +138,7 @@ def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
 
 
 def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
-    """Minimize the energy of paths.
+    """Minimize the energy of paths whose ends have size one.
 
     Parameters
     ----------
@@ -167,8 +168,10 @@ def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
         square = _dot(path.gradient, first)
-        slope = np.sqrt(np.maximum(square, 0) / np.where(path.energy > 0, 2 * path.energy, 1.0))
-        stuck = (slope < _ROUNDING) & (slope > 0.5 * result.slope[active])
+        absolute = np.sqrt(np.maximum(square, 0))
+        slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
+        small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
+        stuck = small & (slope > 0.5 * result.slope[active])
         result.unknowns[active], result.slope[active] = path.unknowns, slope
         result.energy[active] = path.energy
         result.momentum[active] = path.momentum_at_start()

@@ -101,7 +101,9 @@ def every_backend(rules: Mapping[str, Rule | Composite]) -> Callable[[C], C]:
             method = inspect.getattr_static(cls, name)
             own = inspect.isfunction(method) and method.__module__.startswith(_PACKAGE)
             if own and not name.startswith("_"):
-                setattr(cls, name, _on_every_backend(inspect.unwrap(method), rules.get(name)))
+                # A method inherited from a decorated class is decorated anew, with these rules.
+                plain = getattr(method, "numpy_method", method)
+                setattr(cls, name, _on_every_backend(plain, rules.get(name)))
         return cls
 
     return decorate
@@ -134,6 +136,7 @@ def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | None)
             result, pullback = rule(self, *plain)
         return _give(result, host, values, (pullback, plain, traced))
 
+    call.numpy_method = method  # type: ignore[attr-defined]
     return call
 
 

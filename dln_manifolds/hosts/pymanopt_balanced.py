@@ -10,7 +10,7 @@ from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from dln_manifolds.checks import checked_layers
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
+from dln_manifolds.hosts.pymanopt_network import NetworkOptimization, keeps_precision
 from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.balanced import BalancedFrame, rebalance
 from dln_manifolds.spectral.elementary import Array
@@ -49,21 +49,26 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         return _Point(layers, frame, tangent, PointMemo(tangent.normal_multiplier, size=1))
 
     def _at(self, point: Any) -> _Point:
-        return self._points(np.asarray(point))
+        return self._points(self._point(point))
 
     def tangent_space(self, point: Any) -> TangentSpace:
         """Return the tangent space at a point, prepared for many projections."""
         return self._at(point).tangent
 
-    def inner_product(self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any) -> np.float64:
+    @keeps_precision
+    def inner_product(
+        self, point: Any, tangent_vector_a: Any, tangent_vector_b: Any
+    ) -> np.floating[Any]:
         """Frobenius inner product."""
         vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
         return np.float64(np.sum(vec_a * self._vector(tangent_vector_b, "tangent_vector_b")))
 
-    def norm(self, point: Any, tangent_vector: Any) -> np.float64:
+    @keeps_precision
+    def norm(self, point: Any, tangent_vector: Any) -> np.floating[Any]:
         """Frobenius norm."""
         return np.float64(np.linalg.norm(self._vector(tangent_vector, "tangent_vector")))
 
+    @keeps_precision
     def retraction(self, point: Any, tangent_vector: Any) -> Array:
         """Retraction of second order: balanced, finite and in the component for every step.
 
@@ -88,24 +93,29 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
             least=np.finfo(float).eps * np.max(np.abs(layers)),
         )
 
+    @keeps_precision
     def transport(self, point_a: Any, point_b: Any, tangent_vector_a: Any) -> Array:
         """Vector transport by tangent projection at ``point_b``; the exact one is the metric's."""
         return self.to_tangent_space(point_b, tangent_vector_a)
 
+    @keeps_precision
     def to_tangent_space(self, point: Any, vector: Any) -> Array:
         """Project an ambient vector to the tangent space."""
         return self._at(point).tangent.tangent_part(self._vector(vector, "vector"))
 
+    @keeps_precision
     def random_tangent_vector(self, point: Any) -> Array:
         """Draw a tangent vector of unit length, its direction uniform."""
         vector = self.to_tangent_space(point, np.random.normal(size=self.shape))
         return vector / np.linalg.norm(vector)
 
+    @keeps_precision
     def euclidean_to_riemannian_gradient(self, point: Any, euclidean_gradient: Any) -> Array:
         """Return the tangent part of a Euclidean gradient."""
         gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
         return self._at(point).tangent.tangent_part(gradient)
 
+    @keeps_precision
     def weingarten(self, point: Any, tangent_vector: Any, normal_vector: Any) -> Array:
         """Return the Weingarten map, with ``<weingarten(V, N), V'> = <N, II(V, V')>``."""
         at = self._at(point)
@@ -113,6 +123,7 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         multiplier = at.normal_multiplier(self._vector(normal_vector, "normal_vector"))
         return at.tangent.hessian(np.zeros(self.shape), vector, multiplier)
 
+    @keeps_precision
     def euclidean_to_riemannian_hessian(
         self, point: Any, euclidean_gradient: Any, euclidean_hessian: Any, tangent_vector: Any
     ) -> Array:

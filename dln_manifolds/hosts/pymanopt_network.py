@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 from pymanopt.manifolds.manifold import Manifold
@@ -10,6 +12,20 @@ from pymanopt.manifolds.manifold import Manifold
 from dln_manifolds.checks import as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.spectral.elementary import Array
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def keeps_precision(method: Method) -> Method:
+    """Let a method return single precision where every array given has it."""
+
+    @wraps(method)
+    def in_kind(self: Any, *arrays: Any) -> Any:
+        result = method(self, *arrays)
+        single = all(getattr(array, "dtype", None) == np.float32 for array in arrays)
+        return result.astype(np.float32) if single else result
+
+    return in_kind  # type: ignore[return-value]
 
 
 class NetworkOptimization(Manifold):
@@ -25,6 +41,13 @@ class NetworkOptimization(Manifold):
 
     def _vector(self, vector: Any, name: str) -> Array:
         return as_matrices(vector, self.shape, name)[0]
+
+    def _point(self, point: Any) -> Array:
+        """Return an array as it is given; what it holds is validated where it is decomposed."""
+        try:
+            return np.asarray(point)
+        except ValueError as error:
+            raise InvalidPointError("point is not a rectangular array of numbers.") from error
 
     def _derivative(self, value: Any, name: str) -> Array:
         """Return a derivative of a cost; solvers themselves do not notice NaN."""
@@ -45,9 +68,10 @@ class NetworkOptimization(Manifold):
         """Distance of the identity from zero, ``sqrt(N n)``: the scale of trust regions."""
         return float(np.sqrt(self.depth * self.n))
 
-    def dist(self, point_a: Any, point_b: Any) -> np.float64:
+    def dist(self, point_a: Any, point_b: Any) -> np.floating[Any]:
         """Geodesic distance; raises as ``metric.dist``."""
-        return np.float64(self.metric.dist(point_a, point_b))
+        length: Any = self.metric.dist(point_a, point_b)
+        return length[()]
 
     def exp(self, point: Any, tangent_vector: Any) -> Array:
         """Riemannian exponential with pymanopt's order of arguments: the base point first."""
@@ -61,6 +85,7 @@ class NetworkOptimization(Manifold):
         """Midpoint of the geodesic between two points."""
         return self.metric.geodesic(point_a, end_point=point_b)(0.5)[0]
 
+    @keeps_precision
     def zero_vector(self, point: Any) -> Array:
         """Return the zero tangent vector."""
         return np.zeros(self.shape)
