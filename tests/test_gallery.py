@@ -17,6 +17,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def run(monkeypatch):
     """Run a page; return its variables. ``plt.show`` must leave figures that can be drawn."""
     matplotlib.use("Agg", force=True)
+    # Other tests of this process may have left figures open.
+    pyplot.close("all")
     drawn = []
 
     def show():
