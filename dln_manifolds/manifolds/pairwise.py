@@ -59,7 +59,7 @@ class PairwiseDistances(abc.ABC):
         Parameters
         ----------
         points : array-like, shape=[n_samples, *point_shape]
-            Points of one component.
+            Points, of one component unless ``on_failure`` is "warn" or "nan".
         n_jobs : int
             Number of workers; -1 for all processors.
         **joblib_kwargs : dict
@@ -68,15 +68,15 @@ class PairwiseDistances(abc.ABC):
         Returns
         -------
         dist : array-like, shape=[n_samples, n_samples]
-            Symmetric, zero on the diagonal; in Frobenius norm of the layers. NaN for pairs that
-            were not solved, if ``on_failure`` is "warn" or "nan".
+            Symmetric, zero on the diagonal; in Frobenius norm of the layers. If ``on_failure`` is
+            "warn" or "nan": NaN for pairs that were not solved or lie in different components.
 
         Raises
         ------
         InvalidPointError
             If an argument is not a batch of points.
         DisconnectedPointsError
-            If two of the points lie in different components.
+            If two of the points lie in different components, for ``on_failure="raise"``.
         IncompleteGeodesicError, ConvergenceError
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
@@ -91,7 +91,7 @@ class PairwiseDistances(abc.ABC):
             return rows, flat - before[rows] + rows + 1
 
         n_pairs = n_points * (n_points - 1) // 2
-        _check_one_component(array, array[:1], "points")
+        self._check_one_component(array, array[:1], "points")
         lengths = self._lengths(array, array, pairs, n_pairs, n_jobs, joblib_kwargs)
         table = np.zeros((n_points, n_points))
         table[np.triu_indices(n_points, 1)] = lengths
@@ -109,7 +109,7 @@ class PairwiseDistances(abc.ABC):
         point : array-like, shape=[..., *point_shape]
             Points.
         neighbors : array-like, shape=[n_neighbors, *point_shape]
-            Candidates, in the component of the points.
+            Candidates, in the component of the points unless ``on_failure`` is "warn" or "nan".
         n_jobs : int
             Number of workers; -1 for all processors.
         **joblib_kwargs : dict
@@ -118,12 +118,16 @@ class PairwiseDistances(abc.ABC):
         Returns
         -------
         index : int or array-like of int, shape=[...,]
-            The first of several that are equally near; pairs that were not solved do not count.
+            The first of several that are equally near. Neighbors at a distance of NaN (see
+            `dist_pairwise`) do not count; a point with no others has no index, whatever
+            ``on_failure`` says, since no integer could stand for it.
 
         Raises
         ------
+        DisconnectedPointsError
+            Besides the errors of `dist_pairwise`: if no neighbor is in the component of a point.
         ConvergenceError
-            Besides the errors of `dist_pairwise`: if not one distance of a point could be found.
+            If not one distance of a point could be found, though there is one.
         """
         array, _ = self._many(neighbors, "neighbors")
         if len(array) == 0:
@@ -133,8 +137,8 @@ class PairwiseDistances(abc.ABC):
         given = given.astype(dtype, copy=False)
         batch = given.shape[: given.ndim - len(self._space.shape)]
         flat = given.reshape(-1, *self._space.shape)
-        _check_one_component(array, array[:1], "neighbors")
-        _check_one_component(flat, array[:1], "point")
+        self._check_one_component(array, array[:1], "neighbors")
+        self._check_one_component(flat, array[:1], "point")
 
         def pairs(low: int, high: int) -> tuple[Array, Array]:
             rows, columns = np.divmod(np.arange(low, high), len(array))
@@ -145,11 +149,29 @@ class PairwiseDistances(abc.ABC):
         table = np.where(np.isnan(lengths), np.inf, lengths).reshape(len(flat), len(array))
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
+            first = int(lost[0])
+            if _apart(array, flat[first : first + 1]).all():
+                raise DisconnectedPointsError(
+                    f"point: number {first} lies in another component than every neighbor: the "
+                    f"signs of det differ, so none is the closest."
+                )
             raise ConvergenceError(
-                f"No distance between point {int(lost[0])} and a neighbor could be found, so none "
-                f"is the closest."
+                f"No distance between point {first} and a neighbor could be found, so none is the "
+                f"closest."
             )
         return table.argmin(axis=1).reshape(batch)[()]
+
+    def _check_one_component(self, points: Array, reference: Array, name: str) -> None:
+        """Raise for the first point in another component than reference, if failures shall."""
+        if self.on_failure != "raise":
+            return
+        apart = np.flatnonzero(_apart(points, reference))
+        if apart.size:
+            raise DisconnectedPointsError(
+                f"{name}: number {int(apart[0])} lies in another component than the first "
+                f"{'neighbor' if name == 'point' else 'one'}: the signs of det differ, and no path "
+                f'joins them. Make the metric with on_failure="nan" to have NaN for such pairs.'
+            )
 
     def _many(self, points: Any, name: str) -> tuple[Array, np.dtype[Any]]:
         """Validate a batch of points with one batch axis; results have the dtype returned."""
@@ -213,13 +235,7 @@ def _solve_block(
     return np.where(solution.success, solution.length, np.nan)
 
 
-def _check_one_component(points: Array, reference: Array, name: str) -> None:
-    """Raise `DisconnectedPointsError` if a point has a det (of a layer) of another sign."""
+def _apart(points: Array, reference: Array) -> Array:
+    """Which points lie in another component than the one of reference, shape ``(n_points,)``."""
     signs, first = (np.linalg.slogdet(array.astype(float))[0] for array in (points, reference))
-    apart = np.flatnonzero((signs != first).any(axis=tuple(range(1, signs.ndim))))
-    if apart.size:
-        raise DisconnectedPointsError(
-            f"{name}: number {int(apart[0])} lies in another component than the first "
-            f"{'neighbor' if name == 'point' else 'one'}: the signs of det differ, and no path "
-            f"joins them."
-        )
+    return np.asarray((signs != first).any(axis=tuple(range(1, signs.ndim))))

@@ -140,18 +140,55 @@ def test_bad_points(space):
         space.metric.dist_pairwise(points)
 
 
-@pytest.mark.parametrize("on_failure", ["raise", "nan"])
-def test_other_components_are_named(space, on_failure):
-    metric = type(space.metric)(space, on_failure=on_failure)
+def two_components(space):
+    """Return three points, of which the last lies in another component."""
     points = near(space, 3)
     # a reflection of the output: det of the last layer, and of X, changes its sign
     points[2].reshape(-1, 2, 2)[-1, 0] *= -1
+    return points
+
+
+def test_other_components_are_named(space):
+    points = two_components(space)
     with pytest.raises(DisconnectedPointsError, match="number 2"):
-        metric.dist_pairwise(points)
+        space.metric.dist_pairwise(points)
     with pytest.raises(DisconnectedPointsError, match="number 2"):
-        metric.closest_neighbor_index(points, points[:2])
+        space.metric.closest_neighbor_index(points, points[:2])
     with pytest.raises(DisconnectedPointsError, match="number 1"):
-        metric.closest_neighbor_index(points[0], points[1:])
+        space.metric.closest_neighbor_index(points[0], points[1:])
+
+
+@pytest.mark.parametrize("view", ["the space", "flattened"])
+def test_pairs_in_different_components_are_nan(space, view, tiny_blocks):
+    points = two_components(space)
+    expected = space.metric.dist(points[0], points[1])
+    space = space.new(equip=False)
+    space.equip_with_metric(space.default_metric(), on_failure="nan")
+    if view == "flattened":
+        space = space.flattened()
+        points = space.flatten(points)
+    table = space.metric.dist_pairwise(points)
+    assert_array_equal(np.isnan(table), [[0, 0, 1], [0, 0, 1], [1, 1, 0]])
+    assert_allclose(table[0, 1], expected, rtol=1e-12)
+    assert_array_equal(table, table.T)
+
+
+def test_one_warning_for_pairs_in_different_components(space):
+    metric = type(space.metric)(space, on_failure="warn")
+    with pytest.warns(GeodesicWarning, match="2 of 3") as caught:
+        table = metric.dist_pairwise(two_components(space))
+    assert len(caught) == 1
+    assert np.isnan(table).sum() == 4
+
+
+def test_neighbors_in_other_components_do_not_count(space):
+    metric = type(space.metric)(space, on_failure="nan")
+    points = two_components(space)
+    # The last one is nearest to nobody but itself.
+    found = metric.closest_neighbor_index(points, points[[2, 1, 0]])
+    assert_array_equal(found, [2, 1, 0])
+    with pytest.raises(DisconnectedPointsError, match="number 2 .* every neighbor"):
+        metric.closest_neighbor_index(points, points[:2])
 
 
 class TestFailures:
