@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dln_manifolds.checks import as_matrices
+from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.spectral.elementary import Array
@@ -52,7 +52,7 @@ def from_layers(layers: Iterable[Any], balance: bool = True) -> Array:
     ----------
     Lindsey and Menon, arXiv 2511.01137: balanced layers are those of least norm.
     """
-    matrices = [np.asarray(layer) for layer in layers]
+    matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
     if not matrices:
         raise InvalidPointError("There are no layers: the list is empty.")
     n = matrices[0].shape[0] if matrices[0].ndim else 0
@@ -87,7 +87,7 @@ def to_layers(point: Any) -> list[Array]:
     InvalidPointError
         If the shape is not that of a single point.
     """
-    array = np.asarray(point)
+    array = as_array(point, "point")
     if array.ndim != 3 or array.shape[-1] != array.shape[-2] or not array.size:
         raise InvalidPointError(
             f"point has shape {array.shape}; the layers of one network, (N, n, n), are needed."

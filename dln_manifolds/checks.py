@@ -13,6 +13,20 @@ from dln_manifolds.spectral.frame import SingularFrame
 from dln_manifolds.spectral.jacobi import tangent_part
 
 
+def as_array(value: Any, name: str) -> Array:
+    """Return an array-like as an array, whatever its shape and dtype.
+
+    Raises
+    ------
+    InvalidPointError
+        If it is a ragged list.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InvalidPointError(f"{name} is not a rectangular array of numbers.") from error
+
+
 def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, np.dtype[Any]]:
     """Return an array-like as float64, and the dtype in which results are returned.
 
@@ -30,10 +44,7 @@ def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, n
     InvalidPointError
         If the dtype is not real, the shape does not fit or an entry is not finite.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InvalidPointError(f"{name} is not a rectangular array of numbers.") from error
+    array = as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(
             f"{name} has dtype {array.dtype}; real numbers are needed. Convert it with "

@@ -53,5 +53,9 @@ class ConjugatePointsError(DLNError, ArithmeticError):
     """Points are conjugate along the geodesic that joins them: log has no derivative there."""
 
 
+class InvalidFileError(DLNError, ValueError):
+    """A file is damaged, or was not written by this package, or by a newer version of it."""
+
+
 class GeodesicWarning(UserWarning):
     """Issued instead of an error when a metric was made with ``on_failure="warn"``."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from geomstats.geometry.manifold import Manifold
 
 import dln_manifolds
+from dln_manifolds.errors import InvalidFileError
 from dln_manifolds.geodesics import fields
 from dln_manifolds.geodesics.flow import Trajectory
 from dln_manifolds.geodesics.solution import GeodesicSolution
@@ -38,12 +41,13 @@ def save(file: str | PathLike[str], /, **items: Any) -> None:
         Name of the file, by custom ending in ``.npz``; an existing file is replaced.
     **items : space, GeodesicSolution, array-like, str, number, bool or None
         What to save, by name: ``save("run.npz", space=space, X=X, geodesic=solution)``. A space
-        keeps the arguments of its metric.
+        keeps the arguments of its metric, and a flattened view its space.
 
     Raises
     ------
     TypeError
-        If an item is of none of these kinds.
+        If an item is of none of these kinds, or a list that is no rectangular array. Nothing is
+        written then.
     """
     arrays: dict[str, Array] = {}
     contents = {name: _describe(name, item, arrays) for name, item in items.items()}
@@ -70,18 +74,47 @@ def load(file: str | PathLike[str]) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
-        If the file was not written by `save`, or by a newer version of this package.
+    InvalidFileError
+        If the file is damaged, was not written by `save`, or by a newer version of this package.
     """
     with Path(file).open("rb") as stream:
-        archive = np.load(stream, allow_pickle=False)
-        # What is no archive comes back as an array.
-        if isinstance(archive, np.ndarray) or _CONTENTS not in archive:
-            raise ValueError(f"{file} was not written by dln_manifolds.storage.save.")
-        arrays = {name.removeprefix("/"): archive[name] for name in archive}
+        try:
+            return _read(stream)
+        except InvalidFileError as error:
+            raise InvalidFileError(f"{file} {error}") from error
+        except _DAMAGES as error:
+            raise InvalidFileError(
+                f"{file} is damaged, or was not written by dln_manifolds.storage.save "
+                f"({type(error).__name__}: {error}). Save it again, or take a copy that is whole."
+            ) from error
+
+
+# What readers of archives, arrays and JSON raise for bytes that make no sense.
+_DAMAGES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _read(stream: IO[bytes]) -> dict[str, Any]:
+    archive = np.load(stream, allow_pickle=False)
+    # What is no archive comes back as an array.
+    if isinstance(archive, np.ndarray) or _CONTENTS not in archive:
+        raise InvalidFileError("was not written by dln_manifolds.storage.save.")
+    arrays = {name.removeprefix("/"): archive[name] for name in archive}
     contents = json.loads(str(arrays.pop(_CONTENTS)))
     if contents["format"] > _FORMAT:
-        raise ValueError(f"{file} was written by a newer version of dln_manifolds: update it.")
+        raise InvalidFileError("was written by a newer version of dln_manifolds: update it.")
     return {name: _restore(name, item, arrays) for name, item in contents["items"].items()}
 
 
@@ -89,17 +122,18 @@ def _describe(name: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
     """Return what JSON can hold of an item, and put the rest among the arrays."""
     if isinstance(item, GeodesicSolution):
         return {"kind": "geodesic", **_describe_solution(name, item, arrays)}
-    if isinstance(item, Manifold) and hasattr(dln_manifolds, type(item).__name__):
-        metric = getattr(item, "metric", None)
-        return {
-            "kind": "space",
-            **_arguments(item, {"equip"}),
-            "metric": None if metric is None else _arguments(metric, {"space"}),
-        }
+    if _is_space(item):
+        return _describe_space(item)
     if item is None or isinstance(item, str | bool | int | float):
         # np.float64 is a float, and comes back as one.
         return {"kind": "value", "value": item}
-    array = np.asarray(item)
+    try:
+        array = np.asarray(item)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"{name} is a {type(item).__name__} that is no rectangular array of numbers or strings "
+            f"({error}). Save its parts under names of their own."
+        ) from error
     if array.dtype.kind not in "fiubcSU":
         raise TypeError(
             f"{name} is a {type(item).__name__}; spaces of this package, GeodesicSolution, arrays "
@@ -109,11 +143,27 @@ def _describe(name: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
     return {"kind": "array"}
 
 
+def _is_space(item: Any) -> bool:
+    return isinstance(item, Manifold) and type(item).__name__ in dln_manifolds.__all__
+
+
+def _describe_space(space: Any) -> dict[str, Any]:
+    metric = getattr(space, "metric", None)
+    return {
+        "kind": "space",
+        **_arguments(space, {"equip"}),
+        "metric": None if metric is None else _arguments(metric, {"space"}),
+    }
+
+
 def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
     """Return the class of a space or metric, and the arguments that make it again."""
     names = [name for name in inspect.signature(type(thing)).parameters if name not in without]
     arguments = {name: getattr(thing, name, thing) for name in names}
     for name, value in arguments.items():
+        if isinstance(thing, Manifold) and _is_space(value):  # a view, and what it looks at
+            arguments[name] = _describe_space(value)
+            continue
         parts = value if isinstance(value, tuple) else (value,)
         if not all(part is None or isinstance(part, str | bool | int | float) for part in parts):
             raise TypeError(
@@ -150,24 +200,36 @@ def _restore(name: str, item: dict[str, Any], arrays: dict[str, Array]) -> Any:
         return arrays[name]
     if item["kind"] == "geodesic":
         return _restore_solution(name, item["values"], arrays)
-    space = _public(item["class"], Manifold)(**_tuples(item["arguments"]), equip=False)
+    return _restore_space(item)
+
+
+def _restore_space(item: dict[str, Any]) -> Any:
+    space = _public(item["class"], Manifold)(**_plain(item["arguments"]), equip=False)
     metric = item["metric"]
     if metric is not None:
-        kind = _public(metric["class"], object)
-        space.equip_with_metric(kind, **_tuples(metric["arguments"]))
+        default = space.default_metric()
+        # The metric of a view is not public by itself.
+        known = metric["class"] == default.__name__
+        kind = default if known else _public(metric["class"], object)
+        space.equip_with_metric(kind, **_plain(metric["arguments"]))
     return space
 
 
-def _tuples(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Undo JSON, which knows lists only."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()}
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Make spaces again, and tuples of lists, as JSON knows no tuples."""
+    made = {}
+    for name, value in arguments.items():
+        made[name] = _restore_space(value) if isinstance(value, dict) else value
+        if isinstance(value, list):
+            made[name] = tuple(value)
+    return made
 
 
 def _public(name: str, base: type) -> Any:
     """Return a public class of this package; a file can name no other."""
     found = getattr(dln_manifolds, name, None) if name in dln_manifolds.__all__ else None
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"This version of dln_manifolds has no class {name}.")
+        raise InvalidFileError(f"needs a class {name}, which this version does not have.")
     return found
 
 
@@ -185,7 +247,7 @@ def _restore_solution(
         elif isinstance(values[part.name], dict):
             field = values[part.name]
             if field["class"] not in ("RootField", "BalancedField"):
-                raise ValueError(f"This version of dln_manifolds has no flow {field['class']}.")
+                raise InvalidFileError(f"needs a flow {field['class']}, which is unknown.")
             parts[part.name] = getattr(fields, field["class"])(**field["arguments"])
         else:
             parts[part.name] = values[part.name]

@@ -41,6 +41,7 @@ class TestLists:
             ([], "no layers"),
             ([np.ones((3, 2))], r"Layer 0 has shape \(3, 2\)"),
             ([np.eye(3), np.eye(2)], r"Layer 1 has shape \(2, 2\)"),
+            ([np.eye(2), [[1.0, 2.0], [3.0]]], "Layer 1 is not a rectangular array"),
             ([np.float64(2.0)], r"Layer 0 has shape \(\)"),
             ([np.full((2, 2), np.nan)], "not finite"),
             ([1j * np.eye(2)], "complex"),
@@ -55,6 +56,10 @@ class TestLists:
     def test_what_is_no_point(self, shape):
         with pytest.raises(InvalidPointError, match="shape"):
             bridges.to_layers(np.ones(shape))
+
+    def test_ragged_list_is_no_point(self):
+        with pytest.raises(InvalidPointError, match="point is not a rectangular array"):
+            bridges.to_layers([[[1.0, 2.0], [3.0]]])
 
 
 class TestTorch:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold, DLNQuotientMetric
+from dln_manifolds.errors import InvalidFileError
 from dln_manifolds.storage import load, save
 
 
@@ -39,6 +40,28 @@ def test_space(file, space):
 
 def test_space_without_metric(file):
     assert not hasattr(round_trip(file, DLNObservableManifold(2, 3, equip=False)), "metric")
+
+
+@pytest.mark.parametrize(
+    ("space", "orthonormal"),
+    [
+        (DLNObservableManifold(2, 2.5), False),
+        (DLNObservableManifold(2, 2.5), True),
+        (BalancedManifold(2, 3), False),
+    ],
+    ids=str,
+)
+def test_flattened_space(file, space, orthonormal):
+    space.equip_with_metric(on_failure="nan", tolerance=1e-11)
+    view = space.flattened(orthonormal=orthonormal)
+    back = round_trip(file, view)
+    assert repr(back) == repr(view)
+    assert back.space.metric.tolerance == 1e-11
+    assert back.space.metric.on_failure == "nan"
+    points = view.random_point(2)
+    np.testing.assert_array_equal(back.metric.log(*points), view.metric.log(*points))
+    view = type(view)(space, equip=False)
+    assert not hasattr(round_trip(file, view), "metric")
 
 
 SOLUTIONS = {
@@ -106,6 +129,17 @@ def test_what_cannot_be_saved(file, item):
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    "item", [[[1, 2, 3], [4, 5]], [np.eye(3), np.eye(2)]], ids=["numbers", "matrices"]
+)
+def test_ragged_list_is_not_saved(file, item):
+    save(file, X=np.eye(2))
+    with pytest.raises(TypeError, match=r"layers is a list that is no rectangular.*own"):
+        save(file, layers=item)
+    # what was there is not lost
+    assert list(load(file)) == ["X"]
+
+
 def test_metric_with_other_arguments_is_refused(file):
     space = DLNObservableManifold(2, 2, equip=False)
     space.equip_with_metric(DLNQuotientMetric, total_space=BalancedManifold(2, 2))
@@ -120,30 +154,79 @@ class TestForeignFiles:
                 return (pytest.fail, ("executed",))
 
         file.write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(ValueError, match=r"pickle|allow_pickle"):
+        with pytest.raises(InvalidFileError, match=r"was not written by .*pickle"):
             load(file)
 
     def test_other_archive(self, file):
         np.savez(file, X=np.eye(2))
-        with pytest.raises(ValueError, match="not written by"):
+        with pytest.raises(InvalidFileError, match="not written by"):
             load(file)
 
     def test_plain_array(self, file):
         stream = io.BytesIO()
         np.save(stream, np.eye(2))
         file.write_bytes(stream.getvalue())
-        with pytest.raises(ValueError, match="not written by"):
+        with pytest.raises(InvalidFileError, match="not written by"):
             load(file)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             ({"format": 99}, "newer"),
-            ({"items": {"s": {"kind": "space", "class": "exec", "arguments": {}}}}, "no class"),
-            ({"items": {"s": {"kind": "space", "class": "load", "arguments": {}}}}, "no class"),
+            ({"items": {"s": {"kind": "space", "class": "exec", "arguments": {}}}}, "class exec"),
+            ({"items": {"s": {"kind": "space", "class": "load", "arguments": {}}}}, "class load"),
+            ({"items": {"s": {"kind": "array"}}}, "damaged"),
+            ({"items": {"s": {}}}, "damaged"),
+            ({"items": {"s": {"kind": "geodesic", "values": {}}}}, "damaged"),
+            ({"items": 3}, "damaged"),
         ],
     )
     def test_other_contents(self, file, change, message):
         np.savez(file, contents=np.array(json.dumps({"format": 1, "items": {}, **change})))
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(InvalidFileError, match=message) as caught:
+            load(file)
+        assert str(caught.value).startswith(str(file))
+
+
+class TestDamagedFiles:
+    """Whatever happened to a file, it gives what was saved or an error that names it."""
+
+    @pytest.fixture
+    def whole(self, file):
+        save(file, X=np.arange(4.0).reshape(2, 2), space=BalancedManifold(2, 3))
+        return file.read_bytes()
+
+    def check(self, file, content):
+        """Return whether the file was refused."""
+        file.write_bytes(content)
+        refused = None
+        try:
+            back = load(file)
+        except InvalidFileError as error:
+            refused = str(error)
+        if refused is not None:
+            assert refused.startswith(str(file))
+            return True
+        np.testing.assert_array_equal(back["X"], np.arange(4.0).reshape(2, 2))
+        assert repr(back["space"]) == repr(BalancedManifold(2, 3))
+        return False
+
+    def test_cut_short(self, file, whole):
+        assert all(self.check(file, whole[:length]) for length in range(0, len(whole), 11))
+
+    def test_one_byte_changed(self, file, whole):
+        refused = 0
+        for position in range(0, len(whole), 3):
+            changed = bytearray(whole)
+            changed[position] ^= 0x5A
+            refused += self.check(file, bytes(changed))
+        # dates and other attributes of the archive do not matter
+        assert refused > len(whole) / 3 / 2
+
+    @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04" + bytes(40)])
+    def test_something_else(self, file, content):
+        assert self.check(file, content)
+
+    def test_no_file(self, file):
+        with pytest.raises(FileNotFoundError):
             load(file)
