@@ -26,7 +26,7 @@ from autograd.tracer import isbox
 
 from dln_manifolds.spectral.elementary import Array
 
-Pullback = Callable[[Array], Sequence[Array | None]]
+Pullback = Callable[[Array], "Sequence[Array | Refusal | None]"]
 Rule = Callable[..., tuple[Array, Pullback]]
 C = TypeVar("C", bound=type)
 
@@ -42,6 +42,13 @@ class Composite:
     """A rule by the rules of others: a function of the host's module and the method's arguments."""
 
     function: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a method has no derivative; in a pullback, why it has none by one of its arguments."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,20 +81,22 @@ class Evaluation:
         ]
 
 
-def _unbroadcast(gradient: Array | None, argument: Array) -> Array:
+def _unbroadcast(gradient: Array | Refusal | None, argument: Array) -> Array:
     """Sum over the batch axes along which an argument was repeated."""
+    if isinstance(gradient, Refusal):
+        raise NotImplementedError(gradient.reason)
     if gradient is None:
         return np.zeros_like(argument)
-    gradient = gradient.sum(axis=tuple(range(gradient.ndim - argument.ndim)))
+    total = np.sum(gradient, axis=tuple(range(gradient.ndim - argument.ndim)))
     repeated = tuple(
         axis
-        for axis, (size, whole) in enumerate(zip(argument.shape, gradient.shape, strict=True))
+        for axis, (size, whole) in enumerate(zip(argument.shape, total.shape, strict=True))
         if size == 1 and whole != 1
     )
-    return gradient.sum(axis=repeated, keepdims=True).astype(argument.dtype, copy=False)
+    return np.sum(total, axis=repeated, keepdims=True).astype(argument.dtype, copy=False)
 
 
-def every_backend(rules: Mapping[str, Rule | Composite]) -> Callable[[C], C]:
+def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[C], C]:
     """Return a class decorator: public methods take and give the arrays of every backend.
 
     Parameters
@@ -109,7 +118,7 @@ def every_backend(rules: Mapping[str, Rule | Composite]) -> Callable[[C], C]:
     return decorate
 
 
-def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | None) -> Any:
+def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | Refusal | None) -> Any:
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -125,12 +134,12 @@ def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | None)
         if traced and isinstance(rule, Composite):
             return rule.function(host, self, *values)
         plain = [host.to_numpy(value) for value in values]
-        if not traced or rule is None or isinstance(rule, Composite):
+        if not traced or rule is None or isinstance(rule, (Composite, Refusal)):
             bound.arguments.update(zip(list(bound.arguments)[1:], plain, strict=True))
             result = method(*bound.args, **bound.kwargs)
             if not traced:
                 return _give(result, host, values)
-            pullback = _refusal(method)
+            pullback = _refusing(method, rule)
         else:
             plain = [np.asarray(x) if isinstance(x, (list, tuple)) else x for x in plain]
             result, pullback = rule(self, *plain)
@@ -178,6 +187,11 @@ def _give(
         return host.attach(evaluation, [values[place] for place in traced])
     if inspect.isfunction(result):
         return _curve(result, host, values, derivative)
+    if derivative is not None and not isinstance(result, (bool, int, str)):
+        raise NotImplementedError(
+            f"A {type(result).__name__} holds NumPy arrays, which would count as constant. Detach "
+            f"the arguments, or ask for exp, log, dist or geodesic, which have derivative rules."
+        )
     return result
 
 
@@ -194,17 +208,21 @@ def _curve(
         times = host.to_numpy(host.gathered(t))
         found = derivative
         if traced:
-            found = (_refusal(path), [times], traced)
+            found = (_refusing(path), [times], traced)
         return _give(path(times), host, [t] if traced else values, found)
 
     return points
 
 
-def _refusal(method: Callable[..., Any]) -> Pullback:
+def _refusing(
+    method: Callable[..., Any], rule: Rule | Composite | Refusal | None = None
+) -> Pullback:
+    """Return a pullback that raises: what has no derivative must not count as constant."""
+    why = (
+        rule.reason if isinstance(rule, Refusal) else "Detach its arguments if they are constants."
+    )
+
     def refuse(cotangent: Array) -> Sequence[Array | None]:
-        raise NotImplementedError(
-            f"{method.__qualname__} has no derivative rule. Detach its arguments if they are to "
-            f"count as constant."
-        )
+        raise NotImplementedError(f"{method.__qualname__} has no derivative rule. {why}")
 
     return refuse

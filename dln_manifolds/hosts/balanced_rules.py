@@ -11,29 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from dln_manifolds.checks import checked_layers
+from dln_manifolds.checks import as_matrices, cast, checked_layers
+from dln_manifolds.geodesics.alignment import align
 from dln_manifolds.geodesics.balanced_variation import (
     balanced_exp_pullback,
     balanced_log_pullback,
 )
-from dln_manifolds.hosts.arrays import Composite, Pullback, Rule
+from dln_manifolds.hosts.arrays import Composite, Pullback, Refusal, Rule
 from dln_manifolds.hosts.rules import (
-    GEODESIC,
     POINTWISE,
     exponential,
     float_array,
     members_pullback,
-    normalized,
-    pairwise,
+    metric_rules,
+    regularize,
     solved,
-    square_root,
-    squared_norm,
     weigh,
 )
-from dln_manifolds.spectral import balanced_derivatives, balancing
+from dln_manifolds.spectral import balanced_derivatives, balancing, volume
+from dln_manifolds.spectral.aligned import aligned_pullback
 from dln_manifolds.spectral.balanced import BalancedFrame
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import horizontal_part, tangent_part
+from dln_manifolds.spectral.jacobi import horizontal_part, push_forward, tangent_part
+from dln_manifolds.spectral.observable import apply_metric
 
 
 def _inner_product(metric: Any, a: Any, b: Any, base_point: Any) -> tuple[Array, Pullback]:
@@ -127,13 +127,20 @@ def _normal_projection(space: Any, vector: Any, base_point: Any) -> tuple[Array,
 
 
 def _projection(space: Any, point: Any, vector: Any) -> tuple[Array, Pullback]:
-    if vector is None:
-        raise NotImplementedError(
-            "The projection of unbalanced layers has no derivative rule. Detach its argument, or "
-            "project a tangent step with metric.exp."
-        )
-    value, pull = _to_tangent(space, vector, point)
-    return value, lambda cotangent: tuple(reversed(pull(cotangent)))
+    if vector is not None:
+        value, pull_both = _to_tangent(space, vector, point)
+        return value, lambda cotangent: tuple(reversed(pull_both(cotangent)))
+    layers, dtype = as_matrices(point, space.shape, "point")
+    balanced = space.projection(layers)
+    frame, root_frame, _ = space._both_frames(balanced)
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # Layers move along their fibre, and across it as their end-to-end matrix does.
+        by_layers, by_motion = aligned_pullback(balanced, layers, cotangent)
+        covector = apply_metric(root_frame, push_forward(frame, by_motion))
+        return (by_layers + balanced_derivatives.product_derivative(layers, covector),)
+
+    return cast(balanced, dtype), pull
 
 
 def _horizontal_lift(space: Any, tangent_vec: Any, fiber_point: Any) -> tuple[Array, Pullback]:
@@ -174,8 +181,56 @@ def _entropy(space: Any, point: Any) -> tuple[Array, Pullback]:
     return space.entropy(point), lambda cotangent: (weigh(cotangent, gradient, 3),)
 
 
-def _regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
-    return space.regularize(point), lambda cotangent: (cotangent,)
+def _entropy_gradient(space: Any, point: Any) -> tuple[Array, Pullback]:
+    layers = float_array(point)
+    frame, root_frame, _ = space._both_frames(point)
+    slope = volume.entropy_differential(root_frame)
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # The gradient by W of <c, B^T dS(X)>: B moves with W, and X does.
+        _, by_point = balanced_derivatives.push_forward_pullback(frame, layers, cotangent, slope)
+        bent = volume.EntropyHessian(root_frame).apply(push_forward(frame, cotangent))
+        return (by_point + balanced_derivatives.product_derivative(layers, bent),)
+
+    return space.entropy_gradient(point), pull
+
+
+def _parallel_transport(
+    metric: Any, tangent_vec: Any, base_point: Any, direction: Any, end_point: Any
+) -> tuple[Array, Pullback]:
+    value = metric.parallel_transport(tangent_vec, base_point, direction, end_point)
+    reason = (
+        "BalancedMetric.parallel_transport has a derivative by tangent_vec only. Detach the other "
+        "arguments, or differentiate metric.ladder_parallel_transport."
+    )
+
+    def pull(cotangent: Array) -> tuple[Array | Refusal, ...]:
+        # An isometry: its transpose is the way back.
+        solved = np.isfinite(value).all(axis=(-3, -2, -1))[..., None, None, None]
+        base = np.broadcast_to(float_array(base_point), value.shape)
+        along = metric.log(end_point, base_point) if direction is None else direction
+        along = np.where(solved, float_array(along), 0.0)
+        end = metric.exp(along, base)
+        back = -metric.parallel_transport(along, base, direction=along)
+        tangent = metric._space.to_tangent(np.where(solved, cotangent, 0.0), end)
+        moved = metric.parallel_transport(tangent, end, direction=back)
+        return (np.where(solved, moved, np.nan), *[Refusal(reason)] * 3)
+
+    return value, pull
+
+
+def _align(bundle: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
+    value = bundle.align(point, base_point)
+    layers, frame = _at(bundle._total_space, point, "point")
+    reference = float_array(base_point)
+    group, aligned = align(layers, reference)
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        by_reference, by_motion = aligned_pullback(aligned, reference, cotangent)
+        _, by_layers = balancing.act_pullback(group, layers, by_motion)
+        return tangent_part(frame, by_layers), by_reference
+
+    return value, pull
 
 
 def _bundle_lift(
@@ -186,23 +241,18 @@ def _bundle_lift(
     return bundle._total_space.horizontal_lift(tangent_vec, fiber_point)
 
 
-_SQUARED_NORM = squared_norm(_inner_product)
-_NORM, _DIST = square_root(_SQUARED_NORM), square_root(_squared_dist)
+# Singular vectors may change their signs, and turn where singular values meet.
+_NO_FACTOR = Refusal(
+    "The factorization follows singular vectors, which are no smooth function of X. Differentiate "
+    "functions of X itself, or move fixed layers with horizontal_lift and metric.exp."
+)
 
-METRIC_RULES: dict[str, Rule | Composite] = {
-    "inner_product": _inner_product,
-    "squared_norm": _SQUARED_NORM,
-    "norm": _NORM,
-    "normalize": normalized(_NORM),
-    "exp": _exp,
-    "log": _log,
-    "dist": _DIST,
-    "dist_pairwise": pairwise(_DIST),
-    "squared_dist": _squared_dist,
-    "geodesic": GEODESIC,
+METRIC_RULES: dict[str, Rule | Composite | Refusal] = {
+    **metric_rules(_inner_product, _exp, _log, _squared_dist),
+    "parallel_transport": _parallel_transport,
 }
 
-SPACE_RULES: dict[str, Rule | Composite] = {
+SPACE_RULES: dict[str, Rule | Composite | Refusal] = {
     **POINTWISE,
     "to_tangent": _to_tangent,
     "projection": _projection,
@@ -213,12 +263,15 @@ SPACE_RULES: dict[str, Rule | Composite] = {
     "push_forward": _push_forward,
     "end_to_end": _end_to_end,
     "act": _act,
+    "factor": _NO_FACTOR,
     "entropy": _entropy,
+    "entropy_gradient": _entropy_gradient,
+    "mean_curvature": Composite(lambda host, space, point: -space.entropy_gradient(point)),
     "volume_density": exponential(_entropy),
-    "regularize": _regularize,
+    "regularize": regularize,
 }
 
-BUNDLE_RULES: dict[str, Rule | Composite] = {
+BUNDLE_RULES: dict[str, Rule | Composite | Refusal] = {
     "riemannian_submersion": Composite(
         lambda host, bundle, point: bundle._total_space.end_to_end(point)
     ),
@@ -232,4 +285,6 @@ BUNDLE_RULES: dict[str, Rule | Composite] = {
         lambda host, bundle, vector, point: bundle._total_space.vertical_projection(vector, point)
     ),
     "horizontal_lift": Composite(_bundle_lift),
+    "lift": _NO_FACTOR,
+    "align": _align,
 }

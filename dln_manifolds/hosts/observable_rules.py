@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics.variation import exp_pullback, log_pullback, squared_dist_gradients
-from dln_manifolds.hosts.arrays import Composite, Pullback, Rule
+from dln_manifolds.hosts.arrays import Composite, Pullback, Refusal, Rule
 from dln_manifolds.hosts.rules import (
-    GEODESIC,
     POINTWISE,
     exponential,
     float_array,
     members_pullback,
-    normalized,
-    pairwise,
+    metric_rules,
+    regularize,
     solved,
-    square_root,
-    squared_norm,
     weigh,
 )
 from dln_manifolds.spectral import observable, volume
@@ -137,6 +135,20 @@ def _entropy(space: Any, point: Any) -> tuple[Array, Pullback]:
     return space.entropy(point), lambda cotangent: (weigh(cotangent, gradient, 2),)
 
 
+def _entropy_gradient(space: Any, point: Any) -> tuple[Array, Pullback]:
+    derivative = _derivative(point, space.depth)
+    frame = derivative.frame
+    slope = frame.enter(volume.entropy_differential(frame))
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # The gradient by X of <C, A_X(dS)>: A_X moves, and dS does.
+        inside = frame.enter(cotangent)
+        bent = volume.EntropyHessian(frame).apply(frame.leave(frame.a * inside))
+        return (frame.leave(derivative.gradient_in_frame(inside, slope)) + bent,)
+
+    return space.entropy_gradient(point), pull
+
+
 def _to_tangent(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
     return space.to_tangent(vector, base_point), lambda cotangent: (cotangent,)
 
@@ -144,40 +156,51 @@ def _to_tangent(space: Any, vector: Any, base_point: Any) -> tuple[Array, Pullba
 def _projection(space: Any, point: Any, vector: Any) -> tuple[Array, Pullback]:
     if vector is not None:
         return space.projection(point, vector), lambda cotangent: (None, cotangent)
-    # The identity, but for matrices that are numerically singular.
-    return space.projection(point), lambda cotangent: (cotangent,)
+    value = space.projection(point)
+    raised = np.argwhere((value != point).any(axis=(-2, -1)))
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # The identity, but where singular values were raised: there it has kinks.
+        if len(raised):
+            member = f" (batch member {raised[0].tolist()})" if raised.size else ""
+            raise InvalidPointError(
+                f"point is numerically singular{member}: its projection to the invertible matrices "
+                f"has no derivative."
+            )
+        return (cotangent,)
+
+    return value, pull
 
 
-def _regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
-    return space.regularize(point), lambda cotangent: (cotangent,)
+def _parallel_transport(
+    host: Any, metric: Any, tangent_vec: Any, base_point: Any, direction: Any, end_point: Any
+) -> Any:
+    # The method's ladder, on the arrays of the host: its exps and logs have rules.
+    if (direction is None) == (end_point is None):
+        raise ValueError("Give either direction or end_point, and not both.")
+    along = metric.log(end_point, base_point) if direction is None else direction
+    ladder = metric.ladder_parallel_transport(
+        tangent_vec, base_point, along, n_rungs=4, scheme="pole", alpha=2
+    )
+    return ladder["transported_tangent_vec"]
 
 
-_SQUARED_NORM = squared_norm(_inner_product)
-_NORM, _DIST = square_root(_SQUARED_NORM), square_root(_squared_dist)
-
-METRIC_RULES: dict[str, Rule | Composite] = {
-    "inner_product": _inner_product,
+METRIC_RULES: dict[str, Rule | Composite | Refusal] = {
+    **metric_rules(_inner_product, _exp, _log, _squared_dist),
     "inner_coproduct": _inner_coproduct,
-    "squared_norm": _SQUARED_NORM,
-    "norm": _NORM,
-    "normalize": normalized(_NORM),
     "metric_matrix": _metric_matrix,
     "cometric_matrix": _cometric_matrix,
     "log_volume_density": _log_volume_density,
     "volume_density": exponential(_log_volume_density),
-    "exp": _exp,
-    "log": _log,
-    "dist": _DIST,
-    "dist_pairwise": pairwise(_DIST),
-    "squared_dist": _squared_dist,
-    "geodesic": GEODESIC,
+    "parallel_transport": Composite(_parallel_transport),
 }
 
-SPACE_RULES: dict[str, Rule | Composite] = {
+SPACE_RULES: dict[str, Rule | Composite | Refusal] = {
     **POINTWISE,
     "entropy": _entropy,
+    "entropy_gradient": _entropy_gradient,
     "volume_density": exponential(_entropy),
     "to_tangent": _to_tangent,
     "projection": _projection,
-    "regularize": _regularize,
+    "regularize": regularize,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,15 @@ class NetworkOptimization(Manifold):
     metric: Any
 
     def _vector(self, vector: Any, name: str) -> Array:
+        # The usual case, which solvers meet thousands of times: a sum of squares is finite only if
+        # all entries are. Others, very long vectors among them, are looked at closely.
+        if (
+            isinstance(vector, np.ndarray)
+            and vector.dtype == np.float64
+            and vector.shape == self.shape
+            and isfinite(np.vdot(vector, vector))
+        ):
+            return vector
         return as_matrices(vector, self.shape, name)[0]
 
     def _point(self, point: Any) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dln_manifolds.checks import cast
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.hosts.arrays import Composite, Pullback, Rule
+from dln_manifolds.hosts.arrays import Composite, Pullback, Refusal, Rule
 from dln_manifolds.spectral.elementary import Array
 
 # Takes the numbers of some members and their gradients by the result.
@@ -80,11 +80,9 @@ def squared_norm(inner_product: Rule) -> Rule:
     def rule(metric: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
         value, pull = inner_product(metric, vector, vector, base_point)
 
-        def pull_both(cotangent: Array) -> tuple[Array | None, ...]:
+        def pull_both(cotangent: Array) -> tuple[Array | Refusal | None, ...]:
             left, right, by_point = pull(cotangent)
-            assert left is not None
-            assert right is not None
-            return left + right, by_point
+            return float_array(left) + float_array(right), by_point
 
         return value, pull_both
 
@@ -100,11 +98,10 @@ def normalized(norm: Rule) -> Rule:
         ndim = len(metric._space.shape)
         inverse = 1 / np.where(length == 0, 1.0, length)
 
-        def pull(cotangent: Array) -> tuple[Array | None, ...]:
+        def pull(cotangent: Array) -> tuple[Array | Refusal | None, ...]:
             along = np.sum(cotangent * array, axis=tuple(range(-ndim, 0)))
             by_vector, by_point = pull_length(-along * inverse**2)
-            assert by_vector is not None
-            return weigh(inverse, cotangent, ndim) + by_vector, by_point
+            return weigh(inverse, cotangent, ndim) + float_array(by_vector), by_point
 
         return metric.normalize(vector, base_point), pull
 
@@ -133,6 +130,11 @@ def pairwise(dist: Rule) -> Rule:
     return rule
 
 
+def regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
+    """Rule of a copy."""
+    return space.regularize(point), lambda cotangent: (cotangent,)
+
+
 def _geodesic(
     host: Any, metric: Any, initial_point: Any, end_point: Any, initial_tangent_vec: Any
 ) -> Callable[[Any], Any]:
@@ -154,6 +156,27 @@ def _geodesic(
 
 #: Curves through the exponential map, so that times, points and velocities can be differentiated.
 GEODESIC = Composite(_geodesic)
+
+
+def metric_rules(
+    inner_product: Rule, exp: Rule, log: Rule, squared_dist: Rule
+) -> dict[str, Rule | Composite | Refusal]:
+    """Return the rules of a metric that follow from four of them, with these four."""
+    square = squared_norm(inner_product)
+    norm, dist = square_root(square), square_root(squared_dist)
+    return {
+        "inner_product": inner_product,
+        "squared_norm": square,
+        "norm": norm,
+        "normalize": normalized(norm),
+        "exp": exp,
+        "log": log,
+        "squared_dist": squared_dist,
+        "dist": dist,
+        "dist_pairwise": pairwise(dist),
+        "geodesic": GEODESIC,
+    }
+
 
 #: pymanopt's names, by the metric's rules: the base point comes first.
 POINTWISE = {

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from autograd import grad
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold
+from dln_manifolds import (
+    BalancedManifold,
+    ConjugatePointsError,
+    DLNObservableManifold,
+    InvalidPointError,
+)
+from dln_manifolds.spectral.aligned import aligned_pullback
 from dln_manifolds.spectral.balanced import rebalance
 
 ON_TORCH = gs.__name__.endswith("pytorch")
@@ -144,7 +150,7 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
                 free[i] = data.moved(free[i], direction, times)
             else:
                 free[i] = free[i] + times * direction
-            free = [np.broadcast_to(x, (len(t), *x.shape[1:])) for x in free]
+            free = [np.broadcast_to(x, (len(t), *x.shape[1:])).copy() for x in free]
             values = np.asarray(stacked(*complete(*free)))
             return (weights * values).reshape(len(t), -1).sum(axis=1)
 
@@ -182,6 +188,15 @@ def test_inner_products(data, record):
         single = ["tangent", "point"], [data.random(), point]
         compare(data, metric.squared_norm, *single, record, f"squared norm, {name}")
         compare(data, metric.norm, *single, record, f"norm, {name}")
+
+
+@each
+def test_gradients_of_the_entropy(data, record):
+    space = data.space
+    for name, point in places(data):
+        compare(data, space.entropy_gradient, ["point"], [point], record, f"gradient, {name}")
+    points = np.stack([data.point(), data.repeated()])
+    compare(data, space.entropy_gradient, ["point"], [points], record, "a batch of gradients")
 
 
 @each_observable
@@ -241,6 +256,103 @@ def test_projections(data, record):
         two = ["ambient", "point"], [data.random(), point]
         compare(data, space.to_tangent, *two, record, f"tangent part, {name}")
         compare(data, lambda v, x: space.projection(x, v), *two, record, f"projection, {name}")
+
+
+@each_balanced
+def test_projection_of_unbalanced_layers(data, record):
+    """By the implicit function theorem: the fibre moves, and the nearest point along it."""
+    space = data.space
+    for name, point in places(data):
+        for kind, layers in {
+            "unbalanced": point + 0.2 * data.random(),
+            "balanced": point,
+            "a batch": point + 0.2 * data.random(2),
+        }.items():
+            compare(data, space.projection, ["ambient"], [layers], record, f"{kind}, {name}")
+        # At balanced layers it is the tangent projection, which is its own transpose.
+        weight = data.random()
+        (found,) = gradients(lambda w, c=weight: gs.sum(gs.array(c) * space.projection(w)), point)
+        assert np.abs(found - space.to_tangent(weight, point)).max() <= 1e-12
+
+
+@each_observable
+def test_projection_of_matrices(data, record):
+    space = data.space
+    compare(data, space.projection, ["ambient"], [data.random(2)], record, "projection")
+    singular = np.stack([data.point(), np.diag(np.arange(float(space.n)))])
+    with pytest.raises(InvalidPointError, match=r"singular \(batch member \[1\]\)"):
+        gradients(lambda x: gs.sum(space.projection(x)), singular)
+
+
+@each_balanced
+def test_nearest_point_of_a_fibre(data, record):
+    bundle, point = data.space.fiber_bundle, data.point()
+    reference = data.point() + 0.1 * data.random()
+
+    def aligned(reference, point):
+        return bundle.align(point, reference)
+
+    pair = ["ambient", "point"], [reference, point]
+    compare(data, aligned, *pair, record, "aligned")
+
+
+def test_nearest_point_that_is_not_isolated():
+    data = Balanced(2, 2)
+    # Every turn of both layers is as near.
+    layers = np.stack([np.eye(2), np.zeros((2, 2))])
+    with pytest.raises(ConjugatePointsError, match="not isolated"):
+        aligned_pullback(layers, np.zeros((2, 2, 2)), data.random())
+
+
+@each_observable
+def test_transport_of_matrices(data, record):
+    """Every exp and log of geomstats' ladder by its rule: the derivative of what is computed."""
+    metric, point = data.space.metric, data.point()
+    vector, along = 0.3 * data.random(), 0.3 * data.random()
+    end = metric.exp(along, point)
+
+    def ahead(vector, along, point):
+        return metric.parallel_transport(vector, point, direction=along)
+
+    def between(vector, end, point):
+        return metric.parallel_transport(vector, point, end_point=end)
+
+    three = ["tangent", "tangent", "point"], [vector, along, point]
+    compare(data, ahead, *three, record, "along a direction")
+    three = ["tangent", "point", "point"], [vector, end, point]
+    compare(data, between, *three, record, "to an end point")
+    value = ahead(*(gs.array(x) for x in (vector, along, point)))
+    found = []
+    gradients(lambda v: found.append(ahead(v, along, point)) or gs.sum(v), vector)
+    traced = np.asarray(found[0].detach() if ON_TORCH else found[0]._value)
+    assert np.abs(traced - np.asarray(value)).max() <= 1e-13
+
+
+@each_balanced
+def test_transport_of_layers(data, record):
+    metric, point = data.space.metric, data.point()
+    vectors = data.vector(data.random(2), point)
+    along = data.vector(0.3 * data.random(), point)
+    end = metric.exp(along, point)
+
+    def ahead(vector):
+        return metric.parallel_transport(vector, point, direction=along)
+
+    def between(vector):
+        return metric.parallel_transport(vector, point, end_point=end)
+
+    for name, transport in (("direction", ahead), ("end point", between)):
+        weight = data.random(2)
+        constant = gs.array(weight)
+        (found,) = gradients(lambda v, f=transport: gs.sum(constant * f(v)), vectors)  # noqa: B023
+        step = data.vector(data.random(2), point)
+        # It is linear in the vector.
+        expected = np.sum(weight * np.asarray(transport(step)))
+        assert abs(np.sum(found * step) - expected) <= 1e-10 * max(1.0, abs(expected))
+        record(name, found)
+    with pytest.raises(NotImplementedError, match="by tangent_vec only"):
+        gradients(lambda x: gs.sum(metric.parallel_transport(x, point, direction=along)) + gs.sum(
+            metric.parallel_transport(vectors[0], x, direction=along)), point)  # fmt: skip
 
 
 @each_balanced
@@ -349,11 +461,23 @@ def test_zero_lengths(data):
 def test_no_rule_no_derivative(data):
     """What has no rule, and every second derivative, is refused instead of counting as zero."""
     point = data.point()
-    for method in (data.space.entropy_gradient, data.space.metric.injectivity_radius):
-        with pytest.raises(NotImplementedError, match="no derivative rule"):
-            gradients(lambda x, method=method: gs.sum(method(x)), point)
+    radius = data.space.metric.injectivity_radius
+    with pytest.raises(NotImplementedError, match="no derivative rule"):
+        gradients(lambda x: gs.sum(radius(x)), point)
+    # What a solution holds would count as constant.
+    with pytest.raises(NotImplementedError, match="GeodesicSolution holds NumPy arrays"):
+        gradients(lambda x: gs.sum(x) * data.space.metric.solve_log(x, x).length, point)
     with pytest.raises(NotImplementedError):
         second_derivative(data.space.entropy, point)
+
+
+@each_balanced
+def test_factors_have_no_derivative(data):
+    """They follow singular vectors, which may jump."""
+    matrix = np.eye(data.space.n)
+    for method in (data.space.factor, data.space.fiber_bundle.lift):
+        with pytest.raises(NotImplementedError, match="singular vectors"):
+            gradients(lambda x, f=method: gs.sum(f(x)), matrix)
 
 
 @each
