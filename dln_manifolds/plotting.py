@@ -103,18 +103,19 @@ def plot_geodesic(
     if n_ellipses < 2:
         raise ValueError(f"n_ellipses must be at least 2, not {n_ellipses}.")
     ax = _axes(ax)
+    from matplotlib import colormaps
+
     times = np.linspace(0, 1, n_ellipses)
     points = _points(geodesic, times)
     if points.shape[-1] < 2:
         raise InvalidPointError("Ellipses need matrices of width n >= 2; these have n = 1.")
     rows = points[:, list(plane), :]
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
-    angle = np.linspace(0, 2 * np.pi, 181)
-    circle = np.stack([np.cos(angle), np.sin(angle)])
-    outlines = (left * values[:, None, :]) @ circle
+    outlines = (left * values[:, None, :]) @ _circle()
     # Neighbours touch at most, so that every ellipse can be read.
     spacing = 2.15 * float(np.abs(outlines[:, 0]).max())
-    colors = _time_colors(times) if color is None else [color] * n_ellipses
+    # The bright end of the map is too faint for lines on white.
+    colors = colormaps[COLOR_MAP](0.85 * times) if color is None else [color] * n_ellipses
     for k, outline in enumerate(outlines):
         centre = k * spacing
         ax.fill(centre + outline[0], outline[1], color=colors[k], alpha=0.25, linewidth=0)
@@ -129,11 +130,9 @@ def plot_geodesic(
     return ax
 
 
-def _time_colors(times: Array) -> list[Any]:
-    from matplotlib import colormaps
-
-    # The bright end of the map is too faint for lines on white.
-    return [colormaps[COLOR_MAP](0.85 * t) for t in times]
+def _circle() -> Array:
+    angle = np.linspace(0, 2 * np.pi, 181)
+    return np.stack([np.cos(angle), np.sin(angle)])
 
 
 def plot_singular_values(
@@ -301,8 +300,23 @@ def plot_entropy_landscape(
             ax.clabel(lines, fontsize="x-small", fmt="%.3g")
     ax.plot(values, values, ":", color="white", linewidth=1)
     ax.set(xscale="log", yscale="log", aspect="equal", xlim=limits, ylim=limits)
+    _plain_ticks(ax.xaxis, low, high)
+    _plain_ticks(ax.yaxis, low, high)
     ax.set(xlabel="singular value $s_1$", ylabel="singular value $s_2$")
     return ax
+
+
+def _plain_ticks(axis: Any, low: float, high: float) -> None:
+    """Label a logarithmic axis with plain numbers, few enough to be read."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    decades = np.log10(high / low)
+    axis.set_minor_formatter(NullFormatter())
+    if decades > 2.5:  # the powers of ten are enough
+        return
+    steps = (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps))
+    axis.set_major_formatter("{x:g}")
 
 
 def plot_mean(
@@ -373,11 +387,12 @@ def plot_mean(
             markeredgecolor="white",
             label=f"{name}, at {lengths[k]:.2g}",
         )
-    angle = np.linspace(0, 2 * np.pi, 181)
     reach = float(np.hypot(*coordinates).max())
     for radius in (reach / 3, 2 * reach / 3, reach):
-        ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=_GREY, linewidth=0.5)
-        ax.annotate(f"{radius:.2g}", (0, radius), color=_GREY, fontsize="x-small", ha="center")
+        ax.plot(*(radius * _circle()), color=_GREY, linewidth=0.5)
+        number = ax.annotate(f"{radius:.2g}", (0, radius), ha="center", va="center")
+        number.set(color=_GREY, fontsize="x-small")
+        number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
     ax.set_aspect("equal")
     ax.set_xlabel(f"first principal direction ({100 * share[0]:.0f} % of the variance)")
     ax.set_ylabel(f"second principal direction ({100 * share[1]:.0f} %)")

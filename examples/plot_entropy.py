@@ -29,6 +29,7 @@ figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 for ax, depth in zip(axes, depths, strict=True):
     plot_entropy_landscape(DLNObservableManifold(2, depth), ax)
     ax.set_title(f"N = {depth}")
+    ax.label_outer()
 plt.show()
 
 # %%

@@ -34,7 +34,7 @@ def rotation(angle):
     return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
 
 
-grid = np.linspace(0, 2 * np.pi, 49)
+grid = np.linspace(0, 2 * np.pi, 97)
 first, second = np.meshgrid(grid, grid, indexing="ij")
 torus = total.act(np.stack([rotation(first), rotation(second)], axis=-3), W)
 quarter = rotation(np.pi / 2)
@@ -55,7 +55,7 @@ def seen(layers):
 figure = plt.figure(figsize=(7, 4.6), layout="constrained")
 ax = figure.add_subplot(projection="3d", computed_zorder=False)
 ax.plot_surface(
-    *np.moveaxis(seen(torus), -1, 0), rcount=48, ccount=48, color="#d9d9d9", alpha=0.6, linewidth=0
+    *np.moveaxis(seen(torus), -1, 0), rcount=96, ccount=96, color="#d9d9d9", alpha=0.6, linewidth=0
 )
 ax.plot(*seen(torus[:, 0]).T, color=COLORS[0], linewidth=2.5, label="orbit of $h_1$")
 ax.plot(*seen(torus[0]).T, "--", color=COLORS[1], linewidth=2.5, label="orbit of $h_2$")
@@ -69,7 +69,7 @@ ax.set_box_aspect(np.ptp(limits, axis=0), zoom=1.25)
 ax.set_axis_off()
 ax.view_init(elev=35, azim=-50)
 ax.set_title("The fibre over X")
-ax.legend(loc="upper left")
+ax.legend(loc="upper left", bbox_to_anchor=(-0.25, 1))
 plt.show()
 
 # %%
@@ -98,7 +98,7 @@ plt.show()
 # formula to 0.1 %.
 
 products = total.end_to_end(torus)
-sides = [np.diff(torus, axis=k)[:48, :48].reshape(48, 48, -1) for k in (0, 1)]
+sides = [np.diff(torus, axis=k)[:96, :96].reshape(96, 96, -1) for k in (0, 1)]
 gram = np.stack([[np.einsum("ijk,ijk->ij", a, b) for a in sides] for b in sides])
 area = np.sqrt(np.linalg.det(np.moveaxis(gram, (0, 1), (-2, -1)))).sum()
 report = {

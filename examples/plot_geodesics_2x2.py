@@ -36,11 +36,14 @@ def straight(t):
 # collapses to a segment twice, where det X(t) = 0, and between these times it is turned inside
 # out.
 
-figure, axes = plt.subplots(2, 1, figsize=(10, 2.4), layout="constrained", sharex=True)
-plot_geodesic(geodesic, axes[0])
-plot_geodesic(straight, axes[1])
+figure, axes = plt.subplots(2, 1, figsize=(10, 2.6), layout="constrained", sharex=True)
+plot_geodesic(geodesic, axes[0], n_ellipses=7)
+plot_geodesic(straight, axes[1], n_ellipses=7)
 axes[0].set(title="Geodesic at depth 4", xlabel="")
 axes[1].set(title="Straight line")
+for ax in axes:
+    ax.set_yticks([-0.5, 0.5])
+    ax.spines[["right", "top"]].set_visible(False)
 plt.show()
 
 # %%

@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dln_manifolds.geodesics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
-from dln_manifolds.plotting import COLORS
+from dln_manifolds.plotting import COLORS, DASHES
 from dln_manifolds.spectral.balanced import relative_imbalance
 from dln_manifolds.spectral.balancing import act, factor
 from dln_manifolds.spectral.frame import SingularFrame
@@ -134,23 +135,34 @@ def draw(runs: list[Run]) -> Figure:
     (loss, values), (agreement, balance) = axes
     smallest = np.finfo(float).eps / 10  # so that exact zeros stay on the logarithmic axes
     for k, run in enumerate(runs):
-        color, label = COLORS[k], f"N = {run.depth}"
+        look = {"color": COLORS[k], "linestyle": DASHES[k]}
         up, down = run.upstairs, run.downstairs
-        loss.semilogy(up.times, up.energy, color=color, label=label)
-        loss.semilogy(down.times[::6], down.energy[::6], "os^"[k % 3], color=color, markersize=4)
-        spectra = np.linalg.svd(up.points, compute_uv=False)
-        for j in range(spectra.shape[-1]):
-            values.plot(up.times, spectra[:, j], color=color, label=label if j == 0 else None)
-        agreement.semilogy(up.times, np.maximum(run.disagreement, smallest), color=color)
-        agreement.semilogy(
-            up.times, np.maximum(run.apart(run.unbalanced), smallest), "--", color=color
+        loss.semilogy(up.times, up.energy, label=f"N = {run.depth}", **look)
+        marks = {"color": COLORS[k], "linestyle": "", "marker": "os^"[k % 3], "markersize": 5}
+        loss.semilogy(down.times[::8], down.energy[::8], **marks)
+        spectra = np.linalg.svd(up.points, compute_uv=False)[:, :3]
+        values.semilogy(up.times, spectra, **look)
+        for axes_of, balanced, other in (
+            (agreement, run.disagreement, run.apart(run.unbalanced)),
+            (balance, relative_imbalance(up.layers), relative_imbalance(run.unbalanced.layers)),
+        ):
+            axes_of.semilogy(up.times, np.maximum(balanced, smallest), linewidth=1, **look)
+            axes_of.semilogy(up.times, np.maximum(other, smallest), linewidth=2.5, **look)
+    loss.set(title="Loss (lines: layers, marks: X alone)")
+    values.set(title="The three largest singular values of X(t)")
+    agreement.set(title="Distance of X(t) from the flow of X alone")
+    balance.set(title="Relative imbalance")
+    for ax in (agreement, balance):
+        ax.set_ylim(smallest / 3, 1e2)
+        ax.legend(
+            handles=[
+                Line2D([], [], color="black", linewidth=2.5, label="unbalanced start"),
+                Line2D([], [], color="black", linewidth=1, label="balanced start"),
+            ],
+            loc="center right",
         )
-        balance.semilogy(up.times, np.maximum(relative_imbalance(up.layers), smallest), color=color)
-        balance.semilogy(up.times, relative_imbalance(run.unbalanced.layers), "--", color=color)
-    loss.set(title="Loss (marks: downstairs)", xlabel="time")
-    values.set(title="Singular values of X(t)", xlabel="time")
-    agreement.set(title="Distance of X(t) from the flow downstairs", xlabel="time")
-    balance.set(title="Relative imbalance (dashed: unbalanced start)", xlabel="time")
+    for ax in axes.flat:
+        ax.set_xlabel("time")
     loss.legend()
     return figure
 

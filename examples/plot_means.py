@@ -37,25 +37,22 @@ frechet = estimator.fit(points).estimate_
 euclidean = points.mean(axis=0)
 
 # %%
-# The ellipses are the images of the unit circle under each matrix.
+# Left: the images of the unit circle under each matrix. Right: the matrices in the tangent space
+# at the Fréchet mean, in the two directions in which they vary most. The Euclidean mean differs
+# from the Fréchet mean in another direction, its size; its distance stands in the legend.
 
 circle = np.stack([np.cos(t := np.linspace(0, 2 * np.pi, 201)), np.sin(t)])
 figure, (left_ax, right_ax) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-for point in points:
-    left_ax.plot(*(point @ circle), color="#8a8a8a", linewidth=0.7)
+for k, point in enumerate(points):
+    label = None if k else "the matrices"
+    left_ax.plot(*(point @ circle), color="#8a8a8a", linewidth=0.7, label=label)
 for mean, name, color, dashes in (
     (frechet, "Fréchet mean", COLORS[0], "-"),
     (euclidean, "Euclidean mean", COLORS[1], "--"),
 ):
     left_ax.plot(*(mean @ circle), dashes, color=color, linewidth=3, label=name)
-left_ax.set(aspect="equal", title="Images of the unit circle")
+left_ax.set(aspect="equal", title="Images of the unit circle", ylim=(None, 2.6))
 left_ax.legend(loc="upper left")
-
-# %%
-# The same in the tangent space at the Fréchet mean, in the two directions in which the matrices
-# vary most. The Euclidean mean differs from the Fréchet mean in another direction, its size; its
-# distance stands in the legend.
-
 plot_mean(space, points, frechet, right_ax, others={"Euclidean mean": euclidean})
 right_ax.set_title("Principal directions at the Fréchet mean")
 plt.show()

@@ -126,9 +126,9 @@ def draw(by_depth: list[Comparison], angles: Array, by_angle: list[Comparison]) 
         excess = 100 * (c.roots.length / c.distance - 1)
         right.plot(np.degrees(angles), excess, label=f"N = {c.depth}, roots", **style)
         excess = 100 * (c.aligned.length / c.distance - 1)
-        right.plot(np.degrees(angles), excess, "--", **style)
+        right.plot(np.degrees(angles), excess, "--", label=f"N = {c.depth}, aligned", **style)
     right.axhline(0, color="black", linewidth=0.8)
-    right.set(xlabel="angle of the eigenvectors (degrees)", title="n = 2; dashed: aligned line")
+    right.set(xlabel="angle of the eigenvectors (degrees)", title="n = 2, eigenvalues 4 and 1/4")
     right.legend()
     return figure
 

@@ -41,10 +41,13 @@ for ax, temperature in zip(axes, (0.0, 0.02, 0.2), strict=True):
     flow = flow_of_point(start, depth, cost.euclidean_gradient, times, energy=cost)
     spectra = np.linalg.svd(flow.points, compute_uv=False)
     for k in range(4):
-        ax.plot(times, spectra[:, k], color=COLORS[k], linestyle=DASHES[k])
-        ax.axhline(wanted[k], color=COLORS[k], linewidth=0.5)
+        ax.plot(times, spectra[:, k], color=COLORS[k], linestyle=DASHES[k], label=f"$s_{k + 1}$")
+        ax.axhline(wanted[k], color=COLORS[k], linewidth=0.8)
     ax.set(title=f"temperature {temperature:g}", xlabel="time", yscale="log", xlim=(0, 12))
 axes[0].set_ylabel("singular values of X(t)")
+axes[0].set_title("temperature 0 (thin: singular values of Y)")
+axes[0].set_ylim(bottom=4e-3)
+axes[2].legend(loc="lower right", ncols=2)
 plt.show()
 
 # %%
@@ -67,13 +70,16 @@ spectra = np.linalg.svd(minimizers, compute_uv=False)
 
 figure, (spectrum_ax, energy_ax) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for k in range(4):
-    spectrum_ax.loglog(temperatures[1:], spectra[1:, k], color=COLORS[k], linestyle=DASHES[k])
-    spectrum_ax.axhline(wanted[k], color=COLORS[k], linewidth=0.5)
+    look = {"color": COLORS[k], "linestyle": DASHES[k], "label": f"$s_{k + 1}$"}
+    spectrum_ax.loglog(temperatures[1:], spectra[1:, k], **look)
+    spectrum_ax.axhline(wanted[k], color=COLORS[k], linewidth=0.8)
 spectrum_ax.set(
     xlabel="temperature 1 / beta",
     ylabel="singular values",
     title="Minimizers of the free energy (thin: those of Y)",
 )
+spectrum_ax.set_ylim(bottom=0.01)
+spectrum_ax.legend(ncols=4, loc="lower center")
 energies, entropies = loss(minimizers), space.entropy(minimizers)
 energy_ax.loglog(temperatures[1:], energies[1:], color=COLORS[0], label="loss E")
 gain = entropies - entropies[0]

@@ -1,6 +1,6 @@
 """The pages of the gallery run, and the numbers at their ends are what their texts say."""
 
-import runpy
+import re
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from dln_manifolds import DLNObservableManifold
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+CELL = re.compile(r"(?:\A|^# %%$).*?(?=^# %%$|\Z)", flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -23,13 +24,22 @@ def run(monkeypatch):
 
     def show():
         for number in pyplot.get_fignums():
-            pyplot.figure(number).draw_without_rendering()
+            figure = pyplot.figure(number)
+            assert all(ax.has_data() for ax in figure.axes), "an empty panel"
+            figure.draw_without_rendering()
             drawn.append(number)
         pyplot.close("all")
 
     def run_page(name, n_figures):
+        """Cell by cell, as the gallery does: it keeps the figures of a cell and closes them."""
         monkeypatch.setattr(pyplot, "show", show)
-        variables = runpy.run_path(str(EXAMPLES / f"plot_{name}.py"))
+        path = EXAMPLES / f"plot_{name}.py"
+        variables = {"__name__": "__main__", "__file__": str(path)}
+        text = path.read_text(encoding="utf-8")
+        for cell in CELL.finditer(text):
+            before = "\n" * text.count("\n", 0, cell.start())
+            exec(compile(before + cell[0], path, "exec"), variables)
+            assert not pyplot.get_fignums(), "a cell that draws must end with plt.show()"
         assert len(drawn) == n_figures
         return variables
 

@@ -217,3 +217,27 @@ def test_message_without_matplotlib(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ImportError, match=r"dln-manifolds\[plot\]"):
         plotting.plot_geodesic(straight)
+
+
+@pytest.mark.parametrize(
+    "limits", [(0.1, 4), (0.1, 10), (0.5, 3), (0.8, 1.3), (1e-4, 1e3)], ids=str
+)
+def test_numbers_at_the_landscape_can_be_read(limits):
+    """They do not overlap, and there are at least two on each axis."""
+    figure = Figure(figsize=(3, 3), layout="constrained")
+    ax = plotting.plot_entropy_landscape(
+        DLNObservableManifold(2, 3), figure.subplots(), limits=limits
+    )
+    figure.canvas.draw()
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+        low, high = limits
+        seen = [
+            label
+            for label in labels
+            if label.get_text() and low <= max(label.get_position()) <= high
+        ]
+        assert len(seen) >= 2
+        boxes = [label.get_window_extent() for label in seen]
+        for one, other in itertools.combinations(boxes, 2):
+            assert not one.overlaps(other)
