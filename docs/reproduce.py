@@ -114,7 +114,7 @@ def factors():
 
 
 def metric():
-    """(1.5) of Chen: the metric of end-to-end matrices
+    """The metric of end-to-end matrices (Chen; (1.5) in our notes)
 
     $g^N(Z, Z) = \\operatorname{tr} Z^T \\mathcal A_X^{-1} Z$, with $\\mathcal A_X(P) = \\sum_p
     (XX^T)^{(N-p)/N} P (X^TX)^{(p-1)/N}$ inverted as a matrix of $n^2 \\times n^2$ entries.
@@ -284,7 +284,7 @@ def mean_curvature():
 
 
 def hamilton():
-    """Hamilton's equations of the cometric (section 3 of Chen)
+    """Hamilton's equations of the cometric (Chen's system of equations)
 
     $\\dot X = \\mathcal A_X(P)$, $\\dot P = -\\partial_X \\frac12 \\operatorname{tr} P^T
     \\mathcal A_X(P)$, integrated literally, the force by differences; against `exp`.
@@ -307,6 +307,60 @@ def hamilton():
     start = np.concatenate([X.ravel(), P])
     end = solve_ivp(rate, (0, 1), start, method="DOP853", rtol=1e-9, atol=1e-10).y[: n * n, -1]
     return error(space.metric.exp(0.1 * Z, X), end.reshape(n, n))
+
+
+def singular_coordinates():
+    """The system in singular values and vectors (our derivation)
+
+    $H = \\frac12 \\sum_i a_{ii} p_i^2 + \\frac12 \\sum_{i \\ne j} a_{ij} P_{ij}^2$ with
+    $P_{ij} = (s_i \\nu_{ij} + s_j \\mu_{ij}) / (s_i^2 - s_j^2)$, where
+    $\\mu = U^T (X P^T - P X^T) U$ and $\\nu = V^T (X^T P - P^T X) V$ are the conserved momenta seen
+    from the frames: $\\dot s_i = a_{ii} p_i$, $\\dot p_i = -\\partial H / \\partial s_i$,
+    $\\dot U = U \\Omega$, $\\dot V = V \\Omega'$ with
+    $\\Omega_{ij} s_j - s_i \\Omega'_{ij} = a_{ij} P_{ij}$. Against `exp`.
+    """
+    P = np.linalg.solve(matrix_of_A(X), 0.1 * Z.ravel()).reshape(n, n)
+    momenta = X @ P.T - P @ X.T, X.T @ P - P.T @ X
+    off = 1 - np.eye(n)
+
+    def spectrum(s):
+        roots = s ** (1 / N)
+        return sum(
+            np.multiply.outer(roots ** (2 * N - 2 * p), roots ** (2 * p - 2))
+            for p in range(1, N + 1)
+        )
+
+    def covector(s, p, mu, nu):
+        gaps = np.subtract.outer(s**2, s**2) + np.eye(n)
+        return (s[:, None] * nu + s * mu) / gaps * off + np.diag(p)
+
+    def rate(_, state):
+        s, p, left, right = np.split(state, [n, 2 * n, 2 * n + n * n])
+        left, right = left.reshape(n, n), right.reshape(n, n)
+        mu, nu = left.T @ momenta[0] @ left, right.T @ momenta[1] @ right
+
+        def energy(values):
+            return 0.5 * np.sum(spectrum(values) * covector(values, p, mu, nu) ** 2)
+
+        force = np.empty(n)
+        for i in range(n):
+            h = 1e-3 * s[i] * np.eye(n)[i]
+            values = [energy(s + k * h) for k in (-2, -1, 1, 2)]
+            force[i] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h[i])
+        velocity = spectrum(s) * covector(s, p, mu, nu)
+        gaps = np.subtract.outer(s**2, s**2) + np.eye(n)
+        # from the equations of the entries ij and ji, both turns being antisymmetric
+        turn = -(velocity * s + s[:, None] * velocity.T) / gaps * off
+        turn_right = -(velocity * s[:, None] + s * velocity.T) / gaps * off
+        parts = np.diag(velocity), -force, left @ turn, right @ turn_right
+        return np.concatenate([part.ravel() for part in parts])
+
+    left, s, right_t = np.linalg.svd(X)
+    start = np.concatenate([s, np.diag(left.T @ P @ right_t.T), left.ravel(), right_t.T.ravel()])
+    end = solve_ivp(rate, (0, 1), start, method="DOP853", rtol=1e-10, atol=1e-11).y[:, -1]
+    s, _, left, right = np.split(end, [n, 2 * n, 2 * n + n * n])
+    point = (left.reshape(n, n) * s) @ right.reshape(n, n).T
+    return error(space.metric.exp(0.1 * Z, X), point)
 
 
 def invariants():
@@ -354,6 +408,36 @@ def straight_lines():
     return max(error(geodesic, middle), error(symmetric, np.swapaxes(symmetric, -1, -2)))
 
 
+def balanced_lines():
+    """The other direction of Lemma 2.2: the imbalance of a line in general
+
+    Between balanced W and W' it is $B_p(\\mathbf W(t)) = -t (1 - t) B_p(\\mathbf W' - \\mathbf W)$
+    with $B_p(\\mathbf W) = W_{p+1}^T W_{p+1} - W_p W_p^T$, which vanishes on the way if and only if
+    $\\mathbf W' - \\mathbf W$ is balanced; and the vertical part of the velocity has the inner
+    products $\\operatorname{tr} A_p^T (W'_p W_p^T + W_{p+1}'^T W_{p+1})$ with the fibre at W.
+    """
+    end = total.factor(Y if np.linalg.det(Y) > 0 else -Y)
+    step, t = end - W, 0.3
+
+    def imbalance(layers):
+        return np.stack([
+            layers[p + 1].T @ layers[p + 1] - layers[p] @ layers[p].T for p in range(N - 1)
+        ])  # fmt: skip
+
+    line = straight_line(W, end)
+    assert not line.balanced
+    assert not line.horizontal
+    moments = [
+        np.sum(total.vertical_projection(step, W) * generator_vector(g)) for g in generators()
+    ]
+    cross = [end[p] @ W[p].T + end[p + 1].T @ W[p + 1] for p in range(N - 1)]
+    literal = [sum(np.sum(g[p + 1] * cross[p]) for p in range(N - 1)) for g in generators()]
+    return max(
+        error(imbalance(W + t * step), -t * (1 - t) * imbalance(step)),
+        error(moments, literal),
+    )
+
+
 def closed_form():
     """Equal singular vectors (a special case of Theorem 2.3 of Chen)
 
@@ -369,21 +453,40 @@ def closed_form():
     return error(solution(t[:, 0]), literal)
 
 
+def infinite_depth():
+    """Equal singular vectors as N grows (the limit that summaries of Chen's paper name)
+
+    $X(t) \\to U \\Sigma_0^{1-t} \\Sigma_1^t V^T$; with the next term,
+    $s_i(t) = s_{0i}^{1-t} s_{1i}^t \\exp\\bigl(t (1-t) \\log^2(s_{1i} / s_{0i}) / (2N)\\bigr)
+    (1 + O(N^{-2}))$. At N = 10000, against `log`.
+    """
+    depth, t = 1e4, 0.3
+    left, s_0, right = np.linalg.svd(X)
+    s_1 = np.array([2.0, 0.7, 0.1])
+    deep = DLNObservableManifold(n, depth)
+    middle = deep.metric.geodesic(X, end_point=(left * s_1) @ right)(t)[0]
+    first_order = np.exp(t * (1 - t) * np.log(s_1 / s_0) ** 2 / (2 * depth))
+    return error(middle, (left * (s_0 ** (1 - t) * s_1**t * first_order)) @ right)
+
+
 def bures_wasserstein():
     """Depth 2 and equal polar factors (Theorem 2.3 of Chen at N = 2)
 
-    The Bures-Wasserstein geodesic $X(t) = ((1-t) A + t M A)\\,((1-t) I + t M)$ with $M = A^{-1/2}
-    (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}$, and $d^2 = 2 (\\operatorname{tr} A + \\operatorname{tr} B -
-    2 \\operatorname{tr} (A^{1/2} B A^{1/2})^{1/2})$, against the flow of `exp`.
+    End points $A O$ and $B O$ with A, B positive definite and O orthogonal. The Bures-Wasserstein
+    geodesic $X(t) = ((1-t) I + t M)\\, A\\, ((1-t) I + t M)\\, O$ with $M = A^{-1/2} (A^{1/2} B
+    A^{1/2})^{1/2} A^{-1/2}$, and $d^2 = 2 (\\operatorname{tr} A + \\operatorname{tr} B - 2
+    \\operatorname{tr} (A^{1/2} B A^{1/2})^{1/2})$, against the flow of `exp`.
     """
     shallow = DLNObservableManifold(n, 2)
     start, end = X @ X.T + 0.1 * np.eye(n), Z @ Z.T + 0.1 * np.eye(n)
+    turn = np.linalg.qr(Y)[0]
     root = np.real(sqrtm(start))
     cross = np.real(sqrtm(root @ end @ root))
     M = np.linalg.inv(root) @ cross @ np.linalg.inv(root)
-    solution = shallow.metric.solve_exp(shallow.metric.log(end, start), start)
+    velocity = shallow.metric.log(end @ turn, start @ turn)
+    solution = shallow.metric.solve_exp(velocity, start @ turn)
     literal = [
-        ((1 - t) * np.eye(n) + t * M) @ start @ ((1 - t) * np.eye(n) + t * M)
+        ((1 - t) * np.eye(n) + t * M) @ start @ ((1 - t) * np.eye(n) + t * M) @ turn
         for t in (0.0, 0.3, 0.7, 1.0)
     ]
     squared = 2 * (np.trace(start) + np.trace(end) - 2 * np.trace(cross))
@@ -408,7 +511,7 @@ def equal_polar_factors():
 
 
 def boundary_values():
-    """Geodesics between any two matrices of one component (section 3 of Chen, solved numerically)
+    """Geodesics between any two matrices of one component, solved numerically
 
     `log`, then an independent flow: the distance of its end from the target.
     """
@@ -436,15 +539,71 @@ SECTIONS = {
         entropy_formula,
         mean_curvature,
     ),
-    "Chen, section 2: horizontal straight lines": (
+    "Chen: horizontal straight lines, explicit geodesics": (
         lifted_geodesics,
         straight_lines,
+        balanced_lines,
         closed_form,
+        infinite_depth,
         bures_wasserstein,
         equal_polar_factors,
     ),
-    "Chen, section 3: the geodesic equations": (hamilton, invariants, boundary_values),
+    "Chen: the geodesic equations": (
+        hamilton,
+        singular_coordinates,
+        invariants,
+        boundary_values,
+    ),
 }
+
+# Each numbered item: what checks it, whether it is claimed by its number, how sure the wording is.
+UNKNOWN = "not known; the sections are a guess by subject"
+ITEMS = (
+    ("(1.1)", True, (product_map,), "read"),
+    ("(1.2), (1.3)", True, (gradient_of_layers,), "read; of (1.3) the words: the chain rule"),
+    ("(1.4)", True, (conservation, factors), "its words read: the constraints of balancedness"),
+    ("(1.5)", False, (metric,), "the formula is certain, its number is from our notes"),
+    ("(1.6) to (2.10)", False, (flow_downstairs,), UNKNOWN),
+    ("Theorem 1.1", False, (submersion, horizontal_lift), UNKNOWN),
+    (
+        "Theorem 2.1",
+        False,
+        (hamilton, singular_coordinates),
+        f"{UNKNOWN}: summaries of the paper name a system of differential equations",
+    ),
+    ("Lemma 2.2", True, (straight_lines, balanced_lines), "its subject, from our notes"),
+    (
+        "Theorem 2.3",
+        True,
+        (closed_form, infinite_depth, bures_wasserstein, equal_polar_factors),
+        "its subject, from summaries: end points with $U_1 = U_0 Q$, $V_1 = V_0 Q$, by horizontal "
+        "straight lines, with the case N = 2 and diagonal limits",
+    ),
+    (
+        "Theorems 3.5, 3.10, Lemmas 3.4, 3.6, 3.7, 3.11",
+        False,
+        (lifted_geodesics, invariants, boundary_values),
+        UNKNOWN,
+    ),
+    (
+        "Menon and Yu: submersion theorem",
+        True,
+        (submersion, horizontal_lift),
+        "from the abstract; its number is not known",
+    ),
+    (
+        "Menon and Yu: Jacobi basis",
+        True,
+        (jacobi_matrices, jacobi_basis),
+        "from the abstract; its number is not known",
+    ),
+    (
+        "Menon and Yu: entropy formula",
+        True,
+        (volume_of_fibre, entropy_formula, mean_curvature),
+        "the formula is certain; one review calls it Theorem 4",
+    ),
+)
 
 HEADER = """# The papers, reproduced
 
@@ -456,12 +615,16 @@ transcribes the formula. The figure is the largest relative difference, at n = 3
 the code says otherwise; it is larger where the literal side takes finite differences or
 integrates.
 
-**How to read the numbers.** Equations (1.1) to (1.5), Lemma 2.2 and Theorem 2.3 of Chen (arXiv
-2510.07324), and the results of Menon and Yu (arXiv 2509.09088), are named where their statement
-is known to us. The exact wording of the other numbered items of Chen's paper, equations (1.6) to
-(2.10), Theorems 1.1, 2.1, 3.5, 3.10 and Lemmas 3.4, 3.6, 3.7, 3.11, was not at hand: the sections
-below check their subjects (submersion, horizontal lines and geodesics, Hamilton's equations and
-their invariants) by formulas that we derived, and claim no item by number.
+**How to read the numbers.** An item is claimed by its number only where we know its statement. The
+text of Chen's paper (arXiv 2510.07324) was at hand up to equation (1.4) of its second version, and
+beyond that only in summaries and in our notes; the numbers of the results of Menon and Yu (arXiv
+2509.09088) were not at hand. The first version of Chen's paper says in its abstract that it
+characterizes all horizontal straight lines that remain geodesics, the second that it finds such
+lines.
+
+| item | sections of this page | claimed? | how sure we are of its wording |
+|---|---|---|---|
+{items}
 
 | statement | figure |
 |---|---|
@@ -474,15 +637,31 @@ def title_of(check):
     return title, statement
 
 
+def anchor_of(check):
+    """Return the place of a check on the page."""
+    return check.__name__.replace("_", "-")
+
+
+def items():
+    """Return the rows of the table of numbered items."""
+    for name, claimed, checks, wording in ITEMS:
+        links = ", ".join(f"[`{check.__name__}`](#{anchor_of(check)})" for check in checks)
+        yield f"| {name} | {links} | {'yes' if claimed else 'no'} | {wording} |"
+
+
 def page(figures):
     """Return the text of the page."""
+    header = HEADER.format(items="\n".join(items()))
     rows = [f"| {title_of(check)[0]} | {figures[check]:.0e} |" for check in figures]
-    parts = [HEADER + "\n".join(rows) + "\n"]
+    parts = [header + "\n".join(rows) + "\n"]
     for section, checks in SECTIONS.items():
         parts.append(f"## {section}\n")
         for check in checks:
             title, statement = title_of(check)
-            parts.append(f"### {title}\n\n{statement}\n\nFigure: {figures[check]:.0e}.\n")
+            anchor = check.__name__.replace("_", "-")
+            parts.append(
+                f"({anchor})=\n### {title}\n\n{statement}\n\nFigure: {figures[check]:.0e}.\n"
+            )
             parts.append(f"```py\n{body_of(check)}\n```\n")
     shared = "\n\n\n".join(
         inspect.getsource(f).strip()

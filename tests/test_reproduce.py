@@ -15,6 +15,8 @@ BOUNDS = {
     "flow_downstairs": 1e-9,
     "jacobi_basis": 1e-9,
     "hamilton": 1e-8,
+    "singular_coordinates": 1e-8,
+    "infinite_depth": 1e-7,  # terms of the order 1/N^2 at N = 10,000
     "invariants": 1e-9,
     "boundary_values": 1e-10,
 }
@@ -31,9 +33,15 @@ def figures(script):
 
 
 def test_figures(figures):
-    assert len(figures) == 21
+    assert len(figures) == 24
     for check, figure in figures.items():
         assert figure < BOUNDS.get(check.__name__, 1e-12), check.__name__
+
+
+def test_every_check_stands_beside_an_item(script):
+    """And no check is in the table of items that is not on the page."""
+    listed = {check for _, _, checks, _ in script["ITEMS"] for check in checks}
+    assert listed == {check for checks in script["SECTIONS"].values() for check in checks}
 
 
 def test_page_is_the_script_s(script):
