@@ -108,7 +108,7 @@ def split(frame: BalancedFrame, vector: Array) -> Sectors:
     inside = frame.enter(vector)
     horizontal = frame.leave(_horizontal_inside(frame, inside))
     if frame.depth == 1:
-        zero = np.zeros_like(vector)
+        zero = np.zeros_like(horizontal)
         return Sectors(zero, zero, horizontal)
     # No quotient by a small sigma is taken twice.
     coefficient, sigma = _coefficients(frame, inside)
@@ -131,7 +131,8 @@ def horizontal_part(frame: BalancedFrame, vector: Array) -> Array:
 def tangent_part(frame: BalancedFrame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
     if frame.depth == 1:
-        return vector.copy()
+        batch = np.broadcast_shapes(vector.shape[:-3], frame.roots.shape[:-1])
+        return np.broadcast_to(vector, batch + vector.shape[-3:]).copy()
     coefficient, sigma = _coefficients(frame, frame.enter(vector))
     symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
     return vector - frame.leave(_difference(symmetric, frame.roots))
