@@ -1,0 +1,37 @@
+"""geomstats' own test cases, run against balanced layers."""
+
+import pytest
+from geomstats_cases import LAYER_TESTS, SPACE_TESTS, run_metric, run_space
+
+from dln_manifolds import BalancedManifold
+
+AMPLITUDE = 6.0
+
+
+@pytest.mark.parametrize("n_points", [1, 3])
+@pytest.mark.parametrize("name", SPACE_TESTS)
+def test_manifold_test_case(name, n_points):
+    run_space(BalancedManifold(2, 3), name, AMPLITUDE, n_points)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_points"),
+    # those on vectorization repeat a single point by themselves
+    [(name, k) for name in LAYER_TESTS for k in ([1] if name.endswith("_vec") else [1, 3])],
+)
+def test_riemannian_metric_test_case(name, n_points):
+    run_metric(BalancedManifold(2, 3), name, AMPLITUDE, n_points)
+
+
+@pytest.mark.parametrize(("n", "depth"), [(1, 3), (2, 1), (3, 2), (3, 4)])
+@pytest.mark.parametrize(
+    "name", ["exp_after_log", "log_after_exp", "dist_is_symmetric", "parallel_transport_ivp_norm"]
+)
+def test_riemannian_metric_test_case_in_other_spaces(name, n, depth):
+    run_metric(BalancedManifold(n, depth), name, AMPLITUDE, 2)
+
+
+@pytest.mark.parametrize(("n", "depth"), [(1, 3), (2, 1), (3, 2)])
+@pytest.mark.parametrize("name", ["dim", *SPACE_TESTS])
+def test_manifold_test_case_in_other_spaces(name, n, depth):
+    run_space(BalancedManifold(n, depth), name, AMPLITUDE, 2)
