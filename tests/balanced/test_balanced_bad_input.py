@@ -1,9 +1,17 @@
 """What the balanced manifold does with input that is wrong, unusual or empty."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
+from bad_input import (
+    ARRANGEMENTS,
+    NO_NUMBERS,
+    Cases,
+    disconnected_pairs_do_not_spoil_a_batch,
+    places,
+    repeatable,
+    rubbish,
+    several,
+)
 from balanced_reference import imbalance, size
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -97,39 +105,21 @@ def draw(kinds, batch=()):
     return arguments
 
 
-def places(kinds, functions=FUNCTIONS):
-    """List all (function, index of an argument of one of the kinds)."""
-    return [
-        (name, k)
-        for name, (_, found) in functions.items()
-        for k, kind in enumerate(found)
-        if kind in kinds and (name, k) not in UNCHECKED
-    ]
-
-
-def repeatable(function, arguments):
-    np.random.seed(1)
-    result = function(*arguments)
-    return result.horizontal if hasattr(result, "horizontal") else result
-
-
 def unbalanced():
     return np.eye(2) + 0.3 * np.random.normal(size=SHAPE)
 
 
-POINTS, VECTORS, ANY = places("p"), places("v"), places("pva")
+CASES = Cases(FUNCTIONS, draw)
+RUBBISH = rubbish(SHAPE) | {"too few layers": np.ones((2, 2, 2))}
+POINTS, VECTORS, ANY = (places(kinds, FUNCTIONS, UNCHECKED) for kinds in ("p", "v", "pva"))
 
 
 @pytest.mark.parametrize(("name", "k"), POINTS)
 def test_unbalanced_layers(name, k):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    W = arguments[k] = unbalanced()
+    W = unbalanced()
     grams = [size(w @ w.T) for w in W]
     measured = max(size(c) for c in imbalance(W)) / max(grams)
-    with pytest.raises(InvalidPointError, match="not balanced") as caught:
-        function(*arguments)
-    message = str(caught.value)
+    message = CASES.refuses(name, k, lambda _: W, "not balanced")
     assert f"{measured:.3g}" in message
     assert "space.projection(" in message
 
@@ -141,11 +131,11 @@ def test_the_repair_that_the_message_names_works():
 
 @pytest.mark.parametrize(("name", "k"), places("p", BATCHED))
 def test_unbalanced_member_of_a_batch_is_named(name, k):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (4,))
-    arguments[k][2] = unbalanced()
-    with pytest.raises(InvalidPointError, match=r"not balanced \(batch member \[2\]\)"):
-        function(*arguments)
+    def change(argument):
+        argument[2] = unbalanced()
+        return argument
+
+    CASES.refuses(name, k, change, r"not balanced \(batch member \[2\]\)", (4,))
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -225,88 +215,52 @@ def test_round_off_of_a_point_is_forgiven(level):
 @pytest.mark.parametrize("layers", [2, 4], ids=["too few", "too many"])
 @pytest.mark.parametrize(("name", "k"), ANY)
 def test_wrong_number_of_layers(name, k, layers):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = np.broadcast_to(np.eye(2), (layers, 2, 2))
-    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 2, 2\)"):
-        function(*arguments)
+    other = np.broadcast_to(np.eye(2), (layers, 2, 2))
+    CASES.refuses(name, k, lambda _: other, r"shape .* must be \(3, 2, 2\)")
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2), (3, 3, 3), (3, 2, 3)], ids=str)
 @pytest.mark.parametrize(("name", "k"), ANY)
 def test_wrong_shape(name, k, shape):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = np.ones(shape)
-    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 2, 2\)"):
-        function(*arguments)
+    CASES.refuses(name, k, lambda _: np.ones(shape), r"shape .* must be \(3, 2, 2\)")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(("name", "k"), ANY)
 def test_entry_that_is_not_finite(name, k, value):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = arguments[k].copy()
-    arguments[k][2, 0, 1] = value
-    with pytest.raises(InvalidPointError, match=rf"not finite: {value} at \[2, 0, 1\]"):
-        function(*arguments)
+    CASES.refuses_entry(name, k, value, (2, 0, 1))
 
 
 @pytest.mark.parametrize(("name", "k"), places("pva", BATCHED))
 def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (2, 3))
-    arguments[k][1, 2, 0, 0, 1] = np.nan
-    with pytest.raises(InvalidPointError, match=r"\(batch member \[1, 2\]\)"):
-        function(*arguments)
+    CASES.refuses_entry(name, k, np.nan, (1, 2, 0, 0, 1), (2, 3))
 
 
 @pytest.mark.parametrize(("name", "k"), ANY)
 def test_complex_numbers_are_refused(name, k):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = arguments[k] + 0j
-    with pytest.raises(InvalidPointError, match="complex"):
-        function(*arguments)
+    CASES.refuses(name, k, lambda a: a + 0j, "complex")
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["W", [[["a"] * 2] * 2] * 3, [[1, 2, 3], [4, 5]], [None]],
-    ids=["string", "strings", "ragged list", "list of None"],
-)
+@pytest.mark.parametrize("what", NO_NUMBERS)
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
-def test_input_that_is_no_array_of_numbers(name, k, value):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = value
-    with pytest.raises(InvalidPointError):
-        function(*arguments)
+def test_input_that_is_no_array_of_numbers(name, k, what):
+    CASES.refuses(name, k, lambda _: RUBBISH[what])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_integers_are_taken_as_floats(name):
-    function, kinds = FUNCTIONS[name]
     turn = np.array([[0, -1], [1, 0]])
-    points = {
+    values = {
         "p": np.stack([100 * turn, 100 * np.eye(2, dtype=int), 100 * turn]),
         "v": np.stack([3 * turn, 3 * np.eye(2, dtype=int), 3 * turn]),
         "a": np.arange(12).reshape(SHAPE) + 1 + 9 * np.eye(2, dtype=int),
     }
-    arguments = [points[kind] for kind in kinds]
-    result = repeatable(function, arguments)
-    expected = repeatable(function, [a.astype(float) for a in arguments])
-    assert_array_equal(result, expected)
-    assert np.asarray(result).dtype == np.float64
+    CASES.takes_integers_as_floats(name, values)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nested_lists_are_taken_as_arrays(name):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    expected = repeatable(function, arguments)
-    assert_array_equal(repeatable(function, [a.tolist() for a in arguments]), expected)
+    CASES.takes_nested_lists(name)
 
 
 @pytest.mark.parametrize("name", BATCHED)
@@ -351,18 +305,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", BATCHED)
 def test_empty_batch(name):
-    function, kinds = BATCHED[name]
-    result = function(*draw(kinds, (0,)))
-    assert result.shape == (0, *SHAPES.get(name, SHAPE))
-    assert result.dtype == np.float64
-
-
-@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
-def test_empty_batch_beside_a_single_point(name):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds)
-    arguments[0] = np.empty((0, *SHAPE))
-    assert function(*arguments).shape == (0, *SHAPES.get(name, SHAPE))
+    CASES.takes_an_empty_batch(name, SHAPES.get(name, SHAPE))
 
 
 def test_empty_batches_elsewhere():
@@ -375,52 +318,26 @@ def test_empty_batches_elsewhere():
     assert solution([0.0, 1.0]).shape == (0, 2, *SHAPE)
 
 
-@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+@pytest.mark.parametrize("name", several(BATCHED))
 def test_batches_that_do_not_broadcast(name):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (3,))
-    arguments[0] = arguments[0][:2]
-    with pytest.raises(InvalidPointError, match="broadcast"):
-        function(*arguments)
+    CASES.refuses_batches_that_do_not_broadcast(name)
 
 
-def strided(array):
-    """Return an equal array whose memory is not contiguous in any order."""
-    wide = np.zeros(tuple(2 * n for n in array.shape))
-    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
-    view[...] = array
-    return view
-
-
-@pytest.mark.parametrize("arrange", [strided, np.asfortranarray], ids=["strided", "Fortran"])
+@pytest.mark.parametrize("arrange", ARRANGEMENTS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_arrays_that_are_not_contiguous(name, arrange):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    expected = np.asarray(repeatable(function, arguments))
-    result = repeatable(function, [arrange(a) for a in arguments])
-    assert_allclose(result, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    CASES.takes_any_memory_layout(name, arrange, atol=1e-9)
 
 
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batch"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_read_only_arrays_are_taken_and_nothing_is_mutated(name, batch):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds, batch if name in BATCHED else ())
-    copies = [a.copy() for a in arguments]
-    for a in arguments:
-        a.flags.writeable = False
-    repeatable(function, arguments)
-    for a, copy in zip(arguments, copies, strict=True):
-        assert_array_equal(a, copy)
+    CASES.mutates_nothing(name, batch if name in BATCHED else ())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_results_share_no_memory_with_the_input(name):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    result = np.asarray(repeatable(function, arguments))
-    assert not any(np.shares_memory(result, a) for a in arguments)
+    CASES.shares_no_memory(name)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -458,35 +375,6 @@ def test_member_of_a_batch_in_another_component_is_named():
     target[1, 2, 0] *= -1
     with pytest.raises(DisconnectedPointsError, match=r"Layer 2 .*\(batch member \[1\]\)"):
         METRIC.log(target, W)
-
-
-class Stubborn:
-    """Something that does not want to become an array, as a tensor that requires gradients."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise RuntimeError("no")
-
-
-RUBBISH = {
-    "None": None,
-    "string": "abc",
-    "number": 1.0,
-    "empty list": [],
-    "ragged list": [[1, 2, 3], [4, 5]],
-    "strings": [[["a"] * 2] * 2] * 3,
-    "list of None": [[[None] * 2] * 2] * 3,
-    "dictionary": {"a": 1},
-    "function": abs,
-    "wrong width": np.ones((3, 3, 3)),
-    "too few layers": np.ones((2, 2, 2)),
-    "matrix": np.eye(2),
-    "complex": np.ones(SHAPE) + 0j,
-    "objects": np.ones(SHAPE).astype(object),
-    "nan": np.full(SHAPE, np.nan),
-    "inf": np.full(SHAPE, np.inf),
-    "huge integers": [[[10**400] * 2] * 2] * 3,
-    "no conversion": Stubborn(),
-}
 
 
 @pytest.mark.parametrize("value", RUBBISH.values(), ids=RUBBISH)
@@ -630,24 +518,8 @@ def test_group_elements_of_wrong_shape():
 
 @pytest.mark.parametrize("on_failure", ["nan", "warn"])
 def test_pairs_in_different_components_do_not_spoil_a_batch(on_failure):
-    """They alone are NaN, and the status says why."""
     space = BalancedManifold(3, 2)
     np.random.seed(5)
     starts = space.random_point(3)
     ends = space.metric.exp(0.3 * space.random_tangent_vec(starts), starts)
-    expected = space.metric.log(ends, starts)
-    ends[1, 0] *= -1
-    space.equip_with_metric(on_failure=on_failure)
-    said = pytest.warns(GeodesicWarning) if on_failure == "warn" else nullcontext()
-    with said:
-        vectors, distances = space.metric.log(ends, starts), space.metric.dist(starts, ends)
-        middle = space.metric.geodesic(starts, end_point=ends)(0.5)
-        assert np.isnan(space.metric.dist(starts[1], ends[1]))
-    assert np.array_equal(np.isnan(distances), [False, True, False])
-    for value in (vectors, middle):
-        assert np.isnan(value[1]).all()
-        assert np.isfinite(value[[0, 2]]).all()
-    assert np.allclose(vectors[[0, 2]], expected[[0, 2]], rtol=1e-12, atol=1e-12)
-    solution = space.metric.solve_log(ends, starts)
-    assert solution.status.tolist() == [0, 3, 0]
-    assert np.isnan(solution(0.3)[1]).all()
+    disconnected_pairs_do_not_spoil_a_batch(space, starts, ends, on_failure)

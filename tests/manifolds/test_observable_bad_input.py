@@ -1,9 +1,17 @@
 """What the space and its metric do with input that is wrong, unusual or empty."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
+from bad_input import (
+    ARRANGEMENTS,
+    NO_NUMBERS,
+    Cases,
+    disconnected_pairs_do_not_spoil_a_batch,
+    places,
+    repeatable,
+    rubbish,
+    several,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dln_manifolds import (
@@ -92,96 +100,54 @@ def draw(kinds, batch=()):
     ]
 
 
-def places(kind, functions, unless=frozenset()):
-    """List all (function, index of an argument of the kind)."""
-    return [
-        (name, k)
-        for name, (_, kinds) in functions.items()
-        for k, other in enumerate(kinds)
-        if other == kind and name not in unless
-    ]
-
-
-def repeatable(function, arguments):
-    """Call a function from the same random state every time."""
-    np.random.seed(1)
-    return function(*arguments)
-
-
+CASES = Cases(FUNCTIONS, draw)
+RUBBISH = rubbish((3, 3))
 POINTS = places("p", FUNCTIONS, UNCHECKED_POINTS)
 VECTORS = places("v", FUNCTIONS)
 
 
 @pytest.mark.parametrize(("name", "k"), POINTS)
 def test_singular_point(name, k):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = np.ones((3, 3))
-    with pytest.raises(InvalidPointError, match="singular"):
-        function(*arguments)
+    CASES.refuses(name, k, np.ones_like, "singular")
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
 def test_entry_that_is_not_finite(name, k, value):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k][0, 1] = value
-    with pytest.raises(InvalidPointError, match=rf"not finite: {value} at \[0, 1\]"):
-        function(*arguments)
+    CASES.refuses_entry(name, k, value, (0, 1))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2), (3, 3, 2)], ids=str)
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
 def test_wrong_shape(name, k, shape):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = np.ones(shape)
-    with pytest.raises(InvalidPointError, match=r"shape .* must be \(3, 3\)"):
-        function(*arguments)
+    CASES.refuses(name, k, lambda _: np.ones(shape), r"shape .* must be \(3, 3\)")
 
 
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
 def test_complex_numbers_are_refused(name, k):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = arguments[k] + 0j
-    with pytest.raises(InvalidPointError, match="complex"):
-        function(*arguments)
+    CASES.refuses(name, k, lambda a: a + 0j, "complex")
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["X", [["a"] * 3] * 3, [[1, 2, 3], [4, 5]]],
-    ids=["string", "strings", "ragged list"],
-)
+@pytest.mark.parametrize("what", NO_NUMBERS)
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
-def test_input_that_is_no_array_of_numbers(name, k, value):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    arguments[k] = value
-    with pytest.raises(InvalidPointError):
-        function(*arguments)
+def test_input_that_is_no_array_of_numbers(name, k, what):
+    CASES.refuses(name, k, lambda _: RUBBISH[what])
 
 
 @pytest.mark.parametrize(("name", "k"), places("p", BATCHED, UNCHECKED_POINTS))
 def test_singular_member_of_a_batch_is_named(name, k):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (4,))
-    arguments[k][2] = np.ones((3, 3))
-    with pytest.raises(InvalidPointError, match=r"singular \(batch member \[2\]\)"):
-        function(*arguments)
+    def change(argument):
+        argument[2] = 1
+        return argument
+
+    CASES.refuses(name, k, change, r"singular \(batch member \[2\]\)", (4,))
 
 
 @pytest.mark.parametrize(
     ("name", "k"), places("p", BATCHED, UNCHECKED_POINTS) + places("v", BATCHED)
 )
 def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (2, 3))
-    arguments[k][1, 2, 0, 1] = np.nan
-    with pytest.raises(InvalidPointError, match=r"\(batch member \[1, 2\]\)"):
-        function(*arguments)
+    CASES.refuses_entry(name, k, np.nan, (1, 2, 0, 1), (2, 3))
 
 
 def test_message_names_the_singular_values():
@@ -225,37 +191,21 @@ def test_member_of_a_batch_in_another_component_is_named():
         METRIC.log(ends, np.eye(3))
 
 
-@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
+@pytest.mark.parametrize("name", several(BATCHED))
 def test_batches_that_do_not_broadcast(name):
-    function, kinds = BATCHED[name]
-    arguments = draw(kinds, (3,))
-    arguments[0] = arguments[0][:2]
-    with pytest.raises(InvalidPointError, match="broadcast"):
-        function(*arguments)
+    CASES.refuses_batches_that_do_not_broadcast(name)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_integers_are_taken_as_floats(name):
-    function, kinds = FUNCTIONS[name]
     # a short way from the identity in lengths of the layers
-    arguments = [
-        np.array([[100, 1, 2], [0, 110, 3], [1, 0, 90]])
-        if kind == "p"
-        else np.arange(9).reshape(3, 3)
-        for kind in kinds
-    ]
-    result = repeatable(function, arguments)
-    expected = repeatable(function, [a.astype(float) for a in arguments])
-    assert_array_equal(result, expected)
-    assert result.dtype == np.float64
+    point = np.array([[100, 1, 2], [0, 110, 3], [1, 0, 90]])
+    CASES.takes_integers_as_floats(name, {"p": point, "v": np.arange(9).reshape(3, 3)})
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nested_lists_are_taken_as_arrays(name):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    expected = repeatable(function, arguments)
-    assert_array_equal(repeatable(function, [a.tolist() for a in arguments]), expected)
+    CASES.takes_nested_lists(name)
 
 
 @pytest.mark.parametrize("name", BATCHED)
@@ -269,10 +219,7 @@ def test_single_precision_is_computed_in_double_and_returned_in_single(name):
     assert_allclose(result, expected, rtol=3e-7, atol=1e-7 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in BATCHED if len(BATCHED[name][1]) > 1 and name not in UNCHECKED_POINTS],
-)
+@pytest.mark.parametrize("name", several(BATCHED, UNCHECKED_POINTS))
 def test_single_beside_double_precision_gives_double(name):
     function, kinds = BATCHED[name]
     arguments = draw(kinds)
@@ -288,39 +235,29 @@ def test_points_that_are_singular_in_single_precision():
         METRIC.metric_matrix(point.astype(np.float32))
 
 
-# Shapes of the results for arguments of batch shape (0,).
+# Shapes of results that are no matrices.
 EMPTY = {
-    "inner_product": (0,),
-    "inner_coproduct": (0,),
-    "squared_norm": (0,),
-    "norm": (0,),
-    "dist": (0,),
-    "squared_dist": (0,),
-    "geodesic to a point": (0, 2, 3, 3),
-    "geodesic with a velocity": (0, 2, 3, 3),
-    "metric_matrix": (0, 9, 9),
-    "cometric_matrix": (0, 9, 9),
-    "log_volume_density": (0,),
-    "volume_density": (0,),
-    "injectivity_radius": (0,),
-    "space.entropy": (0,),
-    "space.volume_density": (0,),
+    "inner_product": (),
+    "inner_coproduct": (),
+    "squared_norm": (),
+    "norm": (),
+    "dist": (),
+    "squared_dist": (),
+    "geodesic to a point": (2, 3, 3),
+    "geodesic with a velocity": (2, 3, 3),
+    "metric_matrix": (9, 9),
+    "cometric_matrix": (9, 9),
+    "log_volume_density": (),
+    "volume_density": (),
+    "injectivity_radius": (),
+    "space.entropy": (),
+    "space.volume_density": (),
 }
 
 
 @pytest.mark.parametrize("name", BATCHED)
 def test_empty_batch(name):
-    function, kinds = BATCHED[name]
-    result = function(*draw(kinds, (0,)))
-    assert result.shape == EMPTY.get(name, (0, 3, 3))
-    assert result.dtype == np.float64
-
-
-@pytest.mark.parametrize("name", [name for name in BATCHED if len(BATCHED[name][1]) > 1])
-def test_empty_batch_beside_a_single_point(name):
-    function, kinds = BATCHED[name]
-    arguments = [*draw(kinds[:1], (0,)), *draw(kinds[1:])]
-    assert function(*arguments).shape == EMPTY.get(name, (0, 3, 3))
+    CASES.takes_an_empty_batch(name, EMPTY.get(name, (3, 3)))
 
 
 @pytest.mark.parametrize("kind", ["solve_exp", "solve_log"])
@@ -338,48 +275,21 @@ def test_empty_batch_of_tests(name):
     assert result.dtype == bool
 
 
-def strided(array):
-    """Return an equal array whose memory is not contiguous in any order."""
-    wide = np.zeros(tuple(2 * n for n in array.shape))
-    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
-    view[...] = array
-    return view
-
-
-@pytest.mark.parametrize(
-    "arrange",
-    [strided, np.asfortranarray, lambda a: np.broadcast_to(a, (2, 3, 3))[1]],
-    ids=["strided", "Fortran", "broadcast"],
-)
+@pytest.mark.parametrize("arrange", ARRANGEMENTS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_arrays_that_are_not_contiguous(name, arrange):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    expected = np.asarray(repeatable(function, arguments))
-    result = repeatable(function, [arrange(a) for a in arguments])
-    # another memory layout may be another order of summation
-    assert_allclose(result, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    CASES.takes_any_memory_layout(name, arrange, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["single", "batch"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_read_only_arrays_are_taken_and_nothing_is_mutated(name, batch):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds, batch if name in BATCHED else ())
-    copies = [a.copy() for a in arguments]
-    for a in arguments:
-        a.flags.writeable = False
-    repeatable(function, arguments)
-    for a, copy in zip(arguments, copies, strict=True):
-        assert_array_equal(a, copy)
+    CASES.mutates_nothing(name, batch if name in BATCHED else ())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_results_share_no_memory_with_the_input(name):
-    function, kinds = FUNCTIONS[name]
-    arguments = draw(kinds)
-    result = np.asarray(function(*arguments))
-    assert not any(np.shares_memory(result, a) for a in arguments)
+    CASES.shares_no_memory(name)
 
 
 def test_solutions_share_no_memory_with_the_input():
@@ -387,39 +297,6 @@ def test_solutions_share_no_memory_with_the_input():
     solution = METRIC.solve_exp(v, X)
     v[:] = 7
     assert_array_equal(solution.initial_velocity, 0.1 * np.ones((3, 3)))
-
-
-class Stubborn:
-    """Something that does not want to become an array, as a tensor that requires gradients."""
-
-    def __array__(self, dtype=None, copy=None):
-        raise RuntimeError("no")
-
-
-RUBBISH = {
-    "None": None,
-    "string": "abc",
-    "number": 1.0,
-    "nan": float("nan"),
-    "empty list": [],
-    "ragged list": [[1, 2, 3], [4, 5]],
-    "list of matrices of two sizes": [np.eye(3), np.eye(2)],
-    "strings": [["a"] * 3] * 3,
-    "list of None": [[None] * 3] * 3,
-    "dictionary": {"a": 1},
-    "function": abs,
-    "class": int,
-    "wrong size": np.eye(4),
-    "not square": np.ones((3, 4)),
-    "vector": np.ones(3),
-    "complex": np.eye(3) + 0j,
-    "objects": np.eye(3).astype(object),
-    "dates": np.zeros((3, 3), dtype="datetime64[D]"),
-    "nan matrix": np.full((3, 3), np.nan),
-    "inf matrix": np.full((3, 3), np.inf),
-    "huge integers": [[10**400] * 3] * 3,
-    "no conversion": Stubborn(),
-}
 
 
 @pytest.mark.parametrize("name", RUBBISH)
@@ -585,23 +462,7 @@ def test_warning_class():
 
 @pytest.mark.parametrize("on_failure", ["nan", "warn"])
 def test_pairs_in_different_components_do_not_spoil_a_batch(on_failure):
-    """They alone are NaN, and the status says why."""
     space = DLNObservableManifold(3, 4)
     np.random.seed(5)
     starts, ends = space.random_point(3), space.random_point(3)
-    expected = space.metric.log(ends, starts)
-    ends[1, 0] *= -1
-    space.equip_with_metric(on_failure=on_failure)
-    said = pytest.warns(GeodesicWarning) if on_failure == "warn" else nullcontext()
-    with said:
-        vectors, distances = space.metric.log(ends, starts), space.metric.dist(starts, ends)
-        middle = space.metric.geodesic(starts, end_point=ends)(0.5)
-        assert np.isnan(space.metric.dist(starts[1], ends[1]))
-    assert np.array_equal(np.isnan(distances), [False, True, False])
-    for value in (vectors, middle):
-        assert np.isnan(value[1]).all()
-        assert np.isfinite(value[[0, 2]]).all()
-    assert np.allclose(vectors[[0, 2]], expected[[0, 2]], rtol=1e-12, atol=1e-12)
-    solution = space.metric.solve_log(ends, starts)
-    assert solution.status.tolist() == [0, 3, 0]
-    assert np.isnan(solution(0.3)[1]).all()
+    disconnected_pairs_do_not_spoil_a_batch(space, starts, ends, on_failure)
