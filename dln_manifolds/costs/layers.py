@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
@@ -51,6 +51,11 @@ class OfLayers(Cost):
     """
 
     def __init__(self, cost: Cost) -> None:
+        if not isinstance(cost, Cost):
+            raise TypeError(f"OfLayers takes a cost of matrices, not {type(cost).__name__}.")
+        matrices = Domain(of_layers=False)
+        known = matrices.agree(cost.domain, "The argument of OfLayers", "what was given is")
+        self.domain = known._replace(of_layers=True)
         self.cost = cost
         self._products = PointMemo(self._multiply)
         self._pulled = PointMemo(self._pull)
@@ -147,16 +152,19 @@ class OfLayers(Cost):
         """
         inside, depth = self._inside(layers, space), space.depth
         moving = space.enter(vector)
-        behind, ahead = moving.copy(), moving.copy()
+        behind, ahead = np.empty_like(moving), np.empty_like(moving[1:])
+        behind[0] = moving[0]
         for p in range(1, depth):
-            behind[p] *= space.column_powers[p]
+            np.multiply(space.column_powers[p], moving[p], out=behind[p])
             behind[p] += space.row * behind[p - 1]
-        for p in range(depth - 2, -1, -1):
-            ahead[p] *= space.row_powers[depth - 1 - p]
-            ahead[p] += ahead[p + 1] * space.column
         along = space.leave_end(behind[-1])
         hessian = inside.weights * space.enter_end(self.cost.euclidean_hessian(inside.point, along))
         if depth > 1:
+            # A_p is needed for p < N, and there stands at place p - 1.
+            ahead[-1] = moving[-1]
+            for p in range(depth - 2, 0, -1):
+                np.multiply(space.row_powers[depth - 1 - p], moving[p], out=ahead[p - 1])
+                ahead[p - 1] += ahead[p] * space.column
             hessian[1:] += inside.left @ transpose(behind[:-1])
-            hessian[:-1] += transpose(ahead[1:]) @ inside.right
+            hessian[:-1] += transpose(ahead) @ inside.right
         return space.leave(space.project(hessian))

@@ -43,6 +43,8 @@ class TangentSpace:
         powers = self.roots ** np.arange(self.depth)[:, None]
         self.row = np.broadcast_to(self.roots[:, None], shape[1:]).copy()
         self.column = transpose(self.row).copy()
+        self._rows = np.broadcast_to(self.row, (self.depth - 1, *shape[1:])).copy()
+        self._columns = np.broadcast_to(self.column, (self.depth - 1, *shape[1:])).copy()
         self.row_powers = np.broadcast_to(powers[:, :, None], shape).copy()
         self.column_powers = transpose(self.row_powers).copy()
         self._sines = sine_matrix(self.depth)
@@ -67,17 +69,29 @@ class TangentSpace:
 
     def multiplier(self, inside: Array) -> Array:
         """Return the symmetric S of the normal part of a vector, all in the frames."""
-        return self._solve(self.row * inside[1:] - self.column * inside[:-1])
+        right_side = self._rows * inside[1:]
+        right_side -= self._columns * inside[:-1]
+        return self._solve(right_side)
 
     def _solve(self, right_side: Array) -> Array:
         """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
         symmetric = right_side + transpose(right_side)
         if self.depth == 2:
-            return symmetric * self._weights
+            symmetric *= self._weights
+            return symmetric
         shape = symmetric.shape
         waves = (self._sines @ symmetric.reshape(len(symmetric), -1)).reshape(shape)
         waves *= self._weights
         return (self._sines @ waves.reshape(len(symmetric), -1)).reshape(shape)
+
+    def _normal(self, symmetric: Array) -> Array:
+        """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""
+        normal = np.empty((self.depth, *self.row.shape))
+        normal[0] = 0.0
+        np.multiply(self._rows, symmetric, out=normal[1:])
+        symmetric *= self._columns
+        normal[:-1] -= symmetric
+        return normal
 
     def acceleration(self, inside: Array) -> Array:
         r"""Return ``II(V, V)`` of a tangent vector, all in the frames."""
@@ -85,32 +99,20 @@ class TangentSpace:
             return np.zeros_like(inside)
         # V_p V_p^T - V_{p+1}^T V_{p+1}
         first, last = inside[:-1], inside[1:]
-        symmetric = self._solve(first @ transpose(first) - transpose(last) @ last)
-        normal = np.zeros_like(inside)
-        normal[1:] = self.row * symmetric
-        normal[:-1] -= symmetric * self.column
-        return normal
+        return self._normal(self._solve(first @ transpose(first) - transpose(last) @ last))
 
     def project(self, inside: Array) -> Array:
         """Return the tangent part of a vector, all in the frames."""
         if self.depth == 1:
             return inside
-        symmetric = self.multiplier(inside)
-        tangent = inside.copy()
-        tangent[1:] -= self.row * symmetric
-        tangent[:-1] += symmetric * self.column
-        return tangent
+        return inside - self._normal(self.multiplier(inside))
 
     def tangent_part(self, vector: Array) -> Array:
         """Project an ambient vector to the tangent space."""
         if self.depth == 1:
             return vector.copy()
-        symmetric = self.multiplier(self.enter(vector))
-        normal = np.empty_like(vector)
-        normal[0] = 0.0
-        np.multiply(self.row, symmetric, out=normal[1:])
-        normal[:-1] -= symmetric * self.column
-        return vector - self.leave(normal)
+        # Not by `project`: a vector that is tangent already keeps its digits.
+        return vector - self.leave(self._normal(self.multiplier(self.enter(vector))))
 
     def normal_multiplier(self, gradient: Array) -> Array | None:
         """Return S of the normal part of a vector in the frames, None if that is rounding.
