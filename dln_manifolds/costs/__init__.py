@@ -6,7 +6,7 @@ pymanopt; without it, a cost is called like a function and its methods ``euclide
 ``euclidean_hessian`` are what ``pymanopt.Problem`` asks for.
 """
 
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.costs.entropy import Entropy, free_energy
 from dln_manifolds.costs.frechet import FrechetVariance
 from dln_manifolds.costs.layers import OfLayers
@@ -14,6 +14,7 @@ from dln_manifolds.costs.losses import LinearRegression, MatrixCompletion, Matri
 
 __all__ = [
     "Cost",
+    "Domain",
     "Entropy",
     "FrechetVariance",
     "LinearRegression",

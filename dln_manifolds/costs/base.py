@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,84 @@ from dln_manifolds.spectral.elementary import Array
 _NUMBER = (int, float, np.integer, np.floating)
 
 
+class Domain(NamedTuple):
+    """What a cost is a function of; None for what it leaves open.
+
+    Attributes
+    ----------
+    of_layers : bool, optional
+        Whether points are layers, not end-to-end matrices.
+    shape : tuple of int, optional
+        Shape m x n of the end-to-end matrix.
+    depth : float, optional
+        Depth N of the network whose geometry enters.
+    """
+
+    of_layers: bool | None = None
+    shape: tuple[int, ...] | None = None
+    depth: float | None = None
+
+    def agree(self, other: Domain, name: str, whose: str) -> Domain:
+        """Return what is known here or there, if nothing of it differs.
+
+        Parameters
+        ----------
+        other : Domain
+            What something else takes.
+        name, whose : str
+            How messages call this and the other.
+
+        Raises
+        ------
+        TypeError
+            If one is about layers and the other about end-to-end matrices.
+        ValueError
+            If shapes or depths differ.
+        """
+        if None not in (self.of_layers, other.of_layers) and self.of_layers != other.of_layers:
+            kinds = ["layers W" if x.of_layers else "end-to-end matrices X" for x in (self, other)]
+            raise TypeError(
+                f"{name} is about {kinds[0]}, {whose} about {kinds[1]}. OfLayers(cost) makes a "
+                f"cost of layers of a cost of X: wrap it for layers, leave it for matrices."
+            )
+        if None not in (self.shape, other.shape) and self.shape != other.shape:
+            raise ValueError(
+                f"{name} is about end-to-end matrices of shape {self.shape}, {whose} about those "
+                f"of shape {other.shape}. Use one shape for both."
+            )
+        if None not in (self.depth, other.depth) and self.depth != other.depth:
+            raise ValueError(
+                f"{name} is about networks of depth {self.depth:g}, {whose} about those of depth "
+                f"{other.depth:g}. Use one depth for both: entropy and distances depend on it."
+            )
+        return Domain(
+            other.of_layers if self.of_layers is None else self.of_layers,
+            self.shape or other.shape,
+            self.depth or other.depth,
+        )
+
+    @classmethod
+    def of_shape(cls, shape: tuple[int, ...]) -> Domain:
+        """Return what can be read off the shape of a single point."""
+        if len(shape) == 3:
+            return cls(of_layers=True, shape=shape[1:], depth=float(shape[0]))
+        return cls(of_layers=False, shape=shape) if len(shape) == 2 else cls()
+
+
 class Cost(ABC):
     """A smooth real function of a matrix or of layers, with its exact derivatives.
 
     All three methods take single points or batches. Costs add up and take factors:
     ``energy - entropy / beta`` is a cost.
+
+    Attributes
+    ----------
+    domain : Domain
+        What points it takes, as far as it knows: compared when costs are combined and when a
+        problem is made of them. A class of your own may leave it open.
     """
+
+    domain: Domain = Domain()
 
     @abstractmethod
     def __call__(self, point: Array) -> Array:
@@ -61,6 +133,8 @@ class _Sum(Cost):
 
     def __init__(self, terms: tuple[Cost, ...], factors: tuple[float, ...]) -> None:
         self.terms, self.factors = terms, factors
+        for term in terms:
+            self.domain = self.domain.agree(term.domain, "One term of a sum of costs", "another")
 
     def _combine(self, parts: Iterable[Array]) -> Array:
         weighted = [f * part for f, part in zip(self.factors, parts, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.memo import PointMemo
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame
@@ -31,6 +31,7 @@ class Entropy(Cost):
         if not depth >= 1:
             raise ValueError(f"depth must be at least 1, not {depth}.")
         self.depth = float(depth)
+        self.domain = Domain(of_layers=False, depth=self.depth)
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
 

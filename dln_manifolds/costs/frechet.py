@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dln_manifolds.checks import check_connected, checked_frame
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError, InvalidPointError
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution
@@ -62,6 +62,7 @@ class FrechetVariance(Cost):
         self.depth, self.tolerance = float(depth), tolerance
         self._frames, _ = checked_frame(points, points.shape[1:], self.depth, "points")
         self.points = points
+        self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
         weights = np.ones(len(points)) if weights is None else np.array(weights, dtype=float)
         if weights.shape != (len(points),) or not (weights > 0).all():
             raise ValueError(f"weights must be {len(points)} positive numbers.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 
@@ -50,6 +50,7 @@ class MatrixCompletion(Cost):
         if (self.weights < 0).any():
             raise ValueError("seen holds negative weights.")
         self.target = _finite(np.where(self.weights > 0, target, 0.0), "target", 2)
+        self.domain = Domain(of_layers=False, shape=target.shape)
 
     def __call__(self, point: Array) -> Array:
         """Return half the weighted squared error."""
@@ -85,6 +86,7 @@ class MatrixSensing(Cost):
                 f"{len(operators)} operators but {len(self.measurements)} measurements."
             )
         self.shape = operators.shape[1:]
+        self.domain = Domain(of_layers=False, shape=self.shape)
         self._rows = operators.reshape(len(operators), -1)
 
     def _measure(self, matrix: Array) -> Array:
@@ -126,6 +128,7 @@ class LinearRegression(Cost):
         inputs, targets = _finite(inputs, "inputs", 2), _finite(targets, "targets", 2)
         if len(inputs) != len(targets) or len(inputs) == 0:
             raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets.")
+        self.domain = Domain(of_layers=False, shape=(targets.shape[1], inputs.shape[1]))
         reduced = np.linalg.qr(np.hstack([inputs, targets]), mode="r") / np.sqrt(len(inputs))
         self._inputs, self._targets = np.split(reduced, [inputs.shape[1]], axis=1)
         self._gram = self._inputs.T @ self._inputs

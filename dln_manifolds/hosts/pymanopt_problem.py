@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pymanopt
 
-from dln_manifolds.costs.base import Cost
+from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.costs.layers import OfLayers
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.hosts.pymanopt_balanced import BalancedOptimization
+from dln_manifolds.hosts.pymanopt_network import NetworkOptimization
 from dln_manifolds.spectral.elementary import Array
 
 
@@ -32,6 +33,14 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
     problem : pymanopt.Problem
         By the numpy decorator: nothing is differentiated automatically.
 
+    Raises
+    ------
+    TypeError
+        If the cost is none, or is one of layers where points are matrices, or the other way round.
+    ValueError
+        If the cost is about matrices of another size or networks of another depth. On manifolds of
+        other packages both are noticed at the first point, not here.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,15 +53,28 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
     >>> bool(result.cost < 1e-10)
     True
     """
+    if not isinstance(cost, Cost):
+        raise TypeError(
+            f"cost must be a dln_manifolds.costs.Cost, not {type(cost).__name__}: a function alone "
+            f"has no derivatives here. Decorate it by pymanopt.function and use pymanopt.Problem."
+        )
+    domain = cost.domain
+    if isinstance(manifold, NetworkOptimization):
+        points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
+        domain = domain.agree(points, "The cost", "the manifold is")
 
     def value(point: Array) -> Any:
+        shape = np.shape(point)
+        domain.agree(Domain.of_shape(shape), "The problem", f"a point of shape {shape} is")
         found = np.asarray(cost(point))
         if found.ndim:
             raise ValueError(
                 f"The cost has shape {found.shape} at a point of shape {np.shape(point)}: one "
-                f"number is needed. For layers W, wrap a cost of X by OfLayers."
+                f"number is needed."
             )
         if np.isnan(found):
+            if not np.isfinite(point).all():
+                raise InvalidPointError("The cost was asked for at a point that is not finite.")
             raise InvalidPointError(
                 "The cost is NaN at a finite point; solvers would take that for an improvement. "
                 "Let the cost be infinite outside its domain."
@@ -66,11 +88,11 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
     def hessian(point: Array, tangent_vector: Array) -> Array:
         return cost.euclidean_hessian(point, tangent_vector)
 
-    known = pymanopt.function.numpy(manifold)
-    derivatives = {"euclidean_gradient": known(gradient), "euclidean_hessian": known(hessian)}
+    plain = pymanopt.function.numpy(manifold)
+    derivatives = {"euclidean_gradient": plain(gradient), "euclidean_hessian": plain(hessian)}
     if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
         derivatives = _inside_the_frames(manifold, cost)
-    return pymanopt.Problem(manifold, known(value), **derivatives, **options)
+    return pymanopt.Problem(manifold, plain(value), **derivatives, **options)
 
 
 def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[str, Any]:
@@ -83,8 +105,8 @@ def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[s
     def hessian(point: Array, tangent_vector: Array) -> Array:
         return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
 
-    known = pymanopt.function.numpy(manifold)
-    return {"riemannian_gradient": known(gradient), "riemannian_hessian": known(hessian)}
+    plain = pymanopt.function.numpy(manifold)
+    return {"riemannian_gradient": plain(gradient), "riemannian_hessian": plain(hessian)}
 
 
 class PointRecorder:

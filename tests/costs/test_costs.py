@@ -211,11 +211,126 @@ def test_costs_combine_with_numbers_and_costs_only():
         LOSSES["sensing"][0] - np.eye(2)
 
 
-def test_layers_given_to_a_cost_of_matrices_are_noticed():
-    space = BalancedManifold(N, 2)
-    problem = pymanopt_problem(space, LOSSES["completion"][0])
-    with pytest.raises(ValueError, match="OfLayers"):
+SMALL = costs.MatrixCompletion(np.eye(3), np.ones((3, 3)))
+REGRESSION_3 = costs.LinearRegression(np.ones((5, 3)), np.ones((5, 3)))
+FRECHET_3 = costs.FrechetVariance(np.eye(3)[None], 3)
+
+
+def layers_of(loss):
+    return costs.OfLayers(loss)
+
+
+@pytest.mark.parametrize(
+    ("manifold", "cost", "kind", "message"),
+    [
+        (BalancedManifold(3, 2), SMALL, TypeError, "matrices X.*layers W.*OfLayers"),
+        (DLNObservableManifold(3, 2), layers_of(SMALL), TypeError, "layers W.*matrices X"),
+        (DLNObservableManifold(3, 2), layers_of(costs.Entropy(2)), TypeError, "layers W"),
+        (DLNObservableManifold(4, 2), SMALL, ValueError, r"\(3, 3\).*\(4, 4\)"),
+        (DLNObservableManifold(3, 2), LOSSES["sensing"][0], ValueError, r"\(4, 4\).*\(3, 3\)"),
+        (DLNObservableManifold(4, 2), REGRESSION_3, ValueError, r"\(3, 3\).*\(4, 4\)"),
+        (BalancedManifold(4, 2), layers_of(SMALL), ValueError, r"\(3, 3\).*\(4, 4\)"),
+        (BalancedManifold(4, 2), layers_of(2 * SMALL), ValueError, r"\(3, 3\).*\(4, 4\)"),
+        (BalancedManifold(3, 2), layers_of(costs.Entropy(3)), ValueError, "depth 3.*depth 2"),
+        (DLNObservableManifold(3, 2.5), costs.Entropy(3), ValueError, "depth 3.*depth 2.5"),
+        (DLNObservableManifold(3, 2), FRECHET_3, ValueError, "depth 3.*depth 2"),
+        (
+            BalancedManifold(3, 2),
+            layers_of(costs.free_energy(SMALL, 5.0, 3)),
+            ValueError,
+            "depth 3.*depth 2.*entropy",
+        ),
+        (
+            DLNObservableManifold(3, 2),
+            costs.free_energy(SMALL, 5.0, 3),
+            ValueError,
+            "depth 3.*depth 2",
+        ),
+        (BalancedManifold(3, 2), lambda W: 0.0, TypeError, r"Cost.*pymanopt\.Problem"),
+    ],
+)
+def test_costs_that_do_not_fit_the_manifold_are_refused_at_once(manifold, cost, kind, message):
+    with pytest.raises(kind, match=message):
+        pymanopt_problem(manifold, cost)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cost", "kind", "message"),
+    [
+        ((2, 4, 4), layers_of(SMALL), ValueError, r"\(3, 3\).*shape \(2, 4, 4\)"),
+        ((3, 3), layers_of(SMALL), TypeError, "layers W.*matrices X"),
+        ((2, 3, 3), SMALL, TypeError, "matrices X.*layers W"),
+        ((2, 3, 3), layers_of(costs.free_energy(SMALL, 5.0, 3)), ValueError, "depth 3.*depth 2"),
+    ],
+)
+def test_costs_that_do_not_fit_other_manifolds_are_refused_at_the_start(shape, cost, kind, message):
+    space = Euclidean(*shape)
+    problem = pymanopt_problem(space, cost)
+    with pytest.raises(kind, match=message):
+        TrustRegions(verbosity=0).run(problem, initial_point=np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: SMALL + LOSSES["sensing"][0], ValueError, r"\(3, 3\).*\(4, 4\)"),
+        (lambda: SMALL + layers_of(SMALL), TypeError, "matrices X.*layers W"),
+        (lambda: costs.Entropy(2) - costs.Entropy(3), ValueError, "depth 2.*depth 3"),
+        (lambda: costs.free_energy(layers_of(SMALL), 5.0, 3), TypeError, "layers W"),
+        (lambda: layers_of(layers_of(SMALL)), TypeError, "matrices X.*layers W"),
+        (lambda: layers_of(lambda X: 0.0), TypeError, "not function"),
+    ],
+)
+def test_costs_that_do_not_fit_each_other_are_refused(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+class WeightDecay(costs.Cost):
+    """A cost of somebody else, which does not say what it takes."""
+
+    def __call__(self, point):
+        return np.asarray(0.5 * np.sum(point**2, axis=(-3, -2, -1)))[()]
+
+    def euclidean_gradient(self, point):
+        return point
+
+    def euclidean_hessian(self, point, vector):
+        return vector
+
+
+def test_costs_of_others_may_leave_open_what_they_take():
+    cost = layers_of(costs.free_energy(SMALL, 5.0, 2)) + 0.1 * WeightDecay()
+    assert cost.domain == (True, (3, 3), 2.0)
+    assert WeightDecay().domain == (None, None, None)
+    space = BalancedManifold(3, 2)
+    assert diagnostics.check_hessian(pymanopt_problem(space, cost))
+    with pytest.raises(ValueError, match="depth 2"):
+        pymanopt_problem(BalancedManifold(3, 3), cost)
+
+
+def test_a_cost_that_is_no_number_is_refused():
+    class Vector(WeightDecay):
+        def __call__(self, point):
+            return np.ones(2)
+
+    space = BalancedManifold(3, 2)
+    problem = pymanopt_problem(space, Vector())
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
         problem.cost(space.random_point())
+
+
+@pytest.mark.parametrize("solver", [TrustRegions, ParticleSwarm])
+def test_starts_of_another_shape_or_not_finite_are_refused(solver):
+    problem = pymanopt_problem(BalancedManifold(3, 2), layers_of(SMALL))
+    for start, message in (
+        (np.ones((3, 3, 3)), r"shape \(3, 3, 3\)"),
+        (np.ones((2, 4, 4)), r"shape \(2, 4, 4\)"),
+        (np.full((2, 3, 3), np.nan), "not finite"),
+    ):
+        swarm = {"initial_point": [start] * 4 if solver is ParticleSwarm else start}
+        with pytest.raises(ValueError, match=message):
+            solver(verbosity=0).run(problem, **swarm)
 
 
 def test_inputs_are_left_alone_and_results_are_new():
