@@ -14,17 +14,19 @@ affine-invariant distance of the Gram matrices ``X^T X``. What is printed is com
 whichever distance wins.
 
     python examples/classify_networks.py --networks 12 --seed 0 --output classify_networks.png
+
+The networks are made and trained by ``frechet_mean.py``, which has to stand beside this script.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from frechet_mean import end_to_end, loss_gradient, progress_line, random_layers
 from matplotlib.figure import Figure
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.datasets import load_digits
@@ -83,28 +85,11 @@ def load_tasks(setup: Setup) -> list[tuple[Array, Array]]:
 
 def train(inputs: Array, targets: Array, setup: Setup, rng: np.random.Generator) -> Array:
     """Train networks side by side, each on its own images; return their end-to-end matrices."""
-    count = len(inputs)
-    shape = (setup.depth, count, setup.width, setup.width)
-    layers = np.linalg.qr(rng.standard_normal(shape))[0]
-    # All start in the component det > 0, which gradient flow does not leave.
-    layers[0, :, :, 0] *= np.prod(np.linalg.det(layers), axis=0)[:, None]
-    layers *= setup.initial_scale ** (1 / setup.depth)
-    second = np.swapaxes(inputs, -1, -2) @ inputs / inputs.shape[1]
-    cross = np.swapaxes(targets, -1, -2) @ inputs / inputs.shape[1]
+    layers = random_layers(len(inputs), setup, rng)
+    moments = [np.swapaxes(side, -1, -2) @ inputs / inputs.shape[1] for side in (inputs, targets)]
     for _ in range(setup.steps):
-        before = [np.broadcast_to(np.eye(setup.width), layers[0].shape)]
-        for layer in layers:
-            before.append(layer @ before[-1])
-        error = before[-1] @ second - cross
-        gradient = np.empty_like(layers)
-        for p in reversed(range(setup.depth)):
-            gradient[p] = error @ np.swapaxes(before[p], -1, -2)
-            error = np.swapaxes(layers[p], -1, -2) @ error
-        layers = layers - setup.learning_rate * gradient
-    product = layers[0]
-    for layer in layers[1:]:
-        product = layer @ product
-    return product
+        layers -= setup.learning_rate * loss_gradient(layers, *moments)
+    return end_to_end(layers)
 
 
 def frobenius(matrices: Array) -> Array:
@@ -171,11 +156,13 @@ def run(
     found, labels = [], []
     for digit, (inputs, targets) in zip(setup.digits, load_tasks(setup), strict=True):
         if progress:
-            print(f"Training {n_networks} networks on the digit {digit} ...", file=sys.stderr)
+            progress_line(f"Training {n_networks} networks on the digit {digit} ...")
         draws = rng.integers(len(inputs), size=(n_networks, setup.resample))
         trained = train(inputs[draws], targets[draws], setup, rng)
         found.append(trained)
         labels += [digit] * n_networks
+    if progress:
+        progress_line("")
     matrices, label = np.concatenate(found), np.array(labels)
     metric = DLNObservableManifold(setup.width, setup.depth).metric
     outcomes = []

@@ -1,6 +1,6 @@
 """The example with few networks: labels are recovered, and its numbers are those of its tables."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from scipy.linalg import eigh
 
 from dln_manifolds import DLNObservableManifold
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "classify_networks.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("classify_networks_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    # As a script that is run finds the one beside it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        yield importlib.import_module("classify_networks")
+        for name in ("classify_networks", "frechet_mean"):
+            patch.delitem(sys.modules, name)
 
 
 @pytest.fixture(scope="module")
