@@ -40,6 +40,9 @@ class CheckResult:
         Relative residuals of exact identities.
     steps, errors : ndarray, shape=[n_steps,]
         What the slope was fitted to; empty for checks without one.
+    isometric : bool, optional
+        Of a transport: whether it preserved norms, up to the tolerance; ``residuals["isometric"]``
+        is the relative change. None for all other checks.
     """
 
     name: str
@@ -50,6 +53,7 @@ class CheckResult:
     residuals: dict[str, float] = field(default_factory=dict)
     steps: Array = field(default_factory=lambda: np.empty(0), repr=False)
     errors: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    isometric: bool | None = None
 
     def __bool__(self) -> bool:
         """Whether the check passed."""

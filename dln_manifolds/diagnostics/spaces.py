@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -95,14 +96,15 @@ def check_transport(
     point, tangent_vector, direction : optional
         x, v and w; random ones by default.
     isometric : bool
-        Whether norms have to be preserved too. The residual "isometric" is reported anyway.
+        Whether norms have to be preserved too. Whether they are is reported anyway.
     tolerance : float
         Relative residual allowed.
 
     Returns
     -------
     result : CheckResult
-        Slope 1 of ``|transport(x, R(x, t w), v) - v|``, infinite if tangent spaces agree.
+        Slope 1 of ``|transport(x, R(x, t w), v) - v|``, infinite if tangent spaces agree. Its field
+        ``isometric`` says whether norms are preserved, ``residuals["isometric"]`` by how much not.
     """
     x, v = at(manifold, point, tangent_vector)
     w = manifold.random_tangent_vector(x) if direction is None else direction
@@ -130,8 +132,14 @@ def check_transport(
         tolerance,
         "project to the tangent space of the second point, or transport in parallel",
     )
-    result.residuals["isometric"] = drift
-    return result
+    preserved = bool(drift <= tolerance)
+    reading = "Isometric." if preserved else f"Not isometric: a norm changed by {drift:.1e}."
+    return replace(
+        result,
+        isometric=preserved,
+        residuals={**result.residuals, "isometric": float(drift)},
+        message=f"{result.message} {reading}",
+    )
 
 
 def check_projection(
@@ -266,7 +274,8 @@ def check_manifold(manifold: Any, point: Any = None, *, order: int = 1) -> list[
     Returns
     -------
     results : list of CheckResult
-        In the order dimension, projection, retraction, transport, exponential.
+        In the order dimension, projection, retraction, transport, exponential. That of the
+        transport tells in its field ``isometric`` whether norms are preserved; nobody demands it.
     """
     x = manifold.random_point() if point is None else point
     checks: list[Callable[[], CheckResult]] = [

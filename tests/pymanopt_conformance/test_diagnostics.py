@@ -7,7 +7,7 @@ from conformance import make_problem
 from matplotlib.figure import Figure
 from pymanopt.manifolds import Euclidean, FixedRankEmbedded, Grassmann, Sphere, Stiefel
 
-from dln_manifolds import BalancedManifold, diagnostics
+from dln_manifolds import BalancedManifold, DLNObservableManifold, diagnostics
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0, 3.0, 4.0])
@@ -106,8 +106,40 @@ def test_isometry_is_reported_and_demanded_on_request():
     space = Sphere(5)
     free = diagnostics.check_transport(space)
     assert free
+    assert free.isometric is False
     assert free.residuals["isometric"] > 1e-8
+    assert "Passed. Not isometric: a norm changed by" in free.message
     assert not diagnostics.check_transport(space, isometric=True)
+
+
+class ParallelSphere(Sphere):
+    """With the parallel transport along great circles."""
+
+    def transport(self, point_a, point_b, tangent_vector_a):
+        along = point_a + point_b
+        return tangent_vector_a - point_b @ tangent_vector_a / (1 + point_a @ point_b) * along
+
+
+def test_transports_that_are_isometric_are_called_so():
+    # the metric's own transport, which is parallel
+    class Parallel(BalancedManifold):
+        def transport(self, point_a, point_b, tangent_vector_a):
+            return self.metric.parallel_transport(tangent_vector_a, point_a, end_point=point_b)
+
+    for space in (ParallelSphere(5), Euclidean(2, 3), Parallel(2, 2)):
+        result = diagnostics.check_transport(space, isometric=True)
+        assert result, result.message
+        assert result.isometric is True
+        assert result.residuals["isometric"] <= 1e-8
+        assert result.message.endswith("Passed. Isometric.")
+
+
+@pytest.mark.parametrize("space", [BalancedManifold(3, 2), DLNObservableManifold(3, 2.5)])
+def test_transports_of_the_pymanopt_halves_are_not_isometric(space):
+    results = {result.name: result for result in diagnostics.check_manifold(space, order=2)}
+    assert results["transport"].isometric is False
+    assert results["transport"].residuals["isometric"] > 1e-8
+    assert all(result.isometric is None for name, result in results.items() if name != "transport")
 
 
 def test_points_that_are_no_arrays_need_an_ambient_vector():
