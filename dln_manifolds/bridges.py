@@ -1,8 +1,9 @@
 """Networks of other libraries as points of the manifolds, and back.
 
-A deep linear network is a list of square layers without bias, the first of which acts first. Here
-such lists, of NumPy arrays or in a ``torch.nn.Sequential``, become layers W of shape ``(N, n, n)``,
-balanced if that is asked for, and return. PyTorch is imported when one of its models is asked for.
+A deep linear network is a list of square layers without bias, the first of which acts first:
+``X = W_N ... W_1`` (Chen, arXiv 2510.07324, equation (1.1)). Here such lists, of NumPy arrays or in
+a ``torch.nn.Sequential``, become layers W of shape ``(N, n, n)``, balanced if that is asked for,
+and return. PyTorch is imported when one of its models is asked for.
 """
 
 from __future__ import annotations

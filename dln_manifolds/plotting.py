@@ -331,7 +331,7 @@ def plot_mean(
     r"""Draw points around their mean, in the plane in which they vary most.
 
     Principal component analysis of ``log_mean(x_k)``, orthonormal in the metric at the mean: the
-    coordinates of a vector v are ``<v, e_1>`` and ``<v, e_2>`` with ``e_1, e_2`` the first two
+    coordinates of a vector v are ``c_i = <v, e_i>``, i = 1 and 2, with ``e_1, e_2`` the first two
     eigenvectors of the covariance, from the Gram matrix of inner products. A point in this plane
     is as far from the centre as from the mean, along the geodesic; others look nearer than they
     are, so the legend says how far the further points really are.
