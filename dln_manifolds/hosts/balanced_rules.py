@@ -247,8 +247,14 @@ _NO_FACTOR = Refusal(
     "functions of X itself, or move fixed layers with horizontal_lift and metric.exp."
 )
 
+_TANGENT_COORDINATES = Composite(
+    lambda host, metric, vector, point: metric._space.to_tangent(vector, point)
+)
+
 METRIC_RULES: dict[str, Rule | Composite | Refusal] = {
     **metric_rules(_inner_product, _exp, _log, _squared_dist),
+    "orthonormal_coordinates": _TANGENT_COORDINATES,
+    "from_orthonormal_coordinates": _TANGENT_COORDINATES,
     "parallel_transport": _parallel_transport,
 }
 

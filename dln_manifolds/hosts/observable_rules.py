@@ -82,6 +82,37 @@ def _cometric_matrix(metric: Any, base_point: Any) -> tuple[Array, Pullback]:
     )
 
 
+def _orthonormal_coordinates(
+    metric: Any, tangent_vec: Any, base_point: Any
+) -> tuple[Array, Pullback]:
+    derivative = _derivative(base_point, metric._space.depth)
+    frame = derivative.frame
+    root = np.sqrt(frame.a)
+    inside = frame.enter(float_array(tangent_vec)) / root
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        scaled = frame.enter(cotangent) / root
+        by_point = -frame.leave(derivative.root_gradient_in_frame(scaled, inside))
+        return frame.leave(scaled), by_point
+
+    return metric.orthonormal_coordinates(tangent_vec, base_point), pull
+
+
+def _from_orthonormal_coordinates(
+    metric: Any, coordinates: Any, base_point: Any
+) -> tuple[Array, Pullback]:
+    derivative = _derivative(base_point, metric._space.depth)
+    frame = derivative.frame
+    inside = frame.enter(float_array(coordinates))
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        entered = frame.enter(cotangent)
+        by_point = frame.leave(derivative.root_gradient_in_frame(entered, inside))
+        return frame.leave(np.sqrt(frame.a) * entered), by_point
+
+    return metric.from_orthonormal_coordinates(coordinates, base_point), pull
+
+
 def _log_volume_density(metric: Any, base_point: Any) -> tuple[Array, Pullback]:
     frame = SingularFrame.of_point(float_array(base_point), metric._space.depth)
     gradient = volume.log_riemannian_density_differential(frame)
@@ -190,6 +221,8 @@ METRIC_RULES: dict[str, Rule | Composite | Refusal] = {
     "inner_coproduct": _inner_coproduct,
     "metric_matrix": _metric_matrix,
     "cometric_matrix": _cometric_matrix,
+    "orthonormal_coordinates": _orthonormal_coordinates,
+    "from_orthonormal_coordinates": _from_orthonormal_coordinates,
     "log_volume_density": _log_volume_density,
     "volume_density": exponential(_log_volume_density),
     "parallel_transport": Composite(_parallel_transport),

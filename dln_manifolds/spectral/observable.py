@@ -108,14 +108,32 @@ class CometricDerivative:
 
     def gradient_in_frame(self, p: Array, q: Array) -> Array:
         """Do as `gradient`, with arguments and result expressed in the frame."""
-        frame = self.frame
-        # Adjoint of `along`: first the derivatives by T T^T and T^T T, then back to T and to X.
+        # Adjoint of `along`: first the derivatives by T T^T and T^T T.
         left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol, p, q)
         right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol, q, p)
+        return self._by_point(left, right)
+
+    def _by_point(self, left: Array, right: Array) -> Array:
+        """Turn derivatives by ``T T^T`` and ``T^T T`` into that by X, in the frame."""
+        frame = self.frame
         row, column = frame.roots[..., :, None], frame.roots[..., None, :]
         by_root = (left + transpose(left)) * column + row * (right + transpose(right))
         # The differential of X -> T is symmetric in the frame.
         return parity_combine(*frame.chart_factors, by_root)
+
+    def root_gradient_in_frame(self, p: Array, q: Array) -> Array:
+        r"""Return the gradient by X of ``tr(P^T A_X^{1/2}(Q))`` at fixed P and Q, in the frame.
+
+        ``A^{1/2}`` is diagonal where A is, so that the equation ``L A^{1/2} + A^{1/2} L = DA`` of
+        its derivative L is one division for each entry.
+        """
+        root = np.sqrt(self.frame.a)
+        # sqrt(a_ij) + sqrt(a_kj), and sqrt(a_ij) + sqrt(a_ik), by [i, k, j]
+        rows = root[..., :, None, :] + root[..., None, :, :]
+        columns = root[..., :, None, :] + root[..., :, :, None]
+        left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol / rows, p, q)
+        right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol / columns, q, p)
+        return self._by_point(left, right)
 
     def along(self, direction: Array, covector: Array) -> Array:
         """Return ``(D A_X[direction])(covector)``."""

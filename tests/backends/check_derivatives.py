@@ -258,6 +258,32 @@ def test_projections(data, record):
         compare(data, lambda v, x: space.projection(x, v), *two, record, f"projection, {name}")
 
 
+@each
+def test_orthonormal_coordinates(data, record):
+    metric = data.space.metric
+    for name, point in places(data):
+        pair = ["ambient", "point"], [data.random(), point]
+        for method in (metric.orthonormal_coordinates, metric.from_orthonormal_coordinates):
+            compare(data, method, *pair, record, f"{method.__name__}, {name}")
+
+
+@each
+def test_flattened_view(data, record):
+    """Vectors of the view are differentiated as those of the space."""
+    view = data.space.flattened(orthonormal=True)
+    point = data.point()
+    vector = data.vector(0.3 * data.random(), point)
+
+    def there_and_back(vector, point):
+        flat = view.flatten(point)
+        coordinates = data.space.metric.orthonormal_coordinates(vector, point)
+        end = view.metric.exp(view.flatten(coordinates), flat)
+        return view.metric.squared_dist(end, flat) + gs.sum(view.metric.log(end, flat) ** 2)
+
+    two = ["tangent", "point"], [vector, point]
+    compare(data, there_and_back, *two, record, "there", stacked=one_by_one(there_and_back))
+
+
 @each_balanced
 def test_projection_of_unbalanced_layers(data, record):
     """By the implicit function theorem: the fibre moves, and the nearest point along it."""
