@@ -75,8 +75,13 @@ class NetworkOptimization(Manifold):
 
     @property
     def typical_dist(self) -> float:
-        """Distance of the identity from zero, ``sqrt(N n)``: the scale of trust regions."""
-        return float(np.sqrt(self.depth * self.n))
+        """Scale of trust regions: n, the root of the dimension of the end-to-end matrices.
+
+        As for pymanopt's ``Euclidean(n, n)``, which depth 1 is: the root mean square length of
+        tangent vectors at X with standard normal coordinates. Layers have the same scale as their
+        end-to-end matrices, since a step to X and its horizontal lift are equally long.
+        """
+        return float(self.n)
 
     def dist(self, point_a: Any, point_b: Any) -> np.floating[Any]:
         """Geodesic distance; raises as ``metric.dist``."""

@@ -6,6 +6,7 @@ import numpy as np
 import pymanopt
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pymanopt.manifolds import Euclidean
 from pymanopt.optimizers import (
     ConjugateGradient,
     NelderMead,
@@ -14,7 +15,13 @@ from pymanopt.optimizers import (
     TrustRegions,
 )
 
-from dln_manifolds import DLNObservableManifold, PointRecorder, costs, pymanopt_problem
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    PointRecorder,
+    costs,
+    pymanopt_problem,
+)
 
 DEPTHS = [1, 1.5, 2, 3, 10]
 
@@ -104,8 +111,25 @@ def test_zero_may_be_divided_by():
         assert np.isnan(zero / zero)
 
 
-def test_typical_dist_is_a_positive_number():
-    assert_allclose(DLNObservableManifold(3, 4).typical_dist, np.sqrt(12))
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_typical_dist_is_the_length_of_gaussian_vectors_up_and_down(depth):
+    np.random.seed(3)
+    space, total = DLNObservableManifold(3, depth), BalancedManifold(3, depth)
+    W = total.random_point()
+    down = space.random_tangent_vec(total.end_to_end(W), 4000)
+    up = total.horizontal_projection(total.random_tangent_vec(W, 4000), W)
+    squares = (
+        space.metric.squared_norm(down, total.end_to_end(W)),
+        np.sum(up**2, axis=(1, 2, 3)),
+    )
+    for square, manifold in zip(squares, (space, total), strict=True):
+        # relative deviation of such a mean of squares: sqrt(2 / (9 * 4000)) = 0.0075
+        assert_allclose(square.mean(), manifold.typical_dist**2, rtol=0.03)
+
+
+def test_typical_dist_at_depth_one_is_that_of_all_matrices():
+    for manifold in (DLNObservableManifold(5, 1), BalancedManifold(5, 1)):
+        assert manifold.typical_dist == Euclidean(5, 5).typical_dist
 
 
 def test_zero_vector():
