@@ -56,7 +56,12 @@ def from_layers(layers: Iterable[Any], balance: bool = True) -> Array:
     matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
     if not matrices:
         raise InvalidPointError("There are no layers: the list is empty.")
-    n = matrices[0].shape[0] if matrices[0].ndim else 0
+    if matrices[0].ndim != 2:
+        raise InvalidPointError(
+            f"Layer 0 has shape {matrices[0].shape}; a list of square matrices is needed, one for "
+            f"each layer. A single matrix is a list of one: [matrix]."
+        )
+    n = matrices[0].shape[0]
     for p, matrix in enumerate(matrices):
         if matrix.shape != (n, n):
             raise InvalidPointError(

@@ -19,12 +19,19 @@ def as_array(value: Any, name: str) -> Array:
     Raises
     ------
     InvalidPointError
-        If it is a ragged list.
+        If it is None, a ragged list, or has masked entries, which would be taken as numbers.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InvalidPointError(f"{name} has masked entries. Remove or repair such members first.")
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise InvalidPointError(f"{name} is not a rectangular array of numbers.") from error
+    if array.dtype == object and array.ndim == 0 and array[()] is None:
+        raise InvalidPointError(
+            f"{name} is None; an array is needed, as all lengths here depend on the point."
+        )
+    return array
 
 
 def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, np.dtype[Any]]:

@@ -38,7 +38,7 @@ COLOR_MAP = "cividis"
 _GREY = "#6e6e6e"
 
 
-def _axes(ax: Axes | None) -> Axes:
+def _axes(ax: Any, **options: Any) -> Any:
     """Return the axes to draw on, new ones if none are given."""
     if ax is not None:
         return ax
@@ -48,11 +48,13 @@ def _axes(ax: Axes | None) -> Axes:
         raise ImportError(
             "Plots need matplotlib, which is not installed: pip install 'dln-manifolds[plot]'."
         ) from error
-    return pyplot.subplots(layout="constrained")[1]
+    return pyplot.subplots(layout="constrained", **options)[1]
 
 
 def _points(geodesic: Callable[[Any], Any], times: Array) -> Array:
     """Return end-to-end matrices of one geodesic, shape (n_times, n, n)."""
+    if not callable(geodesic):
+        raise TypeError(f"A curve, a function of time, is needed, not {type(geodesic).__name__}.")
     points = np.asarray(geodesic(times), dtype=np.float64)
     batched = isinstance(geodesic, GeodesicSolution) and geodesic.length.ndim > 0
     if batched or points.ndim not in (3, 4) or len(points) != len(times):
@@ -213,13 +215,12 @@ def plot_training(
     axes : ndarray of matplotlib.axes.Axes, shape=[4]
         The axes.
     """
-    if axes is None:
-        first = _axes(None)
-        figure: Any = first.figure
-        first.remove()
-        figure.set_size_inches(10, 7)
-        axes = figure.subplots(2, 2)
-    axes = np.asarray(axes).ravel()
+    layers = np.asarray(layers)
+    if layers.ndim != 4:
+        raise InvalidPointError(
+            f"layers has shape {layers.shape}; those of every step, (n_steps, N, n, n), are needed."
+        )
+    axes = np.asarray(_axes(axes, nrows=2, ncols=2, figsize=(10, 7))).ravel()
     steps = np.arange(len(layers))
     values = np.linalg.svd(end_to_end(layers), compute_uv=False)
     # Exact zeros stay on the logarithmic axis.
@@ -300,23 +301,21 @@ def plot_entropy_landscape(
             ax.clabel(lines, fontsize="x-small", fmt="%.3g")
     ax.plot(values, values, ":", color="white", linewidth=1)
     ax.set(xscale="log", yscale="log", aspect="equal", xlim=limits, ylim=limits)
-    _plain_ticks(ax.xaxis, low, high)
-    _plain_ticks(ax.yaxis, low, high)
+    _plain_ticks((ax.xaxis, ax.yaxis), np.log10(high / low))
     ax.set(xlabel="singular value $s_1$", ylabel="singular value $s_2$")
     return ax
 
 
-def _plain_ticks(axis: Any, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers, few enough to be read."""
+def _plain_ticks(logarithmic: tuple[Any, ...], decades: float) -> None:
+    """Label logarithmic axes with plain numbers, few enough to be read."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    decades = np.log10(high / low)
-    axis.set_minor_formatter(NullFormatter())
-    if decades > 2.5:  # the powers of ten are enough
-        return
     steps = (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps))
-    axis.set_major_formatter("{x:g}")
+    for axis in logarithmic:
+        axis.set_minor_formatter(NullFormatter())
+        if decades < 2.5:  # else the powers of ten are enough
+            axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps))
+            axis.set_major_formatter("{x:g}")
 
 
 def plot_mean(

@@ -241,3 +241,14 @@ def test_numbers_at_the_landscape_can_be_read(limits):
         boxes = [label.get_window_extent() for label in seen]
         for one, other in itertools.combinations(boxes, 2):
             assert not one.overlaps(other)
+
+
+@pytest.mark.parametrize("draw", [plotting.plot_geodesic, plotting.plot_singular_values])
+def test_a_matrix_is_no_curve(ax, draw):
+    with pytest.raises(TypeError, match=r"function of time, is needed, not ndarray"):
+        draw(START, ax)
+
+
+def test_layers_of_one_step_are_no_run():
+    with pytest.raises(InvalidPointError, match=r"shape \(3, 2, 2\).*every step"):
+        plotting.plot_training(np.ones((3, 2, 2)), np.sum)

@@ -85,6 +85,8 @@ SINGLE = {
 FUNCTIONS = BATCHED | SINGLE
 # pymanopt's transport starts from a point that does not matter
 UNCHECKED = {("space.transport", 1)}
+# These may be left out, and others are asked for then.
+OPTIONAL = {("geodesic to a point", 0), ("space.pair_mean", 1)}
 
 
 def draw(kinds, batch=()):
@@ -112,6 +114,7 @@ def unbalanced():
 CASES = Cases(FUNCTIONS, draw)
 RUBBISH = rubbish(SHAPE) | {"too few layers": np.ones((2, 2, 2))}
 POINTS, VECTORS, ANY = (places(kinds, FUNCTIONS, UNCHECKED) for kinds in ("p", "v", "pva"))
+REQUIRED = [place for place in POINTS if place not in OPTIONAL]
 
 
 @pytest.mark.parametrize(("name", "k"), POINTS)
@@ -239,6 +242,16 @@ def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
 @pytest.mark.parametrize(("name", "k"), ANY)
 def test_complex_numbers_are_refused(name, k):
     CASES.refuses(name, k, lambda a: a + 0j, "complex")
+
+
+@pytest.mark.parametrize(("name", "k"), REQUIRED)
+def test_missing_input_is_called_so(name, k):
+    CASES.refuses(name, k, lambda _: None, "is None")
+
+
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED))
+def test_masked_entries_are_not_taken_as_numbers(name, k):
+    CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
 
 
 @pytest.mark.parametrize("what", NO_NUMBERS)

@@ -92,6 +92,10 @@ UNCHECKED_POINTS = {
 }
 
 
+# These may be left out, and others are asked for then.
+OPTIONAL = {("geodesic to a point", 1), ("parallel_transport to", 2), ("space.pair_mean", 1)}
+
+
 def draw(kinds, batch=()):
     """Return points near the identity and short vectors."""
     return [
@@ -104,6 +108,7 @@ CASES = Cases(FUNCTIONS, draw)
 RUBBISH = rubbish((3, 3))
 POINTS = places("p", FUNCTIONS, UNCHECKED_POINTS)
 VECTORS = places("v", FUNCTIONS)
+REQUIRED = [place for place in POINTS if place not in OPTIONAL]
 
 
 @pytest.mark.parametrize(("name", "k"), POINTS)
@@ -126,6 +131,16 @@ def test_wrong_shape(name, k, shape):
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
 def test_complex_numbers_are_refused(name, k):
     CASES.refuses(name, k, lambda a: a + 0j, "complex")
+
+
+@pytest.mark.parametrize(("name", "k"), REQUIRED)
+def test_missing_input_is_called_so(name, k):
+    CASES.refuses(name, k, lambda _: None, "is None")
+
+
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED, UNCHECKED_POINTS))
+def test_masked_entries_are_not_taken_as_numbers(name, k):
+    CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
 
 
 @pytest.mark.parametrize("what", NO_NUMBERS)
