@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dln_manifolds.geodesics.balanced_path import NodePath, node_basis, polar_layers
 from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import BalancedField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
-from dln_manifolds.geodesics.refinement import Members, refine
+from dln_manifolds.geodesics.refinement import Guess, Members, refine
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.balanced import rebalance
 from dln_manifolds.spectral.elementary import Array
@@ -31,24 +33,27 @@ class NodePaths:
         """Number of resolutions."""
         return len(_LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Array, Array, Array]:
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
         """Return the polar path at the nodes, and no others."""
         unknowns = polar_layers(start, end, node_basis(_LEVELS[0]).nodes[1:-1])
-        return unknowns, np.empty(0, dtype=int), unknowns[:0]
+        guess = Guess(unknowns, np.empty((len(unknowns), 0)))
+        none = np.empty(0, dtype=int)
+        return guess, none, guess.take(none)
 
-    def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Evaluate the polynomials at the nodes of this level, back on the manifold."""
-        whole = np.concatenate([start[:, None], unknowns, end[:, None]], axis=1)
+        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
         times = node_basis(_LEVELS[level]).nodes[1:-1]
-        return rebalance(node_basis(_LEVELS[level - 1]).interpolate(whole, times))
+        finer = rebalance(node_basis(_LEVELS[level - 1]).interpolate(whole, times))
+        return replace(guess, unknowns=finer)
 
-    def path(self, unknowns: Array, start: Array, end: Array, level: int) -> NodePath:
+    def path(self, guess: Guess, start: Array, end: Array, level: int) -> NodePath:
         """Return paths with their energy."""
-        return NodePath(start, end, unknowns, node_basis(_LEVELS[level]))
+        return NodePath(start, end, guess.unknowns, node_basis(_LEVELS[level]))
 
-    def has_decayed(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
         """Whether the last Legendre coefficients are small beside the chord and the first."""
-        whole = np.concatenate([start[:, None], unknowns, end[:, None]], axis=1)
+        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
         nodes = node_basis(_LEVELS[level]).nodes
         legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
         flat = whole.reshape(len(whole), len(nodes), -1)
@@ -57,13 +62,13 @@ class NodePaths:
         whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
         return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
 
-    def singular_time(self, unknowns: Array, level: int) -> Array:
+    def singular_time(self, guess: Guess, level: int) -> Array:
         """Return the time of a node that is singular: the way through the tip of the cone.
 
         Where layers turn by more than pi in total, no path is as short as those through a singular
         matrix, and the minimization runs into it.
         """
-        roots = np.linalg.svd(unknowns[:, :, 0], compute_uv=False)
+        roots = np.linalg.svd(guess.unknowns[:, :, 0], compute_uv=False)
         smallest = roots[..., -1] / roots[..., 0].max(axis=1, keepdims=True)
         worst = np.argmin(smallest, axis=1)
         times = node_basis(_LEVELS[level]).nodes[1:-1][worst]

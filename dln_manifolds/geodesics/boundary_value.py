@@ -1,13 +1,13 @@
 """The logarithm of end-to-end matrices: the geodesic between two points.
 
-A closed form where one holds; otherwise a path in the root chart, started from the polar path,
+A closed form where one holds; otherwise a path in the root chart, started from a polar path,
 refined and verified as :mod:`dln_manifolds.geodesics.refinement` says. All of it is done with both
 points scaled to the same size; :mod:`dln_manifolds.geodesics.cone` does the rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bou
 from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
-from dln_manifolds.geodesics.path import PathState, PolarPath, path_basis
-from dln_manifolds.geodesics.refinement import Members, refine
+from dln_manifolds.geodesics.path import PathState, PolarTurn, path_basis
+from dln_manifolds.geodesics.refinement import Guess, Members, refine
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.frame import SingularFrame, transpose
 from dln_manifolds.spectral.root_chart import lower, pull_from_root, raise_, root_of
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
@@ -63,48 +63,48 @@ class RootPaths:
         """Number of resolutions."""
         return len(_LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Array, Array, Array]:
-        """Return the coefficients of polar paths, and of those that turn the other way round."""
-        polar_path = PolarPath.between(start, end)
-        wide = np.max(np.abs(polar_path.angles), axis=-1) > _WIDE
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
+        """Return straight lines in frames that turn with the polar factors.
+
+        Where they turn by nearly pi, those that turn the other way round are rivals.
+        """
+        turn = PolarTurn.between(start, end)
+        wide = np.max(np.abs(turn.angles), axis=-1) > _WIDE
         # In the plane the other way is longer; for N < 2 it may lead out of GL(n).
         rows = np.nonzero(wide & (start.shape[-1] > 2) & (self.depth >= 2))[0]
-        backwards = polar_path.the_other_way(rows)
+        unknowns = np.zeros((len(start), _LEVELS[0][0], *start.shape[1:]))
         return (
-            _fit(polar_path, start, end),
+            Guess(unknowns, turn.frames),
             rows,
-            _fit(backwards, start[rows], end[rows]),
+            Guess(unknowns[rows], turn.the_other_way(rows).frames),
         )
 
-    def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Append modes with coefficient zero."""
+        unknowns = guess.unknowns
         shape = (len(unknowns), _LEVELS[level][0] - unknowns.shape[1], *unknowns.shape[2:])
-        return np.concatenate([unknowns, np.zeros(shape)], axis=1)
+        return replace(guess, unknowns=np.concatenate([unknowns, np.zeros(shape)], axis=1))
 
-    def path(self, unknowns: Array, start: Array, end: Array, level: int) -> PathState:
+    def path(self, guess: Guess, start: Array, end: Array, level: int) -> PathState:
         """Return paths with their energy."""
-        return PathState(start, end, unknowns, path_basis(*_LEVELS[level]), self.depth)
+        turns, rotations = guess.frames[:, :2], guess.frames[:, 2:]
+        seen = transpose(rotations[:, 0]) @ end @ rotations[:, 1]
+        basis = path_basis(*_LEVELS[level])
+        return PathState(start, seen, guess.unknowns, turns, basis, self.depth)
 
-    def has_decayed(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
         """Whether the last two coefficients are small beside chord and largest coefficient."""
-        sizes = np.linalg.norm(unknowns, axis=(-2, -1))
+        sizes = np.linalg.norm(guess.unknowns, axis=(-2, -1))
         whole = np.maximum(np.linalg.norm(end - start, axis=(-2, -1)), sizes.max(axis=1))
         return sizes[:, -2:].max(axis=1) <= self.decayed * whole
 
-    def singular_time(self, unknowns: Array, level: int) -> Array:
+    def singular_time(self, guess: Guess, level: int) -> Array:
         """Return infinity: these paths cross singular matrices, and the flow sees that."""
-        return np.full(len(unknowns), np.inf)
+        return np.full(len(guess.unknowns), np.inf)
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return the sum: the chart is linear."""
         return aim + defect
-
-
-def _fit(polar_path: PolarPath, start: Array, end: Array) -> Array:
-    """Return the coefficients of the path nearest to a polar path."""
-    basis = path_basis(*_LEVELS[0])
-    deviation = polar_path.velocity(basis.nodes) - (end - start)[:, None]
-    return np.einsum("qm,bqij->bmij", basis.weighted_slopes, deviation)
 
 
 def solve_boundary_value(

@@ -21,7 +21,7 @@ from dln_manifolds.spectral.jacobi import (
     tangent_part,
 )
 from dln_manifolds.spectral.root_chart import point_of
-from dln_manifolds.spectral.rotation import angular_velocities, rotation
+from dln_manifolds.spectral.rotation import angular_velocities, rotation, turned
 
 # Below this depth a turning frame saves fewer steps than it costs.
 _SHALLOW = 2
@@ -71,24 +71,18 @@ class Turning:
 
     def seen(self, state: Array, rate: Array) -> Array:
         """Return ``rate - Omega_L state + state Omega_R``."""
-        left, right = _sides(self.velocities, state)
-        return np.asarray(rate - left @ state + state @ right)
+        return np.asarray(rate - turned(self.velocities, state))
 
     def leave(self, time: Array, *states: Array) -> list[Array]:
         """Return ``exp(t Omega_L) state exp(-t Omega_R)``."""
         turn = rotation(time[:, None, None, None] * self.velocities)
-        left, right = _sides(turn, states[0])
-        return [left @ state @ transpose(right) for state in states]
+        shape = (len(turn), *(1,) * (states[0].ndim - 3), *turn.shape[2:])
+        left, right = turn[:, 0].reshape(shape), transpose(turn[:, 1]).reshape(shape)
+        return [left @ state @ right for state in states]
 
     def take(self, members: Array) -> Turning:
         """Return the frame of some members."""
         return Turning(self.velocities[members])
-
-
-def _sides(pairs: Array, state: Array) -> tuple[Array, Array]:
-    """Return what acts on the left and on the right of all matrices of a state."""
-    shape = (len(pairs), *(1,) * (state.ndim - 3), *pairs.shape[2:])
-    return pairs[:, 0].reshape(shape), pairs[:, 1].reshape(shape)
 
 
 def turning_with(root: Array, velocity: Array, depth: float) -> Frame:

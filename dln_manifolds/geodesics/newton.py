@@ -6,6 +6,7 @@ must decrease the energy. Batched: each member has its own inner and outer itera
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -137,7 +138,14 @@ def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
     return solution
 
 
-def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
+def minimize(
+    path: Path,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    rough: float,
+    worthwhile: Callable[[Array, Array], Array],
+) -> Minimum:
     """Minimize the energy of paths whose ends have size one.
 
     Parameters
@@ -148,6 +156,10 @@ def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
         Dual norm of the gradient, relative to the length of the path, at which a member is done.
     max_iterations : int
         Newton steps at most.
+    rough : float
+        Dual norm at which ``worthwhile`` is asked.
+    worthwhile : callable
+        Whether some members, given by their indices and unknowns, are worth going on with.
 
     Returns
     -------
@@ -176,6 +188,9 @@ def minimize(path: Path, *, tolerance: float, max_iterations: int) -> Minimum:
         result.energy[active] = path.energy
         result.momentum[active] = path.momentum_at_start()
         keep = (slope > tolerance) & ~stuck
+        asked = keep & (slope <= rough)
+        if asked.any():
+            keep[asked] = worthwhile(active[asked], path.unknowns[asked])
         if iteration == max_iterations or not keep.any():
             break
         if not keep.all():

@@ -1,9 +1,17 @@
 r"""Paths between two points of the root chart and their energy.
 
-``T(t) = (1-t) T_0 + t T_1 + sum_m c_m phi_m(t)`` with integrated Legendre polynomials ``phi_m``,
-whose derivatives are orthonormal on [0, 1], and the energy ``int_0^1 g_T(T', T') / 2 dt`` by Gauss
-quadrature. The momentum at an end is the derivative of the minimal energy by that end; since the
-energy is stationary, its error is the square of that of the path.
+.. math::
+    T(t) = \exp(t \Omega_L) M(t) \exp(-t \Omega_R), \qquad
+    M(t) = (1-t) M_0 + t M_1 + \sum_m c_m \phi_m(t),
+
+with integrated Legendre polynomials ``phi_m``, whose derivatives are orthonormal on [0, 1], and
+the energy ``int_0^1 g_T(T', T') / 2 dt`` by Gauss quadrature. Rotations are isometries, so the
+energy is that of M with the velocity ``M' + Omega_L M - M Omega_R``. The frame turns at a constant
+rate from the orthogonal polar factor of one end to that of the other, half from each side: seen
+from it, a geodesic hardly moves, and the metric hardly changes along it, however deep the network.
+
+The momentum at an end is the derivative of the minimal energy by that end; since the energy is
+stationary, its error is the square of that of the path.
 """
 
 from __future__ import annotations
@@ -16,7 +24,8 @@ import numpy as np
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
-from dln_manifolds.spectral.orthogonal import polar
+from dln_manifolds.spectral.orthogonal import nearest_orthogonal
+from dln_manifolds.spectral.rotation import turned
 from dln_manifolds.spectral.second_variation import SecondVariation
 
 
@@ -76,9 +85,11 @@ class PathState:
     Parameters
     ----------
     start, end : ndarray, shape=[n_batch, n, n]
-        End points T_0 and T_1.
+        End points M_0 and M_1, as seen from the frame.
     coefficients : ndarray, shape=[n_batch, n_modes, n, n]
         Coefficients c.
+    turns : ndarray, shape=[n_batch, 2, n, n]
+        Angular velocities ``Omega_L`` and ``Omega_R`` of the frame.
     basis : PathBasis
         Modes and nodes.
     depth : float
@@ -86,18 +97,25 @@ class PathState:
     """
 
     def __init__(
-        self, start: Array, end: Array, coefficients: Array, basis: PathBasis, depth: float
+        self,
+        start: Array,
+        end: Array,
+        coefficients: Array,
+        turns: Array,
+        basis: PathBasis,
+        depth: float,
     ) -> None:
-        self.start, self.end, self.unknowns = start, end, coefficients
+        self.start, self.end, self.unknowns, self.turns = start, end, coefficients, turns
         self.basis, self.depth, self.n_nodes = basis, depth, basis.nodes.size
         t = basis.nodes[:, None, None]
         first, last = start[:, None], end[:, None]
-        self.roots = (1 - t) * first + t * last + synthesize(basis.modes, coefficients)
-        velocity = (last - first) + synthesize(basis.slopes, coefficients)
-        self.nodal: NodalState = nodal_state(self.roots, depth, velocity=velocity)
+        roots = (1 - t) * first + t * last + synthesize(basis.modes, coefficients)
+        velocity = (last - first) + synthesize(basis.slopes, coefficients) + turned(turns, roots)
+        self.nodal: NodalState = nodal_state(roots, depth, velocity=velocity)
         weights = basis.weights[:, None, None]
         self._momentum = weights * self.nodal.leave(self.nodal.momentum)
         self._force = -weights * self.nodal.leave(self.nodal.gradient)
+        self._force -= turned(turns, self._momentum)
         self.energy: Array = self.nodal.energy @ basis.weights
         self.gradient: Array = analyze(basis.slopes, self._momentum) + analyze(
             basis.modes, self._force
@@ -106,12 +124,18 @@ class PathState:
     def take(self, members: Array) -> PathState:
         """Return some members."""
         return PathState(
-            self.start[members], self.end[members], self.unknowns[members], self.basis, self.depth
+            self.start[members],
+            self.end[members],
+            self.unknowns[members],
+            self.turns[members],
+            self.basis,
+            self.depth,
         )
 
     def moved(self, step: Array) -> PathState:
         """Return the paths after a step of the coefficients."""
-        return PathState(self.start, self.end, self.unknowns + step, self.basis, self.depth)
+        unknowns = self.unknowns + step
+        return PathState(self.start, self.end, unknowns, self.turns, self.basis, self.depth)
 
     def momentum_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by T_0."""
@@ -120,7 +144,8 @@ class PathState:
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
-        return QuadraticModel(self.basis, self.nodal, SecondVariation(self.nodal, self.depth))
+        variation = SecondVariation(self.nodal, self.depth)
+        return QuadraticModel(self.basis, self.turns, self.nodal, variation)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
@@ -132,20 +157,23 @@ class QuadraticModel:
     """Hessian of the energy of a batch of paths, and a preconditioner for it."""
 
     basis: PathBasis
+    turns: Array
     nodal: NodalState
     variation: SecondVariation
 
     def take(self, members: Array) -> QuadraticModel:
         """Return the model of some members."""
         nodal = NodalState(*(value[members] for value in self.nodal))
-        return QuadraticModel(self.basis, nodal, self.variation.take(members))
+        variation = self.variation.take(members)
+        return QuadraticModel(self.basis, self.turns[members], nodal, variation)
 
     def product(self, direction: Array) -> Array:
         """Hessian applied to a direction of the coefficients."""
         basis = self.basis
-        momentum, force = self.variation.apply(
-            synthesize(basis.modes, direction), synthesize(basis.slopes, direction)
-        )
+        root = synthesize(basis.modes, direction)
+        velocity = synthesize(basis.slopes, direction) + turned(self.turns, root)
+        momentum, force = self.variation.apply(root, velocity)
+        force -= turned(self.turns, momentum)
         return analyze(basis.weighted_slopes, momentum) + analyze(basis.weighted_modes, force)
 
     def precondition(self, residual: Array) -> Array:
@@ -158,61 +186,51 @@ def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) 
 
 
 @dataclass(frozen=True)
-class PolarPath:
-    r"""The polar path ``((1-t) S_0 + t S_1) O_0 exp(t log(O_0^T O_1))``, which stays in GL(n).
+class PolarTurn:
+    r"""The rotation ``O_0^T O_1`` from the orthogonal polar factor of one end to that of the other.
 
-    S and O are the positive and the orthogonal polar factor of both ends. At an angle of exactly pi
-    the plane of rotation is not determined by the ends; one is picked.
+    At an angle of exactly pi the plane of rotation is not determined by the ends; one is picked.
 
     Attributes
     ----------
-    positive_0, positive_1, orthogonal_0 : ndarray, shape=[n_batch, n, n]
-        ``S_0``, ``S_1`` and ``O_0``.
+    first : ndarray, shape=[n_batch, n, n]
+        ``O_0``.
     eigenvectors, angles : ndarray, shape=[n_batch, n, n] and [n_batch, n]
-        Of the rotation from ``O_0`` to ``O_1``.
+        Of the rotation.
     """
 
-    positive_0: Array
-    positive_1: Array
-    orthogonal_0: Array
+    first: Array
     eigenvectors: Array
     angles: Array
 
     @classmethod
-    def between(cls, start: Array, end: Array) -> PolarPath:
-        """Return the path between roots T_0, T_1 whose determinants have the same sign."""
-        (positive_0, orthogonal_0), (positive_1, orthogonal_1) = polar(start), polar(end)
-        turn = rotation_angles(transpose(orthogonal_0) @ orthogonal_1)
-        return cls(positive_0, positive_1, orthogonal_0, *turn)
+    def between(cls, start: Array, end: Array) -> PolarTurn:
+        """Return the rotation between roots T_0, T_1 whose determinants have the same sign."""
+        first = nearest_orthogonal(start)
+        return cls(first, *rotation_angles(transpose(first) @ nearest_orthogonal(end)))
 
-    def the_other_way(self, pick: Array) -> PolarPath:
-        """Return the paths of some members with the plane of largest angle turned backwards."""
+    def the_other_way(self, pick: Array) -> PolarTurn:
+        """Return the turns of some members with the plane of largest angle turned backwards."""
         angles = self.angles[pick]
         largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
         turned = np.take_along_axis(angles, largest, axis=1)
         np.put_along_axis(angles, largest, turned - 2 * np.pi * np.sign(turned), axis=1)
-        return PolarPath(
-            self.positive_0[pick],
-            self.positive_1[pick],
-            self.orthogonal_0[pick],
-            self.eigenvectors[pick],
-            angles,
-        )
+        return PolarTurn(self.first[pick], self.eigenvectors[pick], angles)
 
-    def velocity(self, times: Array) -> Array:
-        """Return the derivative at times, shape ``(n_batch, n_times, n, n)``."""
-        t = times[:, None]
-        phases = np.exp(1j * t * self.angles[:, None, :])
-        conjugate = np.conj(transpose(self.eigenvectors))[:, None]
+    @property
+    def frames(self) -> Array:
+        r"""Frames that turn along, half from each side, shape ``(n_batch, 4, n, n)``.
 
-        def rotate(diagonal: Array) -> Array:
-            product = (self.eigenvectors[:, None] * diagonal[..., None, :]) @ conjugate
-            return self.orthogonal_0[:, None] @ product.real
-
-        t = t[..., None]
-        positive = (1 - t) * self.positive_0[:, None] + t * self.positive_1[:, None]
-        return (self.positive_1 - self.positive_0)[:, None] @ rotate(phases) + positive @ rotate(
-            1j * self.angles[:, None, :] * phases
+        Angular velocities ``Omega_L = O_0 L O_0^T / 2``, ``Omega_R = -L / 2``, with the logarithm L
+        of the rotation, and the rotations ``exp(Omega_L)``, ``exp(Omega_R)`` at the end.
+        """
+        half = self.angles / 2
+        vectors, adjoint = self.eigenvectors, np.conj(transpose(self.eigenvectors))
+        skew = ((vectors * (1j * half)[:, None, :]) @ adjoint).real
+        rotation = ((vectors * np.exp(1j * half)[:, None, :]) @ adjoint).real
+        first, last = self.first, transpose(self.first)
+        return np.stack(
+            [first @ skew @ last, -skew, first @ rotation @ last, transpose(rotation)], axis=1
         )
 
 

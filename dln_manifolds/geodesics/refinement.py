@@ -17,7 +17,7 @@ import numpy as np
 from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED, Trajectory, flow
-from dln_manifolds.geodesics.newton import Path, minimize
+from dln_manifolds.geodesics.newton import Minimum, Path, minimize
 from dln_manifolds.spectral.elementary import Array
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
@@ -32,6 +32,30 @@ _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 _BLOCK = 2**13
 
 
+@dataclass
+class Guess:
+    """Paths of a batch as their family describes them.
+
+    Attributes
+    ----------
+    unknowns : ndarray, shape=[n_batch, ...]
+        What is varied.
+    frames : ndarray, shape=[n_batch, ...]
+        What the unknowns are measured from, if anything; never varied.
+    """
+
+    unknowns: Array
+    frames: Array
+
+    def take(self, members: Array | slice) -> Guess:
+        """Return some members."""
+        return Guess(self.unknowns[members], self.frames[members])
+
+    def put(self, members: Array, other: Guess) -> None:
+        """Replace some members."""
+        self.unknowns[members], self.frames[members] = other.unknowns, other.frames
+
+
 class PathFamily(Protocol):
     """Paths of increasing resolution between two points."""
 
@@ -39,23 +63,22 @@ class PathFamily(Protocol):
     def n_levels(self) -> int:
         """Number of resolutions."""
 
-    def initial(self, start: Array, end: Array) -> tuple[Array, Array, Array]:
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
         """Return first guesses on the first level.
 
-        The unknowns of all members; members that may have a shorter geodesic elsewhere, and the
-        unknowns of a guess at it.
+        One for every member; members that may have a shorter geodesic elsewhere, and guesses at it.
         """
 
-    def extend(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Carry unknowns over from the level below to this one."""
 
-    def path(self, unknowns: Array, start: Array, end: Array, level: int) -> Path:
+    def path(self, guess: Guess, start: Array, end: Array, level: int) -> Path:
         """Return paths with their energy."""
 
-    def has_decayed(self, unknowns: Array, start: Array, end: Array, level: int) -> Array:
+    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
         """Whether more unknowns would change nothing that matters, shape ``(n_batch,)``."""
 
-    def singular_time(self, unknowns: Array, level: int) -> Array:
+    def singular_time(self, guess: Guess, level: int) -> Array:
         """Time at which paths of least energy run into a singular matrix, infinite if not."""
 
     def shift(self, aim: Array, defect: Array) -> Array:
@@ -156,39 +179,34 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
     """Solve the pending members by paths of increasing resolution."""
     start, end = members.start, members.end
     fine = max(_FINE, _FINE_SHARE * members.tolerance)
-    unknowns: Array = np.empty(0)
+    guess, rows, rivals = family.initial(start[pending], end[pending])
+    if rows.size:
+        _contest(members, family, pending, guess, rows, rivals)
     for level in range(family.n_levels):
         members.aim[pending] = end[pending]
+        if level > 0:
+            guess = family.extend(guess, start[pending], end[pending], level)
         rough = _ROUGH[min(level, 1)]
-        if level == 0:
-            unknowns, rows, rivals = family.initial(start[pending], end[pending])
-            unknowns, energy, _ = _minimize(members, family, pending, unknowns, level, rough)
-            _contest(members, family, pending, unknowns, energy, rows, rivals)
-        else:
-            unknowns = family.extend(unknowns, start[pending], end[pending], level)
-            unknowns, _, _ = _minimize(members, family, pending, unknowns, level, rough)
-        ready = np.zeros(pending.size, dtype=bool)
-        for block in _blocks(unknowns):
-            pick = pending[block]
-            ready[block] = family.has_decayed(unknowns[block], start[pick], end[pick], level)
-            members.crossing[pick] = family.singular_time(unknowns[block], level)
-        collapsed = np.isfinite(members.crossing[pending])
+        momentum = _minimize(members, family, pending, guess, level, fine, rough)[1]
+        ready, collapsed = _judge(members, family, pending, guess, level)
         members.status[pending[collapsed]] = CROSSED
-        chosen = np.nonzero((ready | (level == family.n_levels - 1)) & ~collapsed)[0]
+        chosen = np.nonzero(ready)[0]
+        momentum = momentum[chosen]
         for _ in range(1 + _MAX_CORRECTIONS):
             if chosen.size == 0:
                 break
-            pick, before = pending[chosen], members.residual[pending[chosen]]
-            unknowns[chosen], _, momentum = _minimize(
-                members, family, pick, unknowns[chosen], level, fine
-            )
+            pick = pending[chosen]
+            before = members.residual[pick]
             members.verify(pick, momentum)
             after = members.residual[pick]
             again = (members.status[pick] == STALLED) & (after < np.minimum(_NEAR, 0.5 * before))
             chosen, pick = chosen[again], pick[again]
             members.aim[pick] = family.shift(members.aim[pick], members.defect[pick])
+            some = guess.take(chosen)
+            momentum = _minimize(members, family, pick, some, level, fine)[1]
+            guess.put(chosen, some)
         remaining = members.status[pending] == STALLED
-        pending, unknowns = pending[remaining], unknowns[remaining]
+        pending, guess = pending[remaining], guess.take(remaining)
         if pending.size == 0:
             break
 
@@ -197,45 +215,86 @@ def _contest(
     members: Members,
     family: PathFamily,
     pending: Array,
-    unknowns: Array,
-    energy: Array,
+    guess: Guess,
     rows: Array,
-    rivals: Array,
+    rivals: Guess,
 ) -> None:
-    """Replace the first paths of some members by their rivals where these have less energy."""
+    """Replace the first guesses of some members by their rivals where these have less energy."""
+    first = guess.take(rows)
+    energy, _ = _minimize(members, family, pending[rows], first, 0, _ROUGH[0])
+    guess.put(rows, first)
     for slope, share in _CONTEST:
-        if rows.size == 0:
-            return
-        rivals, reached, _ = _minimize(members, family, pending[rows], rivals, 0, slope)
-        ahead = reached < share * energy[rows]
-        rows, rivals = rows[ahead], rivals[ahead]
-    unknowns[rows] = rivals
+        reached, _ = _minimize(members, family, pending[rows], rivals, 0, slope)
+        ahead = reached < share * energy
+        rows, energy, rivals = rows[ahead], energy[ahead], rivals.take(ahead)
+    guess.put(rows, rivals)
+
+
+def _judge(
+    members: Members, family: PathFamily, rows: Array, guess: Guess, level: int
+) -> tuple[Array, Array]:
+    """Whether paths of some members are worth finishing; whether they met a singular matrix."""
+    ready, collapsed = np.empty(rows.size, dtype=bool), np.empty(rows.size, dtype=bool)
+    for block in _blocks(guess):
+        pick, some = rows[block], guess.take(block)
+        members.crossing[pick] = family.singular_time(some, level)
+        collapsed[block] = np.isfinite(members.crossing[pick])
+        decayed = family.has_decayed(some, members.start[pick], members.end[pick], level)
+        ready[block] = (decayed | (level == family.n_levels - 1)) & ~collapsed[block]
+    return ready, collapsed
 
 
 def _minimize(
     members: Members,
     family: PathFamily,
     pick: Array,
-    unknowns: Array,
+    guess: Guess,
     level: int,
     slope: float,
-) -> tuple[Array, Array, Array]:
-    """Minimize the energy of some members' paths: unknowns, energies and initial momenta."""
-    least, energy = np.empty_like(unknowns), np.empty(pick.size)
+    rough: float = 0.0,
+) -> tuple[Array, Array]:
+    """Minimize the energy of some members' paths in place: energies and initial momenta.
+
+    Paths that are not worth finishing stop at the slope ``rough``.
+    """
+    energy = np.empty(pick.size)
     momentum = np.empty((pick.size, *members.start.shape[1:]))
-    for block in _blocks(unknowns):
-        rows = pick[block]
-        path = family.path(unknowns[block], members.start[rows], members.aim[rows], level)
-        result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
-        members.n_iterations[rows] += result.n_iterations
-        members.n_evaluations[rows] += result.n_evaluations
-        least[block], energy[block] = result.unknowns, result.energy
+    for block in _blocks(guess):
+        some = guess.take(block)
+        result = _minimize_block(members, family, pick[block], some, level, slope, rough)
+        guess.unknowns[block], energy[block] = result.unknowns, result.energy
         momentum[block] = result.momentum
-    return least, energy, momentum
+    return energy, momentum
 
 
-def _blocks(unknowns: Array) -> Iterator[slice]:
+def _minimize_block(
+    members: Members,
+    family: PathFamily,
+    rows: Array,
+    some: Guess,
+    level: int,
+    slope: float,
+    rough: float,
+) -> Minimum:
+    def worthwhile(part: Array, unknowns: Array) -> Array:
+        return _judge(members, family, rows[part], Guess(unknowns, some.frames[part]), level)[0]
+
+    path = family.path(some, members.start[rows], members.aim[rows], level)
+    result = minimize(
+        path,
+        tolerance=slope,
+        max_iterations=_MAX_ITERATIONS,
+        rough=rough,
+        worthwhile=worthwhile,
+    )
+    members.n_iterations[rows] += result.n_iterations
+    members.n_evaluations[rows] += result.n_evaluations
+    return result
+
+
+def _blocks(guess: Guess) -> Iterator[slice]:
     """Split members into blocks whose arrays stay in cache."""
+    unknowns = guess.unknowns
     step = max(1, _BLOCK * len(unknowns) // max(1, unknowns.size))
     for low in range(0, len(unknowns), step):
         yield slice(low, min(low + step, len(unknowns)))

@@ -5,19 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import transpose
 
 
 def nearest_orthogonal(matrix: Array) -> Array:
     """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt
-
-
-def polar(matrix: Array) -> tuple[Array, Array]:
-    """Return the positive and the orthogonal factor of ``M = S O``."""
-    u, s, vt = np.linalg.svd(matrix)
-    return (u * s[..., None, :]) @ transpose(u), u @ vt
 
 
 def rotations(normal: Array) -> Array:

@@ -61,6 +61,24 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     )
 
 
+def turned(velocities: Array, matrices: Array) -> Array:
+    """Return ``Omega_L M - M Omega_R``: how fast matrices move that turn with a frame.
+
+    Parameters
+    ----------
+    velocities : ndarray, shape=[n_batch, 2, n, n]
+        Angular velocities of one frame for each member.
+    matrices : ndarray, shape=[n_batch, ..., n, n]
+        Several matrices for each member.
+    """
+    batch, n = len(matrices), matrices.shape[-1]
+    count = math.prod(matrices.shape[1:-2])
+    listed = matrices.reshape(batch, count, n, n)
+    right = matrices.reshape(batch, count * n, n) @ velocities[:, 1]
+    moved = velocities[:, :1] @ listed - right.reshape(listed.shape)
+    return np.asarray(moved.reshape(matrices.shape))
+
+
 def rotation(skew: Array) -> Array:
     """Return ``exp(A)`` of skew-symmetric matrices, shape ``(..., n, n)``.
 
