@@ -101,3 +101,13 @@ def test_temperature(run):
     assert (np.diff(rise) > 0).all()
     assert (np.diff(page["entropies"]) > 0).all()
     assert (np.diff(page["energies"]) > 0).all()
+
+
+def test_every_page_has_a_test():
+    """Of this file, or of one that names the script."""
+    here = Path(__file__)
+    others = [p for p in here.parent.rglob("test_*.py") if p != here]
+    text = "".join(path.read_text(encoding="utf-8") for path in others)
+    for page in EXAMPLES.glob("plot_*.py"):
+        name = page.stem.removeprefix("plot_")
+        assert f'run("{name}"' in here.read_text(encoding="utf-8") or page.stem in text, page.name

@@ -28,6 +28,20 @@ def test_python_block_runs(block, tmp_path, monkeypatch):
     exec(compile(source, README, "exec"), {"__name__": "__main__"})
 
 
+def test_each_host_has_a_quickstart_of_at_most_fifteen_lines():
+    for block in BLOCKS:
+        assert len([line for line in block[1].splitlines() if line.strip()]) <= 15
+    for host in ("geomstats", "pymanopt"):
+        assert any(f"import {host}" in b[1] or f"from {host}" in b[1] for b in BLOCKS)
+
+
+def test_links_and_figures_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert "docs/images/overview.png" in links
+    for link in links:
+        assert (README.parent / link).exists(), link
+
+
 @pytest.mark.parametrize(
     "command",
     [
