@@ -2,11 +2,14 @@
 
 import re
 from fnmatch import fnmatch
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import dln_manifolds
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILT = {"_build", "gallery"}
@@ -61,6 +64,16 @@ def test_every_page_is_in_the_table_of_contents():
     names = {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES} - {"index"}
     assert all(any(fnmatch(name, pattern) for pattern in linked) for name in names)
     assert {pattern for pattern in linked if "*" not in pattern} <= names
+
+
+def test_every_public_name_is_in_the_reference():
+    """By itself, or in a module of which all is listed."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"auto(?:class|function):: (?:dln_manifolds\.)?(\w+)", page))
+    modules = re.findall(r"automodule:: (dln_manifolds\.\S+)", page)
+    listed |= {name for module in modules for name in vars(import_module(module))}
+    listed |= {module.removeprefix("dln_manifolds.") for module in modules}
+    assert {name for name in dln_manifolds.__all__ if name[0] != "_"} <= listed
 
 
 def test_links_between_pages_lead_somewhere():
