@@ -76,6 +76,30 @@ def test_every_public_name_is_in_the_reference():
     assert {name for name in dln_manifolds.__all__ if name[0] != "_"} <= listed
 
 
+def test_names_in_the_text_exist():
+    """What a page calls ``space.x``, ``metric.x`` or ``plotting.x`` is there."""
+    total = dln_manifolds.BalancedManifold(2, 2)
+    space = dln_manifolds.DLNObservableManifold(2, 2)
+    owners = {
+        "space": (space, total),
+        "total": (total,),
+        "metric": (space.metric, total.metric),
+        "solution": (dln_manifolds.GeodesicSolution,),
+        "costs": (dln_manifolds.costs,),
+        "diagnostics": (dln_manifolds.diagnostics,),
+        **{name: (import_module(f"dln_manifolds.{name}"),) for name in ("bridges", "storage")},
+    }
+    fields = dln_manifolds.GeodesicSolution.__dataclass_fields__
+    count = 0
+    for page in (*PAGES, DOCS.parent / "README.md"):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for owner, name in re.findall(r"`(\w+)\.(\w+)", text):
+            if owner in owners and name not in ("py", *fields):
+                assert any(hasattr(thing, name) for thing in owners[owner]), (page, owner, name)
+                count += 1
+    assert count > 30
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
