@@ -122,6 +122,18 @@ def test_slopes_of_composed_costs_of_layers(name, depth):
         assert diagnostics.check_hessian(problem, W, V)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_has_a_free_energy_up_and_down(name):
+    cost = costs.free_energy(LOSSES[name][0], 5.0, 3)
+    for space, of_points in (
+        (DLNObservableManifold(N, 3), cost),
+        (BalancedManifold(N, 3), costs.OfLayers(cost)),
+    ):
+        result = diagnostics.check_hessian(pymanopt_problem(space, of_points))
+        assert result, result.message
+        assert abs(result.slope - 3) <= 0.1, result.message
+
+
 def test_entropy_is_that_of_the_manifold():
     space = DLNObservableManifold(N, 3)
     X = space.random_point()

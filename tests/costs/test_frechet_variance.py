@@ -11,6 +11,7 @@ from dln_manifolds import (
     DLNObservableManifold,
     IncompleteGeodesicError,
     costs,
+    diagnostics,
     pymanopt_problem,
 )
 
@@ -95,3 +96,12 @@ def test_data_out_of_reach_are_refused():
         costs.FrechetVariance(np.eye(2), 2)
     with pytest.raises(ValueError, match="One point"):
         cost(np.stack([np.eye(2)] * 2))
+
+
+def test_free_energy_of_the_variance():
+    space = DLNObservableManifold(2, 3)
+    variance = costs.FrechetVariance(space.random_point(3, bound=0.3), 3)
+    cost = costs.free_energy(variance, 2.0, 3)
+    result = diagnostics.check_hessian(pymanopt_problem(space, cost), space.random_point(bound=0.3))
+    assert result, result.message
+    assert abs(result.slope - 3) <= 0.1, result.message

@@ -283,6 +283,22 @@ def test_retraction_towards_zero_stays_a_point(depth, size):
     assert np.linalg.slogdet(end)[0] > 0
 
 
+def test_a_point_is_decomposed_once_for_all_calls(monkeypatch):
+    space = DLNObservableManifold(3, 3)
+    X, V = POINTS["generic"].copy(), TARGET
+    calls = []
+    original = np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda *a, **k: calls.append(1) or original(*a, **k))
+    for _ in range(3):
+        space.euclidean_to_riemannian_gradient(X, V)
+        space.euclidean_to_riemannian_hessian(X, V, V, V)
+        space.inner_product(X, V, V)
+    assert len(calls) == 1
+    X[0, 0] += 0.1
+    space.norm(X, V)
+    assert len(calls) == 2
+
+
 def test_retraction_from_extreme_scales():
     space = DLNObservableManifold(3, 3)
     for scale in (1e-200, 1e-100, 1e100):
