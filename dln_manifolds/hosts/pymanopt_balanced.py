@@ -75,6 +75,8 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         The Taylor polynomial ``W + V + II(V, V) / 2`` of the geodesic, made balanced through its
         polar factors. The last term is bounded by the roots, so that steps far longer than the
         smallest root keep what they do to the large ones: training visits nearly singular points.
+        It is bounded entry by entry in the frames of the point, so that terms of fourth order
+        depend on the frames where roots are equal.
         """
         layers, tangent = self._at(point).layers, self.tangent_space(point)
         vector = self._vector(tangent_vector, "tangent_vector")
