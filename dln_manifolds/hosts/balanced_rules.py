@@ -42,6 +42,23 @@ def _inner_product(metric: Any, a: Any, b: Any, base_point: Any) -> tuple[Array,
     return value, lambda cotangent: (weigh(cotangent, vec_b, 3), weigh(cotangent, vec_a, 3), None)
 
 
+def _inner_coproduct(host: Any, metric: Any, a: Any, b: Any, base_point: Any) -> Any:
+    return metric.inner_product(metric._space.to_tangent(a, base_point), b, base_point)
+
+
+def _metric_matrix(metric: Any, base_point: Any) -> tuple[Array, Pullback]:
+    # The identity everywhere.
+    return metric.metric_matrix(base_point), lambda cotangent: (None,)
+
+
+def _cometric_matrix(host: Any, metric: Any, base_point: Any) -> Any:
+    shape = metric._space.shape
+    size = int(np.prod(shape))
+    rows = np.eye(size).reshape(size, *shape)
+    images = metric._space.to_tangent(rows, base_point[..., None, :, :, :])
+    return images.reshape(*images.shape[:-3], size)
+
+
 def _exp(metric: Any, tangent_vec: Any, base_point: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_exp(tangent_vec, base_point, record=True)
 
@@ -253,6 +270,9 @@ _TANGENT_COORDINATES = Composite(
 
 METRIC_RULES: dict[str, Rule | Composite | Refusal] = {
     **metric_rules(_inner_product, _exp, _log, _squared_dist),
+    "inner_coproduct": Composite(_inner_coproduct),
+    "metric_matrix": _metric_matrix,
+    "cometric_matrix": Composite(_cometric_matrix),
     "orthonormal_coordinates": _TANGENT_COORDINATES,
     "from_orthonormal_coordinates": _TANGENT_COORDINATES,
     "parallel_transport": _parallel_transport,

@@ -164,11 +164,13 @@ def metric_rules(
     """Return the rules of a metric that follow from four of them, with these four."""
     square = squared_norm(inner_product)
     norm, dist = square_root(square), square_root(squared_dist)
+    unit = normalized(norm)
     return {
         "inner_product": inner_product,
         "squared_norm": square,
         "norm": norm,
-        "normalize": normalized(norm),
+        "normalize": unit,
+        "normal_basis": unit,
         "exp": exp,
         "log": log,
         "squared_dist": squared_dist,

@@ -199,18 +199,21 @@ def test_gradients_of_the_entropy(data, record):
     compare(data, space.entropy_gradient, ["point"], [points], record, "a batch of gradients")
 
 
-@each_observable
-def test_cometric_matrices_and_densities(data, record):
+@each
+def test_cometric_and_matrices(data, record):
     metric = data.space.metric
     for name, point in places(data):
         pair = ["ambient", "ambient", "point"], [data.random(), data.random(), point]
         compare(data, metric.inner_coproduct, *pair, record, f"coproduct, {name}")
-        for method in (
-            metric.metric_matrix,
-            metric.cometric_matrix,
-            metric.log_volume_density,
-            metric.volume_density,
-        ):
+        for method in (metric.metric_matrix, metric.cometric_matrix):
+            compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
+
+
+@each_observable
+def test_densities(data, record):
+    metric = data.space.metric
+    for name, point in places(data):
+        for method in (metric.log_volume_density, metric.volume_density):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
@@ -448,6 +451,7 @@ def test_unit_vectors_and_pairwise_distances(data, record):
     metric, point = data.space.metric, data.point()
     pair = ["ambient", "point"], [data.random(), point]
     compare(data, metric.normalize, *pair, record, "unit vector")
+    compare(data, metric.normal_basis, *pair, record, "basis of unit vectors")
     ends = metric.exp(data.vector(0.2 * data.random(3), point), point)
     (found,) = gradients(lambda x: gs.sum(metric.dist_pairwise(x) ** 2), ends)
     # The matrix holds each pair twice.
