@@ -3,7 +3,7 @@
     python docs/make_algorithm_table.py
 
 The cases are those of the tests (``tests/learning/cases.py``): an algorithm works if its answer has
-the property that the case asks for. Each backend runs in a process of its own.
+the property that the case asks for. Each backend runs in a process of its own, all at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -42,10 +43,23 @@ cases of `tests/learning/cases.py` on all backends of geomstats ({backends}).
 
 NOTES = """
 Further limits of geomstats: RiemannianEM is written for the Poincaré ball and ExactPGA for spaces
-of constant curvature. A random start of `GeodesicRegression` is a Gaussian matrix: half the time it
-lies in another component (the sign of det) than the data, and `DisconnectedPointsError` says so;
-for layers the chance is one half for every layer. Its velocity is Gaussian too and may lead out of
-the manifold (`IncompleteGeodesicError`); draw again, or start at the Fréchet mean.
+of constant curvature.
+
+A random start of `GeodesicRegression` is a Gaussian matrix: half the time it lies in another
+component (the sign of det) than the data, and `DisconnectedPointsError` says so; for layers the
+chance is one half for every layer. Its velocity is Gaussian too, as it is for a start at data: much
+longer than data that are near each other need, it may lead out of the manifold
+(`IncompleteGeodesicError`). Draw again, or start at the Fréchet mean.
+
+The step of `method="riemannian"` doubles with every fifth success. The first step that is too long
+should be taken back; instead, geomstats goes on with the loss and the gradient of the point that it
+has just refused (`current_loss = loss; current_grad = grad` at the end of its loop in
+`geodesic_regression.py`), and may never recover: it then ends with a bad fit or, here, with
+`IncompleteGeodesicError`. A smaller `init_step_size` only delays this. With the autograd or pytorch
+backend, use the other method with derivatives instead of differences, which is the fastest too:
+
+    GeodesicRegression(space, initialization="frechet").set(autodiff_jac=True)
+
 `FrechetMean` stops at a squared gradient norm of `epsilon * dim` with `epsilon = 1e-4`: set
 `epsilon` to get more digits, for example `FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
 
@@ -151,7 +165,8 @@ def main() -> None:
         print(json.dumps(found))
         sys.exit("\n".join(failures(found)) or 0)
     backends = [b for b in BACKENDS if b != "pytorch" or importlib.util.find_spec("torch")]
-    outcomes = {backend: run(backend) for backend in backends}
+    with ThreadPoolExecutor() as pool:
+        outcomes = dict(zip(backends, pool.map(run, backends), strict=True))
     text = HEAD.format(backends=", ".join(backends)) + table(outcomes) + NOTES
     options.output.write_text(text, encoding="utf-8")
     failed = [line for found in outcomes.values() for line in failures(found)]

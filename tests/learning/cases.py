@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 
 import geomstats.backend as gs
 import numpy as np
@@ -48,13 +49,18 @@ from dln_manifolds import (
 BACKEND = gs.__name__.rpartition(".")[2]
 MATRIX, LAYERS = "matrices", "layers"
 FLAT_MATRIX, FLAT_LAYERS = "flattened matrices", "flattened layers"
+MATRIX_3, LAYERS_3 = "matrices, n = 3", "layers, n = 3"
 SPACES = {
     MATRIX: lambda: DLNObservableManifold(2, 3),
     FLAT_MATRIX: lambda: DLNObservableManifold(2, 3).flattened(orthonormal=True),
     LAYERS: lambda: BalancedManifold(2, 3),
     FLAT_LAYERS: lambda: BalancedManifold(2, 3).flattened(),
+    MATRIX_3: lambda: DLNObservableManifold(3, 3),
+    LAYERS_3: lambda: BalancedManifold(3, 2),
 }
 FLAT = (FLAT_MATRIX, FLAT_LAYERS)
+WIDER = (MATRIX_3, LAYERS_3)
+ONE_MATRIX = "geomstats reshapes to one matrix; use the flattened view"
 VECTORS_ONLY = "geomstats takes points of one axis only; use the flattened view"
 
 
@@ -98,7 +104,7 @@ def plain(value):
     """Return an array of any backend as NumPy's."""
     if isinstance(value, (list, tuple)):
         return np.array([plain(part) for part in value])
-    known = isinstance(value, np.ndarray) or not hasattr(value, "shape")
+    known = isinstance(value, np.ndarray | np.generic) or not hasattr(value, "shape")
     return np.asarray(value if known else gs.to_numpy(value))
 
 
@@ -219,7 +225,7 @@ def tangent_pca(space):
 @case(
     "TangentPCA, transform and inverse",
     backends=NO_TENSORS,
-    limits={LAYERS: "geomstats reshapes to one matrix; use the flattened view"},
+    limits=dict.fromkeys((LAYERS, LAYERS_3), ONE_MATRIX),
 )
 def tangent_pca_and_back(space):
     centre, points = cluster(space, 5)
@@ -238,7 +244,7 @@ def tangent_pca_in_the_metric(space):
 
 @case(
     "ToTangentSpace",
-    limits={LAYERS: "geomstats reshapes to one matrix; use the flattened view"},
+    limits=dict.fromkeys((LAYERS, LAYERS_3), ONE_MATRIX),
 )
 def to_tangent_space(space):
     centre, points = cluster(space, 4, size=0.3)
@@ -334,7 +340,7 @@ def radial_kernels(space):
     assert np.linalg.eigvalsh(gram)[0] > 0
 
 
-@case("KNearestNeighborsClassifier", limits=dict.fromkeys((MATRIX, LAYERS), VECTORS_ONLY))
+@case("KNearestNeighborsClassifier", limits=dict.fromkeys((MATRIX, LAYERS, *WIDER), VECTORS_ONLY))
 def nearest_neighbors(space):
     points, labels = two_clusters(space)
     classifier = KNearestNeighborsClassifier(space, n_neighbors=1)
@@ -347,14 +353,20 @@ def nearest_neighbors(space):
     assert_allclose(distance, [[0.05]], rtol=1e-8)
 
 
-@case("AgglomerativeHierarchicalClustering", limits=dict.fromkeys((MATRIX, LAYERS), VECTORS_ONLY))
+@case(
+    "AgglomerativeHierarchicalClustering",
+    limits=dict.fromkeys((MATRIX, LAYERS, *WIDER), VECTORS_ONLY),
+)
 def agglomerative_clustering(space):
     points, labels = two_clusters(space)
     estimator = AgglomerativeHierarchicalClustering(space, n_clusters=2)
     same_partition(estimator.fit(plain(points)).labels_, labels)
 
 
-@case("KernelDensityEstimationClassifier", limits=dict.fromkeys((MATRIX, LAYERS), VECTORS_ONLY))
+@case(
+    "KernelDensityEstimationClassifier",
+    limits=dict.fromkeys((MATRIX, LAYERS, *WIDER), VECTORS_ONLY),
+)
 def kernel_density(space):
     points, labels = two_clusters(space, count=2)
     classifier = KernelDensityEstimationClassifier(space, radius=0.5)
@@ -362,73 +374,96 @@ def kernel_density(space):
     assert classifier.predict(plain(points)).tolist() == labels.tolist()
 
 
-def regress(space, times, targets, **options):
-    """Fit a geodesic and return the fitted model with its R^2."""
+def regress(space, times, targets, *, method, start, exact=False):
+    """Fit a geodesic; random starts that geomstats cannot use are drawn again."""
     model = GeodesicRegression(
-        space, center_X=False, compute_training_score=True, regularization=1.0, **options
+        space, center_X=False, compute_training_score=True, method=method, initialization=start
     )
-    return model.fit(gs.array(times), targets)
-
-
-REGRESSION = {"spaces": (MATRIX, LAYERS)}
-NEEDS_DERIVATIVES = {"numpy": "geomstats differentiates with the autograd and pytorch backends"}
-
-
-@case("GeodesicRegression, extrinsic, Fréchet start", slow=True, **REGRESSION)
-def extrinsic_regression(space):
-    times = np.array([-0.4, -0.1, 0.5])
-    centre, _, points = line(space, times)
-    model = regress(space, times, points, initialization="frechet")
-    assert plain(model.training_score_) >= 0.99
-    assert dist(space, model.intercept_, centre) <= 0.05
-
-
-@case("GeodesicRegression, extrinsic, start at data", slow=True, **REGRESSION)
-def extrinsic_regression_from_data(space):
-    times = np.array([-0.4, 0.1, 0.5])
-    _, _, points = line(space, times)
-    model = regress(space, times, points, initialization="data")
-    assert plain(model.training_score_) >= 0.95
-
-
-def riemannian_regression(space, **options):
-    times = np.array([-0.4, -0.1, 0.1, 0.5])
-    centre, _, points = line(space, times)
+    if exact:
+        model.set(autodiff_jac=True)
     for seed in range(40):
         gs.random.seed(seed)
         try:
-            model = regress(space, times, points, method="riemannian", **options)
-            break
+            return model.fit(gs.array(times), targets)
         except (DisconnectedPointsError, IncompleteGeodesicError):
-            # A random start may have det < 0, or a velocity that leads out of the manifold.
-            assert options["initialization"] == "random"
-    assert plain(model.training_score_) >= 0.99
-    assert dist(space, model.intercept_, centre) <= 0.1
+            # A random point may have det < 0, and a random velocity may lead out of the manifold.
+            assert start in ("random", "data")
+    raise AssertionError("no start out of 40 could be used")
 
 
-@case("GeodesicRegression, riemannian, Fréchet start", backends=NEEDS_DERIVATIVES, **REGRESSION)
-def riemannian_regression_from_the_mean(space):
-    riemannian_regression(space, initialization="frechet")
-
-
-@case("GeodesicRegression, riemannian, start at data", backends=NEEDS_DERIVATIVES, **REGRESSION)
-def riemannian_regression_from_data(space):
-    riemannian_regression(space, initialization="data")
-
-
-@case("GeodesicRegression, riemannian, random start", backends=NEEDS_DERIVATIVES, **REGRESSION)
-def riemannian_regression_from_anywhere(space):
-    riemannian_regression(space, initialization="random")
-
-
-@case("GeodesicRegression, riemannian, warm start", backends=NEEDS_DERIVATIVES, **REGRESSION)
-def warm_riemannian_regression(space):
+def check_regression(space, **options):
+    """Recover a geodesic from points on it."""
     times = np.array([-0.4, -0.1, 0.1, 0.5])
-    _, _, points = line(space, times)
-    model = regress(space, times, points, method="riemannian", initialization="frechet")
-    before = plain(model.training_score_)
-    model.initialization = "warm_start"
-    assert plain(model.fit(gs.array(times), points).training_score_) >= before - 1e-9
+    centre, velocity, points = line(space, times)
+    if options["start"] == "warm_start":
+        # After a fit of some of the points.
+        model = regress(space, times[1:], points[1:], **options | {"start": "frechet"})
+        model.initialization = "warm_start"
+        model.fit(gs.array(times), points)
+    else:
+        model = regress(space, times, points, **options)
+    assert plain(model.training_score_) >= 0.99
+    assert dist(space, model.intercept_, centre) <= 0.05
+    back = space.metric.parallel_transport(
+        plain(model.coef_), plain(model.intercept_), end_point=plain(centre)
+    )
+    assert plain(space.metric.norm(plain(back) - plain(velocity), plain(centre))) <= 0.1
+
+
+def check_noisy_regression(space, **options):
+    """Recover a geodesic of length 1 from 20 points near it, at distances of 0.02."""
+    times = np.linspace(-0.5, 0.5, 20)
+    centre, velocity, points = line(space, times)
+    exact = plain(points)
+    noise = plain(space.metric.random_unit_tangent_vec(exact))
+    targets = gs.array(plain(space.metric.exp(0.02 * noise, exact)))
+    model = regress(space, times, targets, start="frechet", **options)
+    residual = dist(space, plain(model.predict(gs.array(times))), plain(targets)) ** 2
+    mean = FrechetMean(space).fit(targets).estimate_
+    assert 1 - residual.sum() / (dist(space, targets, mean) ** 2).sum() >= 0.99
+    assert dist(space, model.intercept_, centre) <= 0.02
+    back = space.metric.parallel_transport(
+        plain(model.coef_), plain(model.intercept_), end_point=plain(centre)
+    )
+    assert plain(space.metric.norm(plain(back) - plain(velocity), plain(centre))) <= 0.05
+
+
+NEEDS_DERIVATIVES = {"numpy": "geomstats differentiates with the autograd and pytorch backends"}
+STARTS = {
+    "frechet": "Fréchet start",
+    "data": "start at data",
+    "random": "random start",
+    "warm_start": "warm start",
+}
+# Finite differences of layers 3 x 3 take many evaluations.
+SMALL = (MATRIX, LAYERS)
+for _start, _words in STARTS.items():
+    case(f"GeodesicRegression, extrinsic, {_words}", slow=True, spaces=SMALL)(
+        partial(check_regression, method="extrinsic", start=_start)
+    )
+for _start, _words in STARTS.items():
+    case(
+        f"GeodesicRegression, extrinsic with derivatives, {_words}",
+        spaces=(*SMALL, *WIDER),
+        backends=NEEDS_DERIVATIVES,
+    )(partial(check_regression, method="extrinsic", start=_start, exact=True))
+for _start, _words in STARTS.items():
+    case(
+        f"GeodesicRegression, riemannian, {_words}",
+        spaces=(*SMALL, *WIDER),
+        backends=NEEDS_DERIVATIVES,
+    )(partial(check_regression, method="riemannian", start=_start))
+for _name, _backends, _options in (
+    ("extrinsic", {}, {"method": "extrinsic"}),
+    ("extrinsic with derivatives", NEEDS_DERIVATIVES, {"method": "extrinsic", "exact": True}),
+    ("riemannian", NEEDS_DERIVATIVES, {"method": "riemannian"}),
+):
+    case(
+        f"GeodesicRegression, {_name}, 20 points with noise",
+        spaces=(MATRIX_3,),
+        backends=_backends,
+        slow=True,
+    )(partial(check_noisy_regression, **_options))
 
 
 @case("ladder transport")

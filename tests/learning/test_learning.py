@@ -8,16 +8,17 @@ import pytest
 
 # The cases live beside this file and are shared with the table in the documentation.
 sys.path.insert(0, str(Path(__file__).parent))
-from cases import CASES, FLAT
+from cases import CASES, FLAT, WIDER
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_algorithm_table.py"
 
 
 def selected():
-    """Yield every case on every kind of space; the views of a space that do the same are slow."""
+    """Yield every case on every kind of space; what repeats another kind's work is slow."""
     for case in CASES:
         for space in case.spaces:
             repeats = space in FLAT and not case.limits and set(case.spaces) != set(FLAT)
+            repeats |= space in WIDER
             marks = [pytest.mark.slow] if repeats or case.slow else []
             yield pytest.param(case, space, marks=marks, id=f"{case.name}-{space}")
 
