@@ -391,6 +391,15 @@ def regress(space, times, targets, *, method, start, exact=False):
     raise AssertionError("no start out of 40 could be used")
 
 
+def velocity_error(space, model, intercept, velocity):
+    """Return how far the fitted velocity, taken to the true intercept, is from the true one."""
+    intercept = plain(intercept)
+    back = space.metric.parallel_transport(
+        plain(model.coef_), plain(model.intercept_), end_point=intercept
+    )
+    return plain(space.metric.norm(plain(back) - plain(velocity), intercept))
+
+
 def check_regression(space, **options):
     """Recover a geodesic from points on it."""
     times = np.array([-0.4, -0.1, 0.1, 0.5])
@@ -404,28 +413,25 @@ def check_regression(space, **options):
         model = regress(space, times, points, **options)
     assert plain(model.training_score_) >= 0.99
     assert dist(space, model.intercept_, centre) <= 0.05
-    back = space.metric.parallel_transport(
-        plain(model.coef_), plain(model.intercept_), end_point=plain(centre)
-    )
-    assert plain(space.metric.norm(plain(back) - plain(velocity), plain(centre))) <= 0.1
+    assert velocity_error(space, model, centre, velocity) <= 0.1
 
 
 def check_noisy_regression(space, **options):
     """Recover a geodesic of length 1 from 20 points near it, at distances of 0.02."""
-    times = np.linspace(-0.5, 0.5, 20)
-    centre, velocity, points = line(space, times)
-    exact = plain(points)
-    noise = plain(space.metric.random_unit_tangent_vec(exact))
+    # Drawn by NumPy, the same on every backend: geomstats' Riemannian descent fails on some samples
+    # (the page of algorithms says why).
+    rng, times = np.random.default_rng(0), np.linspace(-0.5, 0.5, 20)
+    centre = np.eye(space.n) + 0.2 * rng.normal(size=space.shape)
+    velocity = plain(space.metric.normalize(rng.normal(size=space.shape), centre))
+    exact = plain(space.metric.exp(np.multiply.outer(times, velocity), centre))
+    noise = plain(space.metric.normalize(rng.normal(size=exact.shape), exact))
     targets = gs.array(plain(space.metric.exp(0.02 * noise, exact)))
     model = regress(space, times, targets, start="frechet", **options)
     residual = dist(space, plain(model.predict(gs.array(times))), plain(targets)) ** 2
     mean = FrechetMean(space).fit(targets).estimate_
     assert 1 - residual.sum() / (dist(space, targets, mean) ** 2).sum() >= 0.99
     assert dist(space, model.intercept_, centre) <= 0.02
-    back = space.metric.parallel_transport(
-        plain(model.coef_), plain(model.intercept_), end_point=plain(centre)
-    )
-    assert plain(space.metric.norm(plain(back) - plain(velocity), plain(centre))) <= 0.05
+    assert velocity_error(space, model, centre, velocity) <= 0.05
 
 
 NEEDS_DERIVATIVES = {"numpy": "geomstats differentiates with the autograd and pytorch backends"}
