@@ -33,12 +33,10 @@ class NodePaths:
         """Number of resolutions."""
         return len(_LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, None]:
         """Return the polar path at the nodes, and no others."""
         unknowns = polar_layers(start, end, node_basis(_LEVELS[0]).nodes[1:-1])
-        guess = Guess(unknowns, np.empty((len(unknowns), 0)))
-        none = np.empty(0, dtype=int)
-        return guess, none, guess.take(none)
+        return Guess(unknowns, np.empty((len(unknowns), 0))), np.empty(0, dtype=int), None
 
     def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Evaluate the polynomials at the nodes of this level, back on the manifold."""

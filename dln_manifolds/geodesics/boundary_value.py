@@ -63,7 +63,7 @@ class RootPaths:
         """Number of resolutions."""
         return len(_LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess | None]:
         """Return straight lines in frames that turn with the polar factors.
 
         Where they turn by nearly pi, those that turn the other way round are rivals.
@@ -73,11 +73,10 @@ class RootPaths:
         # In the plane the other way is longer; for N < 2 it may lead out of GL(n).
         rows = np.nonzero(wide & (start.shape[-1] > 2) & (self.depth >= 2))[0]
         unknowns = np.zeros((len(start), _LEVELS[0][0], *start.shape[1:]))
-        return (
-            Guess(unknowns, turn.frames),
-            rows,
-            Guess(unknowns[rows], turn.the_other_way(rows).frames),
-        )
+        guess = Guess(unknowns, turn.frames())
+        if rows.size == 0:
+            return guess, rows, None
+        return guess, rows, Guess(unknowns[rows], turn.the_other_way(rows).frames())
 
     def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Append modes with coefficient zero."""

@@ -10,23 +10,34 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.runge_kutta import step
+from dln_manifolds.geodesics.runge_kutta import may_cross, step
 from dln_manifolds.spectral.elementary import Array
 
 _PARTS = 16
 _ROUNDS = 14
-# The arc of a step is longer than its chord, by much less than this at any useful tolerance.
-_ARC = 1.25
 # A chord from A to B with eigenvalues of ``A^{-1} B`` to the right of this is far from singular.
 _SAFE = 0.3
 # Pieces shorter than this, relative to the matrix at the start, are not divided any more.
 _FINEST = 1e-14
 
 
-def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix."""
-    chord = np.linalg.norm(new - old, axis=(-2, -1))
-    return _ARC * chord >= old_smallest + new_smallest
+def passes_near(path: Array, smallest: Array) -> Array:
+    """Whether paths, given by successive matrices, come near a singular one, shape ``(n_batch,)``.
+
+    Parameters
+    ----------
+    path : ndarray, shape=[n_batch, n_times, n, n]
+        Matrices along each path.
+    smallest : ndarray, shape=[n_batch, n_times]
+        Their smallest singular values.
+    """
+    near = np.asarray(
+        may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:]).any(axis=1)
+    )
+    if near.any():
+        values = np.linalg.svd(path[near], compute_uv=False)
+        near[near] = _comes_near(path[near], values[..., -1], values[..., 0]).any(axis=1)
+    return near
 
 
 def first_singular(field: Field, state: Array, size: Array) -> Array:

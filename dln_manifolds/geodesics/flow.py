@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from dln_manifolds.geodesics.crossing import first_singular, may_cross
+from dln_manifolds.geodesics import collocation, runge_kutta
+from dln_manifolds.geodesics.crossing import first_singular
 from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.runge_kutta import N_STAGES, error_norm, norms, step
+from dln_manifolds.geodesics.runge_kutta import norms
 from dln_manifolds.spectral.elementary import Array
 
-_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+_SHRINK = 0.2
+# A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
+# evaluations, which pays for few small matrices: up to so many members times 40 + n^2.
+_LONG, _FEW = 8.0, 1000
 _MAX_STEPS = 10_000
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
+
+_QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 # Status codes of a member, shared by every solver.
 CONVERGED, CROSSED, STALLED, DISCONNECTED = 0, 1, 2, 3
@@ -103,49 +110,56 @@ def flow(
 
     rate, smallest = field.rates(state)
     size = _first_steps(state, rate, span, tolerance) if first_step is None else first_step.copy()
-    active = np.nonzero(status == STALLED)[0]
+    # Until when steps must be short: those that come near a singular matrix are repeated with
+    # short ones, which locate it.
+    short_until = np.zeros(n_batch)
+    weight = 40 + field.watched(state[:1, 0]).size
+    pending = np.nonzero(status == STALLED)[0]
     for _ in range(_MAX_STEPS):
-        if active.size == 0:
+        if pending.size == 0:
             break
+        attempt, length, active = runge_kutta.attempt, 1.0, pending
+        if field.smooth and pending.size * weight <= _FEW:
+            free = time[pending] >= short_until[pending]
+            if free.any():
+                attempt, length, active = collocation.attempt, _LONG, pending[free]
         remaining = span[active] - time[active]
-        h = np.minimum(size[active], remaining)
+        h = np.minimum(length * size[active], remaining)
         old, old_rate = state[active], rate[active]
         frame = field.frame(old, old_rate)
         n_steps[active] += 1
-        n_evaluations[active] += N_STAGES
         try:
             # A trial step that is far too long may overflow; it is then rejected.
-            with np.errstate(over="ignore", invalid="ignore"):
-                new, stages = step(field, frame, old, old_rate, h)
-                new_rate, new_smallest = field.rates(new)
-                scale = tolerance * np.maximum(norms(old), norms(new))
-                last = frame.seen(new, new_rate)
-                error = error_norm(stages, last, h, np.where(scale == 0, 1.0, scale))
-            error[~np.isfinite(error)] = np.inf
+            with np.errstate(**_QUIET):
+                tried = attempt(field, frame, old, old_rate, smallest[active], h, tolerance)
         except np.linalg.LinAlgError:
-            size[active] = h * _SHRINK
+            size[active] = h * _SHRINK / length
             continue
-        factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
-        accepted = error < 1
-        size[active] = h * np.clip(factor, _SHRINK, np.where(accepted, _GROW, 1.0))
-
-        was, now = field.watched(old[:, 0]), field.watched(new[:, 0])
-        with np.errstate(over="ignore"):
-            suspect = accepted & may_cross(was, now, smallest[active], new_smallest)
-        if suspect.any():
+        new, new_rate = tried.end, tried.rate
+        n_evaluations[active] += tried.n_evaluations
+        accepted = tried.error < 1
+        size[active] = h * tried.growth / length
+        suspect = accepted & tried.near
+        if suspect.any() and length > 1:
+            accepted[suspect] = False
+            again = active[suspect]
+            short_until[again] = time[again] + h[suspect]
+            size[again] = h[suspect] / length
+        elif suspect.any():
             pick = np.nonzero(suspect)[0]
-            delay = first_singular(field, old[pick], h[pick])
+            with np.errstate(**_QUIET):  # at the tip of the cone itself
+                delay = first_singular(field, old[pick], h[pick])
             pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
             accepted[pick] = False
             crossing[active[pick]] = time[active[pick]] + delay
             status[active[pick]] = CROSSED
         if field.reach > 0:
-            eta, turned = _approach(field, was, new, new_rate)
+            eta, turned = _approach(field, field.watched(old[:, 0]), new, new_rate)
             # Over a singular matrix without having seen it, or thrown off by one (the speed is
             # constant): again, with a shorter step.
             over = accepted & (turned | (norms(new)[:, 1] > 1.1 * norms(old)[:, 1]))
             accepted[over] = False
-            size[active[over]] = h[over] * _SHRINK
+            size[active[over]] = h[over] * _SHRINK / length
             # Positions were divided by the size of the first: the distance left counts as it is.
             speed = norms(old)[:, 1]
             near = eta <= field.reach / np.where(speed == 0, 1.0, speed)
@@ -159,7 +173,7 @@ def flow(
                 h[accepted], new[accepted], new_rate[accepted]
             )
             state[done] = field.settle(end)
-        smallest[done] = new_smallest[accepted]
+        smallest[done] = tried.smallest[accepted]
         # The last step lands on the end exactly, whatever the rounding of the sum.
         at_end = (h >= remaining)[accepted]
         time[done] = np.where(at_end, span[done], time[done] + h[accepted])
@@ -167,7 +181,7 @@ def flow(
         if record and done.size:
             trajectory.times.append(time.copy())
             trajectory.states.append(state.copy())
-        active = active[status[active] == STALLED]
+        pending = pending[status[pending] == STALLED]
     time = np.where(status == CROSSED, crossing, time)
     return FlowResult(state, time, status, n_steps, n_evaluations, trajectory)
 

@@ -143,8 +143,8 @@ def minimize(
     *,
     tolerance: float,
     max_iterations: int,
-    rough: float,
-    worthwhile: Callable[[Array, Array], Array],
+    rough: float = 0.0,
+    worthwhile: Callable[[Array, Array], Array] | None = None,
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one.
 
@@ -158,7 +158,7 @@ def minimize(
         Newton steps at most.
     rough : float
         Dual norm at which ``worthwhile`` is asked.
-    worthwhile : callable
+    worthwhile : callable, optional
         Whether some members, given by their indices and unknowns, are worth going on with.
 
     Returns
@@ -189,7 +189,7 @@ def minimize(
         result.momentum[active] = path.momentum_at_start()
         keep = (slope > tolerance) & ~stuck
         asked = keep & (slope <= rough)
-        if asked.any():
+        if worthwhile is not None and asked.any():
             keep[asked] = worthwhile(active[asked], path.unknowns[asked])
         if iteration == max_iterations or not keep.any():
             break

@@ -217,9 +217,8 @@ class PolarTurn:
         np.put_along_axis(angles, largest, turned - 2 * np.pi * np.sign(turned), axis=1)
         return PolarTurn(self.first[pick], self.eigenvectors[pick], angles)
 
-    @property
     def frames(self) -> Array:
-        r"""Frames that turn along, half from each side, shape ``(n_batch, 4, n, n)``.
+        r"""Return frames that turn along, half from each side, shape ``(n_batch, 4, n, n)``.
 
         Angular velocities ``Omega_L = O_0 L O_0^T / 2``, ``Omega_R = -L / 2``, with the logarithm L
         of the rotation, and the rotations ``exp(Omega_L)``, ``exp(Omega_R)`` at the end.

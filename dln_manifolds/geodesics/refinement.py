@@ -63,10 +63,11 @@ class PathFamily(Protocol):
     def n_levels(self) -> int:
         """Number of resolutions."""
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess]:
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess | None]:
         """Return first guesses on the first level.
 
-        One for every member; members that may have a shorter geodesic elsewhere, and guesses at it.
+        One for every member; members that may have a shorter geodesic elsewhere, and guesses at
+        it, or None if there are no such members.
         """
 
     def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
@@ -180,7 +181,7 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
     start, end = members.start, members.end
     fine = max(_FINE, _FINE_SHARE * members.tolerance)
     guess, rows, rivals = family.initial(start[pending], end[pending])
-    if rows.size:
+    if rivals is not None:
         _contest(members, family, pending, guess, rows, rivals)
     for level in range(family.n_levels):
         members.aim[pending] = end[pending]
@@ -201,6 +202,8 @@ def refine(members: Members, family: PathFamily, pending: Array) -> None:
             after = members.residual[pick]
             again = (members.status[pick] == STALLED) & (after < np.minimum(_NEAR, 0.5 * before))
             chosen, pick = chosen[again], pick[again]
+            if chosen.size == 0:
+                break
             members.aim[pick] = family.shift(members.aim[pick], members.defect[pick])
             some = guess.take(chosen)
             momentum = _minimize(members, family, pick, some, level, fine)[1]

@@ -7,6 +7,7 @@ with the coefficients that scipy ships.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import DOP853
@@ -16,6 +17,36 @@ from dln_manifolds.spectral.elementary import Array
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+_ARC = 1.25
+
+
+class Attempt(NamedTuple):
+    """Steps that were tried, one for each member of a batch.
+
+    Attributes
+    ----------
+    end, rate : ndarray, shape=[n_batch, 2, ...]
+        State at the end of the step and its rate, seen from the frame.
+    smallest : ndarray, shape=[n_batch]
+        Smallest root singular value there.
+    error : ndarray, shape=[n_batch]
+        Estimated error divided by the acceptable one: the step is good if it is below 1.
+    growth : ndarray, shape=[n_batch]
+        Factor by which the next step, or the next try, may be longer.
+    n_evaluations : ndarray of int, shape=[n_batch]
+        Evaluations of the field.
+    near : ndarray of bool, shape=[n_batch]
+        Whether the step may have met a singular matrix.
+    """
+
+    end: Array
+    rate: Array
+    smallest: Array
+    error: Array
+    growth: Array
+    n_evaluations: Array
+    near: Array
 
 
 def norms(state: Array) -> Array:
@@ -78,3 +109,68 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
     )
     denominator = np.sqrt(2 * (fifth + 0.01 * third))
     return size * fifth / np.where(denominator == 0, 1.0, denominator)
+
+
+def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix.
+
+    By Weyl's inequality; the arc of a step is longer than its chord, by much less than the factor.
+    """
+    chord = np.linalg.norm(new - old, axis=(-2, -1))
+    return np.asarray(_ARC * chord >= old_smallest + new_smallest)
+
+
+def attempt(
+    field: Field,
+    frame: Frame,
+    state: Array,
+    rate: Array,
+    smallest: Array,
+    size: Array,
+    tolerance: float,
+) -> Attempt:
+    """Try a step of the given size for every member, as seen from a frame.
+
+    Parameters
+    ----------
+    field : Field
+        The flow.
+    frame : Frame
+        Where the step is seen from; at its start it agrees with the frame at rest.
+    state, rate : ndarray, shape=[n_batch, 2, ...]
+        States and their rates, at rest.
+    smallest : ndarray, shape=[n_batch]
+        Smallest root singular values at the start.
+    size : ndarray, shape=[n_batch]
+        Step sizes.
+    tolerance : float
+        Bound on the error of position and rate, each relative to its norm.
+
+    Returns
+    -------
+    attempt : Attempt
+        What came of it.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a step was so long that it overflowed.
+    """
+    new, stages = step(field, frame, state, rate, size)
+    new_rate, new_smallest = field.rates(new)
+    scale = tolerance * np.maximum(norms(state), norms(new))
+    last = frame.seen(new, new_rate)
+    error = error_norm(stages, last, size, np.where(scale == 0, 1.0, scale))
+    error[~np.isfinite(error)] = np.inf
+    factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
+    growth = np.clip(factor, _SHRINK, np.where(error < 1, _GROW, 1.0))
+    was, now = field.watched(state[:, 0]), field.watched(new[:, 0])
+    return Attempt(
+        new,
+        new_rate,
+        new_smallest,
+        error,
+        growth,
+        np.full(len(state), N_STAGES),
+        may_cross(was, now, smallest, new_smallest),
+    )
