@@ -30,7 +30,6 @@ class JacobiField:
     """
 
     reach = 0.0
-    smooth = False
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``((V, dV, ...), (II(V, V), d II(V, V), ...))``."""

@@ -99,13 +99,9 @@ def turning_with(root: Array, velocity: Array, depth: float) -> Frame:
 
 
 class Field(Protocol):
-    """A geodesic flow.
-
-    ``smooth``: whether long steps pay.
-    """
+    """A geodesic flow."""
 
     reach: float
-    smooth: bool
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the time derivative of states, and the smallest root singular value."""
@@ -129,7 +125,6 @@ class RootField:
 
     depth: float
     reach = 0.0
-    smooth = True
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(dH/dP, -dH/dT)``."""
@@ -164,7 +159,6 @@ class BalancedField:
     """
 
     reach = 1e-5
-    smooth = False
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(V, II(V, V), II(V, U), ...)``."""

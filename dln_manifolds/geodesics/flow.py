@@ -15,7 +15,7 @@ from dln_manifolds.spectral.elementary import Array
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
-# evaluations, which pays for few small matrices: up to so many members times 40 + n^2.
+# evaluations, which pays for few small positions: up to so many members times 40 + size.
 _LONG, _FEW = 8.0, 1000
 _MAX_STEPS = 10_000
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
@@ -113,13 +113,13 @@ def flow(
     # Until when steps must be short: those that come near a singular matrix are repeated with
     # short ones, which locate it.
     short_until = np.zeros(n_batch)
-    weight = 40 + field.watched(state[:1, 0]).size
+    weight = 40 + state[:1, 0].size
     pending = np.nonzero(status == STALLED)[0]
     for _ in range(_MAX_STEPS):
         if pending.size == 0:
             break
         attempt, length, active = runge_kutta.attempt, 1.0, pending
-        if field.smooth and pending.size * weight <= _FEW:
+        if pending.size * weight <= _FEW:
             free = time[pending] >= short_until[pending]
             if free.any():
                 attempt, length, active = collocation.attempt, _LONG, pending[free]

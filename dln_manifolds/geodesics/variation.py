@@ -129,7 +129,6 @@ class VariationField:
 
     depth: float
     reach = 0.0
-    smooth = False
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the Hamiltonian field and its derivative along the variations."""

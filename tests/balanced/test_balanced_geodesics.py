@@ -512,6 +512,8 @@ class TestTransportThatFails:
     @pytest.mark.parametrize("reaction", ["raise", "nan", "warn"])
     def test_running_out_of_steps_is_no_singular_matrix(self, reaction, monkeypatch):
         monkeypatch.setattr(sys.modules[flow.__module__], "_MAX_STEPS", 4)
+        # Short steps, of which four are not enough.
+        monkeypatch.setattr(sys.modules[flow.__module__], "_FEW", 0)
         space = BalancedManifold(3, 3)
         metric = BalancedMetric(space, on_failure=reaction)
         W = space.random_point()
