@@ -9,6 +9,7 @@ from dln_manifolds.errors import (
     DLNError,
     GeodesicWarning,
     IncompleteGeodesicError,
+    InvalidFileError,
     InvalidPointError,
 )
 from dln_manifolds.geodesics.solution import GeodesicSolution
@@ -36,6 +37,7 @@ __all__ = [
     "GeodesicSolution",
     "GeodesicWarning",
     "IncompleteGeodesicError",
+    "InvalidFileError",
     "InvalidPointError",
     "PointRecorder",
     "__version__",

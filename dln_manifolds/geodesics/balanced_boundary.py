@@ -139,4 +139,5 @@ def solve_balanced_boundary(
         _field=field,
         _scale=cone.scale,
         _trajectory=cone.trajectory(members.trajectory),
+        _between=True,
     )

@@ -195,4 +195,5 @@ def solve_boundary_value(
         _field=field,
         _scale=cone.scale,
         _trajectory=cone.trajectory(members.trajectory),
+        _between=True,
     )

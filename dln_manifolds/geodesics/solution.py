@@ -71,6 +71,7 @@ class GeodesicSolution:
     _field: Field = field(repr=False)
     _scale: Array = field(repr=False)
     _trajectory: Trajectory = field(repr=False)
+    _between: bool = field(default=False, repr=False)
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -197,9 +198,15 @@ def crossing_error(times: Array, solution: GeodesicSolution) -> IncompleteGeodes
     """Return the error of geodesics that meet a singular matrix at the times t*."""
     first = np.unravel_index(np.argmin(times), np.shape(times))
     member = f" (batch member {[int(i) for i in first]})" if np.ndim(times) else ""
+    subject, remedy = "A geodesic", "Take a shorter step"
+    if solution._between:
+        subject = "The geodesic between the points"
+        remedy = "Go through a point between them"
+        if solution.depth == 1:
+            remedy = "At depth 1 it is the straight line, the only one: take a larger depth"
     return IncompleteGeodesicError(
-        f"A geodesic meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
-        f"invertible matrices is not complete. Take a shorter step, or make the metric with "
+        f"{subject} meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
+        f"invertible matrices is not complete. {remedy}, or make the metric with "
         f'on_failure="nan" to go on with the other members of a batch.',
         time=times if np.ndim(times) else float(times),
         solution=solution,

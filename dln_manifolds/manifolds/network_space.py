@@ -178,8 +178,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def entropy(self, point: Any) -> Array:
         r"""Boltzmann entropy ``S(X) = log vol(O_X) = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``.
 
-        Menon and Yu, arXiv 2509.09088, Theorem 1. Of layers W, it is that of their end-to-end
-        matrix X: constant along the fibre.
+        The entropy formula of Menon and Yu, arXiv 2509.09088. Of layers W, it is that of their
+        end-to-end matrix X: constant along the fibre.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ class DLNObservableMetric(GeodesicMetric):
         A_X(P) = \sum_{p=1}^N (X X^T)^{(N-p)/N} P (X^T X)^{(p-1)/N},
 
     the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
-    Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, equation (1.5)), for real depths N >= 1. It is
+    Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, section 1), for real depths N >= 1. It is
     normalized without a factor 1/N, so lengths are those of the layers in Frobenius norm. Points
     and vectors have ``shape=[..., n, n]``.
 

@@ -11,7 +11,7 @@ r"""The geodesic flow of the root chart as a Hamiltonian system.
 
 ``KR - KL`` vanishes where singular values meet, and the quotient has a limit that is not zero.
 Pairs that are close are summed with divided differences of the cometric instead, in which nothing
-cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324, section 3.
+cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
 """
 
 from __future__ import annotations

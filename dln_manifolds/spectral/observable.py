@@ -1,7 +1,7 @@
 r"""The metric on end-to-end matrices: ``g_X(Z, Z') = tr(Z^T A_X^{-1} Z')``.
 
 ``A_X(P) = sum_p (X X^T)^((N-p)/N) P (X^T X)^((p-1)/N)`` (Bah et al. arXiv 1910.05505, without
-their factor 1/N; equation (1.5) of Chen, arXiv 2510.07324) is diagonal in the singular frame with
+their factor 1/N; section 1 of Chen, arXiv 2510.07324) is diagonal in the singular frame with
 the eigenvalues ``a_ij``, so one SVD gives everything, at any real depth.
 """
 

@@ -132,6 +132,20 @@ def test_log_of_depth_one_through_zero():
     assert_allclose(caught.value.time, 1 / 3, rtol=1e-9)
 
 
+def test_the_message_says_what_helps():
+    """A shorter step helps an exp, a point on the way a log, and a larger depth at N = 1."""
+    X, Y = np.diag([2.0, 1.0]), np.diag([-1.0, -3.0])
+    with pytest.raises(IncompleteGeodesicError, match="A geodesic meets .* Take a shorter step"):
+        DLNObservableManifold(2, 3).metric.exp(-7 * X, X)
+    with pytest.raises(IncompleteGeodesicError, match="between the points .* a larger depth"):
+        DLNObservableManifold(2, 1).metric.log(Y, X)
+    # A few Gaussian pairs at N = 1.2 are joined by a geodesic that leaves GL(n).
+    starts, ends = np.random.default_rng(2).standard_normal((2, 60, 3, 3))
+    ends[np.linalg.det(starts) * np.linalg.det(ends) < 0, 0] *= -1
+    with pytest.raises(IncompleteGeodesicError, match="between .* Go through a point between"):
+        DLNObservableManifold(3, 1.2).metric.log(ends, starts)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("rate", [-0.99, -0.999999])
 def test_geodesics_that_come_close_to_singular_matrices_are_complete(depth, rate):
