@@ -126,7 +126,7 @@ def solve_boundary_value(
     tolerance : float
         Relative local error of the verifying flow.
     record : bool
-        Whether the solution has to be callable.
+        Whether the solution has to be callable and to know its lower bound.
 
     Returns
     -------
@@ -138,7 +138,9 @@ def solve_boundary_value(
     # The largest singular values of both points are scaled to one, and then their sizes.
     top_0, top_1 = first.singular_values[:, 0], last.singular_values[:, 0]
     common = np.maximum(top_0, top_1)
-    bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
+    bound = np.full(common.shape, np.nan)
+    if record:
+        bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
     first, last = first.scaled(1 / top_0), last.scaled(1 / top_1)
     start, end = root_of(first), root_of(last)
     size_0, size_1 = size_of(start), size_of(end)

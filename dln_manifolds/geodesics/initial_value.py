@@ -32,7 +32,7 @@ def solve_initial_value(
     tolerance : float
         Relative local error of the integrator.
     record : bool
-        Whether the solution has to be callable.
+        Whether the solution has to be callable and to know its lower bound.
 
     Returns
     -------
@@ -57,12 +57,13 @@ def solve_initial_value(
     drift = np.abs(last - energy) / np.where(energy == 0, 1.0, energy)
     # At N = 1 geodesics are straight lines, free of the rounding of any decomposition.
     end_point = point + tangent_vec if depth == 1 else point_of(end.scaled(scale))
+    bound = lower_bound(unit, end) if record else np.nan
     crossed = int(np.sum(result.status == CROSSED))
     return GeodesicSolution(
         initial_velocity=tangent_vec.copy(),
         end_point=np.where(reached[:, None, None], end_point, np.nan),
         length=scale * np.sqrt(2 * energy),
-        lower_bound=np.where(reached, scale * lower_bound(unit, end), np.nan),
+        lower_bound=np.where(reached, scale * bound, np.nan),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,
         n_evaluations=result.n_evaluations,
