@@ -54,9 +54,19 @@ longer than data that are near each other need, it may lead out of the manifold
 The step of `method="riemannian"` doubles with every fifth success. The first step that is too long
 should be taken back; instead, geomstats goes on with the loss and the gradient of the point that it
 has just refused (`current_loss = loss; current_grad = grad` at the end of its loop in
-`geodesic_regression.py`), and may never recover: it then ends with a bad fit or, here, with
-`IncompleteGeodesicError`. A smaller `init_step_size` only delays this. With the autograd or pytorch
-backend, use the other method with derivatives instead of differences, which is the fastest too:
+`geodesic_regression.py`), returns the last point that it tried, and may never recover. It then ends
+with a bad fit, even from the Fréchet start (2 of 8 samples of 20 noisy points, n = 3, N = 3), or here
+with `IncompleteGeodesicError`. A smaller `init_step_size` alone only delays this; short rounds, in
+which the step cannot grow too long, avoid it:
+
+    model = GeodesicRegression(space, method="riemannian", initialization="frechet")
+    model.set(init_step_size=0.05, max_iter=10).fit(times, points)
+    model.initialization = "warm_start"
+    for _ in range(7):
+        model.fit(times, points)
+
+Faster, and right from the Fréchet start on each of the 13 samples that were tried, is the other
+method with derivatives instead of differences (also with the autograd or pytorch backend):
 
     GeodesicRegression(space, initialization="frechet").set(autodiff_jac=True)
 
