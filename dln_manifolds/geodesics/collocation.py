@@ -15,8 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from dln_manifolds.geodesics.crossing import passes_near
 from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.nearness import passes_near
 from dln_manifolds.geodesics.runge_kutta import Attempt, norms
 from dln_manifolds.spectral.elementary import Array
 

@@ -10,34 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.runge_kutta import may_cross, step
+from dln_manifolds.geodesics.nearness import comes_near
+from dln_manifolds.geodesics.runge_kutta import step
 from dln_manifolds.spectral.elementary import Array
 
 _PARTS = 16
 _ROUNDS = 14
-# A chord from A to B with eigenvalues of ``A^{-1} B`` to the right of this is far from singular.
-_SAFE = 0.3
 # Pieces shorter than this, relative to the matrix at the start, are not divided any more.
 _FINEST = 1e-14
-
-
-def passes_near(path: Array, smallest: Array) -> Array:
-    """Whether paths, given by successive matrices, come near a singular one, shape ``(n_batch,)``.
-
-    Parameters
-    ----------
-    path : ndarray, shape=[n_batch, n_times, n, n]
-        Matrices along each path.
-    smallest : ndarray, shape=[n_batch, n_times]
-        Their smallest singular values.
-    """
-    near = np.asarray(
-        may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:]).any(axis=1)
-    )
-    if near.any():
-        values = np.linalg.svd(path[near], compute_uv=False)
-        near[near] = _comes_near(path[near], values[..., -1], values[..., 0]).any(axis=1)
-    return near
 
 
 def first_singular(field: Field, state: Array, size: Array) -> Array:
@@ -77,7 +57,7 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
         path = path.reshape(*times.shape, *path.shape[1:])
         values = np.linalg.svd(path, compute_uv=False)
         smallest = values[..., -1]
-        suspect = _comes_near(path, smallest, values[..., 0])
+        suspect = comes_near(path, smallest, values[..., 0])
         chord = np.linalg.norm(np.diff(path, axis=1), axis=(-2, -1))
         final = chord <= _FINEST * scale[member, None]
         row, part = np.nonzero(suspect & final)
@@ -91,16 +71,3 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
     # What is left is as narrow as numbers allow.
     np.minimum.at(crossing, member, low)
     return crossing
-
-
-def _comes_near(path: Array, smallest: Array, largest: Array) -> Array:
-    """Whether the chords between successive matrices come near a singular one."""
-    start, end = path[:, :-1], path[:, 1:]
-    # The numerically singular have no inverse.
-    node = smallest <= np.finfo(float).eps * largest
-    singular = node[:, :-1] | node[:, 1:]
-    near = singular | may_cross(start, end, smallest[:, :-1], smallest[:, 1:])
-    chosen = near & ~singular
-    quotient = np.linalg.solve(start[chosen], end[chosen])
-    near[chosen] = (np.linalg.eigvals(quotient).real < _SAFE).any(axis=-1)
-    return near

@@ -13,12 +13,12 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.nearness import passes_near
 from dln_manifolds.spectral.elementary import Array
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
-_ARC = 1.25
 
 
 class Attempt(NamedTuple):
@@ -111,15 +111,6 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
     return size * fifth / np.where(denominator == 0, 1.0, denominator)
 
 
-def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix.
-
-    By Weyl's inequality; the arc of a step is longer than its chord, by much less than the factor.
-    """
-    chord = np.linalg.norm(new - old, axis=(-2, -1))
-    return np.asarray(_ARC * chord >= old_smallest + new_smallest)
-
-
 def attempt(
     field: Field,
     frame: Frame,
@@ -172,5 +163,5 @@ def attempt(
         error,
         growth,
         np.full(len(state), N_STAGES),
-        may_cross(was, now, smallest, new_smallest),
+        passes_near(np.stack([was, now], axis=1), np.column_stack([smallest, new_smallest])),
     )

@@ -27,7 +27,6 @@ from dln_manifolds.spectral.elementary import (
     coth_minus_reciprocal,
     coth_minus_reciprocal_derivative,
     csch,
-    damped_sinh,
     damped_sinhc,
     damped_sinhc_tail,
     exp_minus_linear,
@@ -165,28 +164,6 @@ def log_kappa_second_derivative(u: Array, depth: float) -> Array:
     return value
 
 
-def _contrast_slope(outer: Array, inner: Array, gap: Array, depth: float) -> Array:
-    """Return ``(rho(outer) - rho(inner)) / gap`` for ``outer = inner + gap``, all >= 0.
-
-    The addition theorem for sinh turns the difference into a sum of terms of one sign; each sinh
-    is damped by its own exponential, so nothing overflows.
-    """
-    n = depth
-    braces = gap * (
-        2 * (n * n - 1) * inner * damped_sinhc((n + 1) * inner) * damped_sinhc((n - 1) * inner)
-        + 2 * n * coth_minus_reciprocal(n * gap) * damped_sinhc(2 * n * inner)
-        - 2 * coth_minus_reciprocal(gap) * damped_sinhc(2 * inner) * np.exp(-2 * (n - 1) * inner)
-    ) + 2 * (
-        damped_sinhc_tail(2 * n * inner)
-        - damped_sinhc_tail(2 * inner) * np.exp(-2 * (n - 1) * inner)
-    )
-    scale = damped_sinh((n + 1) * outer) * (n + 1) * damped_sinhc((n + 1) * inner)
-    coincident = outer == 0
-    quotient = braces / np.where(coincident, 1.0, scale)
-    slope = -n * damped_sinhc(n * gap) * damped_sinhc(gap) * np.exp(-2 * inner) * quotient
-    return np.where(coincident, 0.0, slope)
-
-
 def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
     r"""Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
 
@@ -203,11 +180,31 @@ def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tup
     slope_c, slope_e : ndarray
         ``(c(outer) - c(inner)) / gap`` and the same for e; the derivatives where the gap is zero.
     """
-    slope = _contrast_slope(outer, inner, gap, depth)
-    kappa_a, kappa_b = kappa(outer, depth), kappa(inner, depth)
-    rho_a, rho_b = depth_contrast(outer, depth), depth_contrast(inner, depth)
+    # Arguments are stacked: few pairs cost by the call.
+    n = depth
+    both = np.stack([outer, inner])
+    sums, doubles, gaps = (n + 1) * both, 2 * inner, np.stack([n * gap, gap])
+    doubles = np.stack([n * doubles, doubles])
+    quotients = damped_sinhc(np.concatenate([sums, (n - 1) * both, doubles, gaps]))
+    sum_a, sum_b, difference_a, difference_b, deep, shallow, gap_n, gap_1 = quotients
+    decay, fade = np.exp(-2 * both), np.exp(-2 * (n - 1) * inner)
+    langevin, tail = coth_minus_reciprocal(gaps), damped_sinhc_tail(doubles)
+    # The divided difference of rho. The addition theorem for sinh turns it into a sum of terms of
+    # one sign; each sinh is damped by its own exponential, so nothing overflows.
+    braces = gap * (
+        2 * (n * n - 1) * inner * sum_b * difference_b
+        + 2 * n * langevin[0] * deep
+        - 2 * langevin[1] * shallow * fade
+    ) + 2 * (tail[0] - tail[1] * fade)
+    scale = (n + 1) * sums[0] * sum_a * sum_b
+    coincident = scale == 0
+    quotient = braces / np.where(coincident, 1.0, scale)
+    slope = np.where(coincident, 0.0, -n * gap_n * gap_1 * decay[1] * quotient)
+    ratio = (n - 1) / (n + 1)
+    rho_a, rho_b = ratio * decay[0] * difference_a / sum_a, ratio * decay[1] * difference_b / sum_b
     # 1 / (1 - rho^2) = (1 + kappa)^2 / (4 kappa)
-    weight = (1 + kappa_a) ** 2 * (1 + kappa_b) ** 2 / (16 * kappa_a * kappa_b)
+    kappas = kappa(both, depth)
+    weight = np.prod((1 + kappas) ** 2 / (4 * kappas), axis=0)
     return 2 * slope * weight * (rho_a + rho_b), -2 * slope * weight * (1 + rho_a * rho_b)
 
 

@@ -1,0 +1,67 @@
+"""Whether paths of matrices, given by points on them, may meet a singular matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_manifolds.spectral.elementary import Array
+
+# The arc of a step is longer than its chord, by much less than this at any useful tolerance.
+_ARC = 1.25
+# A chord from A to B with eigenvalues of ``A^{-1} B`` to the right of this is far from singular.
+_SAFE = 0.3
+
+
+def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix.
+
+    By Weyl's inequality: a matrix is as far from the singular ones as its smallest singular value.
+    """
+    chord = np.linalg.norm(new - old, axis=(-2, -1))
+    return np.asarray(_ARC * chord >= old_smallest + new_smallest)
+
+
+def comes_near(path: Array, smallest: Array, largest: Array) -> Array:
+    """Whether the chords between successive matrices come near a singular one.
+
+    A chord from A to B meets one where ``A^{-1} B`` has a real eigenvalue below zero.
+
+    Parameters
+    ----------
+    path : ndarray, shape=[n_batch, n_times, n, n]
+        Matrices along each path.
+    smallest, largest : ndarray, shape=[n_batch, n_times]
+        Their extreme singular values.
+
+    Returns
+    -------
+    near : ndarray of bool, shape=[n_batch, n_times - 1]
+        For each chord.
+    """
+    start, end = path[:, :-1], path[:, 1:]
+    # The numerically singular have no inverse.
+    node = smallest <= np.finfo(float).eps * largest
+    singular = node[:, :-1] | node[:, 1:]
+    near = singular | may_cross(start, end, smallest[:, :-1], smallest[:, 1:])
+    chosen = near & ~singular
+    quotient = np.linalg.solve(start[chosen], end[chosen])
+    near[chosen] = (np.linalg.eigvals(quotient).real < _SAFE).any(axis=-1)
+    return near
+
+
+def passes_near(path: Array, smallest: Array) -> Array:
+    """Whether any chord of a path comes near a singular matrix, shape ``(n_batch,)``.
+
+    Parameters
+    ----------
+    path : ndarray, shape=[n_batch, n_times, n, n]
+        Matrices along each path.
+    smallest : ndarray, shape=[n_batch, n_times]
+        Their smallest singular values.
+    """
+    long = may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:])
+    near = np.asarray(long.any(axis=1))
+    if near.any():
+        values = np.linalg.svd(path[near], compute_uv=False)
+        near[near] = comes_near(path[near], values[..., -1], values[..., 0]).any(axis=1)
+    return near
