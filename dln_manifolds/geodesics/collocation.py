@@ -27,8 +27,6 @@ _FIRST, _MOST, _TYPICAL = 4, 24, 14
 _LEFT, _PATIENCE = 0.1, 8
 _TINY = float(np.finfo(np.float64).tiny)
 _SAFETY, _SHRINK, _GROW = 0.85, 0.4, 3.0
-# Doubles in one array of a block of members: what the second-level cache holds a few of.
-_BLOCK = 2**13
 
 
 @lru_cache(maxsize=64)
@@ -75,26 +73,6 @@ def attempt(
 
     Parameters and result as for :func:`dln_manifolds.geodesics.runge_kutta.attempt`.
     """
-    # Members in blocks, whose arrays stay in cache.
-    count = max(1, _BLOCK * len(state) // (most_nodes(tolerance) * max(1, state.size)))
-    parts = []
-    for low in range(0, len(state), count):
-        rows = np.arange(low, min(low + count, len(state)))
-        given = state[rows], rate[rows], smallest[rows], size[rows]
-        parts.append(_attempt(field, frame.take(rows), *given, tolerance=tolerance))
-    return Attempt(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-
-def _attempt(
-    field: Field,
-    frame: Frame,
-    state: Array,
-    rate: Array,
-    smallest: Array,
-    size: Array,
-    *,
-    tolerance: float,
-) -> Attempt:
     n_batch, shape = len(state), state.shape[1:]
     most = most_nodes(tolerance)
     result = Attempt(
