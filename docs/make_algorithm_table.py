@@ -55,9 +55,9 @@ The step of `method="riemannian"` doubles with every fifth success. The first st
 should be taken back; instead, geomstats goes on with the loss and the gradient of the point that it
 has just refused (`current_loss = loss; current_grad = grad` at the end of its loop in
 `geodesic_regression.py`), returns the last point that it tried, and may never recover. It then ends
-with a bad fit, even from the Fréchet start (2 of 8 samples of 20 noisy points, n = 3, N = 3), or here
-with `IncompleteGeodesicError`. A smaller `init_step_size` alone only delays this; short rounds, in
-which the step cannot grow too long, avoid it:
+with a bad fit, even from the Fréchet start (2 of 8 samples of 20 noisy points, n = 3, N = 3), or
+here with `IncompleteGeodesicError`. A smaller `init_step_size` alone only delays this; short
+rounds, in which the step cannot grow too long, avoid it:
 
     model = GeodesicRegression(space, method="riemannian", initialization="frechet")
     model.set(init_step_size=0.05, max_iter=10).fit(times, points)
