@@ -39,6 +39,8 @@ cases of `tests/learning/cases.py` on all backends of geomstats ({backends}).
   coordinates in a frame that is orthonormal in the metric, so that principal components and
   Gaussian processes measure in the metric and not in Frobenius norm.
 
+Sizes are n = 2, N = 3 where nothing else is said; at n = 3, matrices have N = 3 and layers N = 2.
+
 """
 
 NOTES = """
