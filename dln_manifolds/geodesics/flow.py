@@ -77,7 +77,6 @@ def flow(
     span: Array,
     *,
     tolerance: float,
-    first_step: Array | None = None,
     record: bool = False,
 ) -> FlowResult:
     """Follow geodesics for the time ``span`` of each member.
@@ -92,8 +91,6 @@ def flow(
         Non-negative lengths of time.
     tolerance : float
         Bound on the local error of position and rate, each relative to its norm.
-    first_step : ndarray, shape=[n_batch], optional
-        First step sizes to try; by default estimated from the speed.
     record : bool
         Whether to keep the accepted steps.
 
@@ -110,7 +107,7 @@ def flow(
     trajectory = Trajectory([time.copy()], [state.copy()]) if record else Trajectory()
 
     rate, smallest = field.rates(state)
-    size = _first_steps(state, rate, span, tolerance) if first_step is None else first_step.copy()
+    size = _first_steps(state, rate, span, tolerance)
     # Until when steps must be short: those that come near a singular matrix are repeated with
     # short ones, which locate it.
     short_until = np.zeros(n_batch)

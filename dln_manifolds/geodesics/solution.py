@@ -173,16 +173,16 @@ class GeodesicSolution:
         knots = np.stack(self._trajectory.times)
         states = np.stack(self._trajectory.states)
         members = np.arange(knots.shape[1])[:, None]
-        # From the last knot before each time; backwards in time from the start.
-        nearest = np.maximum(np.sum(knots[:, :, None] <= times, axis=0) - 1, 0)
+        # From the nearest knot, forwards or backwards in time; from the last of those that rounding
+        # makes equal.
+        apart = np.abs(knots[::-1, :, None] - times)
+        nearest = len(knots) - 1 - np.argmin(apart, axis=0)
         origin = states[nearest, members].reshape(-1, 2, *shape)
         knot = knots[nearest, members].ravel()
         lapse = np.broadcast_to(times, nearest.shape).ravel() - knot
         backward = lapse < 0
         origin[backward, 1] *= -1
-        span = np.abs(lapse)
-        # Between two knots a single step, shorter than the recorded one, is accurate enough.
-        result = flow(self._field, origin, span, tolerance=self.tolerance, first_step=span)
+        result = flow(self._field, origin, np.abs(lapse), tolerance=self.tolerance)
         reached = result.status == CONVERGED
         signed = knot + np.where(backward, -result.time, result.time)
         crossing = np.where(result.status == CROSSED, signed, np.inf)
