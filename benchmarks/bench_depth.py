@@ -99,7 +99,7 @@ def exp_rows(
 def main() -> None:
     options = timing.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
-    n, n_samples, repeats = (8, 2, 3) if options.quick else (WIDTH, 9, 5)
+    n, n_samples, repeats = (8, 2, 3) if options.quick else (WIDTH, 25, 5)
     rows = [metric_row(rng, n, 10 * repeats)]
     for kind, same in (("Gaussian", True), ("even", True), ("even", False)):
         rows += exp_rows(rng, n, kind, same, n_samples if same else 2, repeats)
