@@ -135,14 +135,14 @@ def test_log_of_depth_one_through_zero():
 def test_the_message_says_what_helps():
     """A shorter step helps an exp, a point on the way a log, and a larger depth at N = 1."""
     X, Y = np.diag([2.0, 1.0]), np.diag([-1.0, -3.0])
-    with pytest.raises(IncompleteGeodesicError, match="A geodesic meets .* Take a shorter step"):
+    with pytest.raises(IncompleteGeodesicError, match=r"A geodesic meets .* Take a shorter step"):
         DLNObservableManifold(2, 3).metric.exp(-7 * X, X)
-    with pytest.raises(IncompleteGeodesicError, match="between the points .* a larger depth"):
+    with pytest.raises(IncompleteGeodesicError, match=r"between the points .* a larger depth"):
         DLNObservableManifold(2, 1).metric.log(Y, X)
     # A few Gaussian pairs at N = 1.2 are joined by a geodesic that leaves GL(n).
     starts, ends = np.random.default_rng(2).standard_normal((2, 60, 3, 3))
     ends[np.linalg.det(starts) * np.linalg.det(ends) < 0, 0] *= -1
-    with pytest.raises(IncompleteGeodesicError, match="between .* Go through a point between"):
+    with pytest.raises(IncompleteGeodesicError, match=r"between .* Go through a point between"):
         DLNObservableManifold(3, 1.2).metric.log(ends, starts)
 
 
