@@ -17,7 +17,7 @@ _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
 # evaluations, which pays for few small positions: up to so many members times 40 + size. (For one
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
-_LONG, _FEW = 8.0, 900
+_LONG, _FEW = 9.0, 900
 _MAX_STEPS = 10_000
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
@@ -219,5 +219,5 @@ def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Ar
     """
     size, speed = norms(state), norms(rate)
     pace = np.max(speed / np.where(size == 0, 1.0, size), axis=-1)
-    guess = 3 * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
+    guess = 2.6 * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
     return np.where(pace == 0, span, np.minimum(span, guess))
