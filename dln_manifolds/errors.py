@@ -50,7 +50,7 @@ class ConvergenceError(DLNError, RuntimeError):
 
 
 class ConjugatePointsError(DLNError, ArithmeticError):
-    """Points are conjugate along the geodesic that joins them: log has no derivative there."""
+    """Points are conjugate along their geodesic, or several nearest points are: no derivative."""
 
 
 class InvalidFileError(DLNError, ValueError):

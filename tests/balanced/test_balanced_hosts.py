@@ -1,6 +1,5 @@
 """Both hosts: pymanopt's solvers and what they call, and geomstats' own test cases."""
 
-import inspect
 import itertools
 
 import numpy as np
@@ -10,10 +9,6 @@ from balanced_reference import ROOTS, layers_of, product, relative_imbalance, si
 from geomstats.geometry.nfold_manifold import NFoldManifold
 from geomstats.geometry.product_manifold import ProductManifold
 from geomstats.learning.frechet_mean import FrechetMean
-from geomstats.test.random import RandomDataGenerator
-from geomstats.test_cases.geometry.manifold import ManifoldTestCase
-from geomstats.test_cases.geometry.mixins import ProjectionTestCaseMixins
-from geomstats.test_cases.geometry.riemannian_metric import RiemannianMetricTestCase
 from numpy.testing import assert_allclose, assert_array_equal
 from pymanopt.optimizers import (
     ConjugateGradient,
@@ -384,103 +379,6 @@ def test_autograd_problem():
 
 
 # geomstats
-
-
-class DataGenerator(RandomDataGenerator):
-    """Points near each other, layers to balance, short vectors."""
-
-    def random_point(self, n_points=1):
-        return self.space.random_point(n_points, bound=0.3)
-
-    def point_to_project(self, n_points=1):
-        points = np.random.normal(size=(n_points, *self.space.shape))
-        return points[0] if n_points == 1 else points
-
-
-class SpaceCase(ManifoldTestCase, ProjectionTestCaseMixins):
-    pass
-
-
-class MetricCase(RiemannianMetricTestCase):
-    pass
-
-
-SPACE_TESTS = [
-    "not_belongs",
-    "random_point_belongs",
-    "random_point_shape",
-    "to_tangent_vec",
-    "to_tangent_is_tangent",
-    "regularize_belongs",
-    "random_tangent_vec_is_tangent",
-    "random_tangent_vec_shape",
-    "projection_vec",
-    "projection_belongs",
-]
-# Name, absolute tolerance.
-METRIC_TESTS = {
-    "inner_product_is_symmetric": 1e-12,
-    "norm_is_positive": 0.0,
-    "normalize_is_unitary": 1e-12,
-    "squared_dist_is_symmetric": 1e-7,
-    "squared_dist_is_positive": 0.0,
-    "dist_is_log_norm": 1e-11,
-    "dist_is_symmetric": 1e-8,
-    "dist_is_positive": 0.0,
-    "dist_point_to_itself_is_zero": 0.0,
-    "dist_triangle_inequality": 1e-12,
-    "exp_belongs": 1e-12,
-    "log_is_tangent": 1e-9,
-    "exp_after_log": 1e-9,
-    "log_after_exp": 1e-8,
-    "geodesic_bvp_vec": 1e-9,
-    "geodesic_boundary_points": 1e-9,
-    "geodesic_bvp_reverse": 1e-8,
-    "geodesic_bvp_belongs": 1e-12,
-    "geodesic_ivp_vec": 1e-10,
-    "geodesic_ivp_belongs": 1e-12,
-    "exp_geodesic_ivp": 1e-10,
-    "parallel_transport_ivp_vec": 1e-9,
-    "parallel_transport_ivp_transported_is_tangent": 1e-9,
-    "parallel_transport_bvp_transported_is_tangent": 1e-9,
-    "parallel_transport_ivp_norm": 1e-10,
-    "parallel_transport_bvp_norm": 1e-10,
-}
-
-
-def run(case, name, **arguments):
-    """Run one of geomstats' tests with those of the arguments that it takes."""
-    test = getattr(case, f"test_{name}")
-    taken = inspect.signature(test).parameters
-    test(**{key: value for key, value in arguments.items() if key in taken})
-
-
-def prepare(case):
-    case.space = BalancedManifold(2, 3)
-    case.data_generator = DataGenerator(case.space, amplitude=6.0)
-    return case
-
-
-@pytest.mark.parametrize("n_points", [1, 3])
-@pytest.mark.parametrize("name", SPACE_TESTS)
-def test_manifold_test_case(name, n_points):
-    run(prepare(SpaceCase()), name, n_points=n_points, n_reps=2, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("name", "n_points"),
-    # those on vectorization repeat a single point by themselves
-    [(name, k) for name in METRIC_TESTS for k in ([1] if name.endswith("_vec") else [1, 3])],
-)
-def test_riemannian_metric_test_case(name, n_points):
-    run(
-        prepare(MetricCase()),
-        name,
-        n_points=n_points,
-        n_reps=2,
-        n_times=3,
-        atol=METRIC_TESTS[name],
-    )
 
 
 def test_frechet_mean_of_two_points_is_the_middle():
