@@ -153,7 +153,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         Closed forms are taken where they are exact (same singular vectors; N = 1; N = 2 with equal
         polar factors). Every result has been verified by the initial-value flow, with both ends
         scaled to the same size: the end point is met to a relative 1e-11, or to 100 times a
-        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^3`` times that for deeper networks). A
+        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^2`` times that for deeper networks). A
         velocity in double precision leads to a much smaller point less well: to a relative 1e-12
         times the ratio of the layers' sizes.
 
