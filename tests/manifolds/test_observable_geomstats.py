@@ -45,11 +45,21 @@ def test_frechet_mean_of_a_hundred_matrices():
 
 @pytest.mark.slow
 def test_frechet_mean_of_a_hundred_scattered_matrices():
-    # Gaussian matrices with positive determinants, without a common centre.
+    """Gaussian matrices with positive determinants, without a common centre, in short rounds.
+
+    geomstats halves its step for good whenever the gradient exceeds its least norm so far, as it
+    does where the geodesic to one of the points jumps. A round starts with the whole step again.
+    """
     space = DLNObservableManifold(5, 4)
+    np.random.seed(0)
     points = np.random.normal(size=(100, 5, 5))
     points[:, 0] *= np.linalg.slogdet(points)[0][:, None]
-    mean = frechet_mean(space, points, init_point=np.eye(5))
+    mean = np.eye(5)
+    for _ in range(16):
+        estimator = FrechetMean(space).set(init_step_size=0.5, max_iter=12, epsilon=1e-20)
+        mean = estimator.set(init_point=mean).fit(points).estimate_
+        if gradient_norm(space, points, mean) <= 1e-9:
+            break
     assert gradient_norm(space, points, mean) <= 1e-9
 
 
