@@ -241,8 +241,8 @@ def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
 
 
 def det_sign(frame: SingularFrame) -> Array:
-    """Sign of the determinant, from the orthogonal factors."""
-    return np.sign(np.linalg.det(frame.left) * np.linalg.det(frame.right_t))
+    """Sign of the determinant, from the orthogonal polar factor."""
+    return np.sign(np.linalg.det(frame.polar))
 
 
 def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool = False) -> Array:

@@ -10,7 +10,8 @@ from dln_manifolds.geodesics.balanced_path import NodePath, node_basis, polar_la
 from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import BalancedField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
-from dln_manifolds.geodesics.refinement import Guess, Members, refine
+from dln_manifolds.geodesics.members import Members
+from dln_manifolds.geodesics.refinement import Guess, refine
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.balanced import rebalance
 from dln_manifolds.spectral.elementary import Array

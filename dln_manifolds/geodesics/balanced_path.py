@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from dln_manifolds.geodesics.fields import Rest
 from dln_manifolds.geodesics.path import rotation_angles
 from dln_manifolds.spectral.balanced import BalancedFrame, prefix_products, rebalance
 from dln_manifolds.spectral.elementary import Array
@@ -37,12 +38,16 @@ class NodeBasis:
         ``K_qr = int L_q' L_r'``.
     compliance : ndarray, shape=[n_nodes - 2, n_nodes - 2]
         Inverse of its interior part.
+    slopes, bends : ndarray, shape=[n_nodes, n_nodes]
+        From nodal values to the first and second derivative at as many Gauss nodes.
     """
 
     nodes: Array
     barycentric: Array
     stiffness: Array
     compliance: Array
+    slopes: Array
+    bends: Array
 
     def interpolate(self, values: Array, times: Array) -> Array:
         """Values at other times of the polynomial through (B, n_nodes, ...) nodal values."""
@@ -70,8 +75,18 @@ def node_basis(n_nodes: int) -> NodeBasis:
     np.fill_diagonal(slopes, 0.0)
     np.fill_diagonal(slopes, -slopes.sum(axis=1))
     stiffness = 2 * slopes.T @ (weights[:, None] * slopes)
+    # On [0, 1] every derivative takes another factor of two.
+    gauss = np.polynomial.legendre.leggauss(n_nodes)[0]
+    basis = np.polynomial.legendre.legvander(gauss, degree)
+    at_gauss = basis @ np.linalg.inv(np.polynomial.legendre.legvander(x, degree))
+    first = at_gauss @ slopes
     return NodeBasis(
-        (x + 1) / 2, 1 / heights / degree, stiffness, np.linalg.inv(stiffness[1:-1, 1:-1])
+        (x + 1) / 2,
+        1 / heights / degree,
+        stiffness,
+        np.linalg.inv(stiffness[1:-1, 1:-1]),
+        2 * first,
+        4 * first @ slopes,
     )
 
 
@@ -103,8 +118,8 @@ class NodePath:
             "bi,bi->b", whole.reshape(len(whole), -1), pull.reshape(len(whole), -1)
         )
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
-        self.frame = BalancedFrame.of_layers(interior)
-        self.gradient: Array = tangent_part(self.frame, self._pull)
+        self._singular = BalancedFrame.of_layers(interior)
+        self.gradient: Array = tangent_part(self._singular, self._pull)
 
     def take(self, members: Array) -> NodePath:
         """Return some members."""
@@ -119,17 +134,27 @@ class NodePath:
         """Return minus the derivative of the energy by the start, a tangent vector there."""
         return -tangent_part(BalancedFrame.of_layers(self.start), self._pull_at_start)
 
+    @property
+    def frame(self) -> Rest:
+        """The frame at rest."""
+        return Rest()
+
+    def rates(self) -> Array:
+        """Return first and second derivatives of the path at Gauss nodes."""
+        whole = np.concatenate([self.start[:, None], self.unknowns, self.end[:, None]], axis=1)
+        return np.stack([_mix(m, whole) for m in (self.basis.slopes, self.basis.bends)], axis=2)
+
     def quadratic_model(self) -> NodeModel:
         """Prepare Hessian products at this path."""
-        if self.frame.depth == 1:
+        if self._singular.depth == 1:
             multiplier = np.zeros((*self._pull.shape[:2], 0, *self._pull.shape[3:]))
         else:
-            multiplier = normal_multiplier(self.frame, self._pull)
-        return NodeModel(self.basis, self.frame, multiplier)
+            multiplier = normal_multiplier(self._singular, self._pull)
+        return NodeModel(self.basis, self._singular, multiplier)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`NodeModel`."""
-        return tangent_part(self.frame, _mix(self.basis.compliance, residual))
+        return tangent_part(self._singular, _mix(self.basis.compliance, residual))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
-from dln_manifolds.geodesics.cone import Cone, size_of
+from dln_manifolds.geodesics.cone import Cone
 from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
+from dln_manifolds.geodesics.members import Members
 from dln_manifolds.geodesics.path import PathState, PolarTurn, path_basis
-from dln_manifolds.geodesics.refinement import Guess, Members, refine
+from dln_manifolds.geodesics.refinement import Guess, refine
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import SingularFrame, transpose
@@ -53,10 +54,14 @@ class RootPaths:
         Depth N >= 1.
     decayed : float
         Relative size of the last coefficients below which more modes would change nothing.
+    first_polar, last_polar : ndarray, shape=[n_batch, n, n]
+        Orthogonal polar factors of the end points.
     """
 
     depth: float
     decayed: float
+    first_polar: Array
+    last_polar: Array
 
     @property
     def n_levels(self) -> int:
@@ -68,7 +73,7 @@ class RootPaths:
 
         Where they turn by nearly pi, those that turn the other way round are rivals.
         """
-        turn = PolarTurn.between(start, end)
+        turn = PolarTurn.between(self.first_polar, self.last_polar)
         wide = np.max(np.abs(turn.angles), axis=-1) > _WIDE
         # In the plane the other way is longer; for N < 2 it may lead out of GL(n).
         rows = np.nonzero(wide & (start.shape[-1] > 2) & (self.depth >= 2))[0]
@@ -143,7 +148,7 @@ def solve_boundary_value(
         bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
     first, last = first.scaled(1 / top_0), last.scaled(1 / top_1)
     start, end = root_of(first), root_of(last)
-    size_0, size_1 = size_of(start), size_of(end)
+    size_0, size_1 = (np.linalg.norm(frame.roots, axis=-1) for frame in (first, last))
     start, end = start / size_0[:, None, None], end / size_1[:, None, None]
     cone = Cone(top_0 ** (1 / depth) * size_0, top_1 ** (1 / depth) * size_1, depth)
     field = RootField(depth)
@@ -165,7 +170,9 @@ def solve_boundary_value(
         members.verify(pick, lower(first, velocity)[pick])
     pending = np.nonzero(members.status == STALLED)[0]
     if pending.size:
-        refine(members, RootPaths(depth, _DECAYED * max(1.0, tolerance / _FULL) ** 0.5), pending)
+        decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
+        polar = (frame.polar[pending] for frame in (first, last))
+        refine(members, RootPaths(depth, decayed, *polar), pending)
 
     unit_velocity = raise_(first, members.momentum)
     unit_length = np.sqrt(np.sum(unit_velocity * members.momentum, axis=(-2, -1)))

@@ -42,8 +42,7 @@ def closed_form_velocity(start: SingularFrame, end: SingularFrame) -> tuple[Arra
         return velocity, np.ones(len(root_0), dtype=bool)
     known = _share_frames(root_0, root_1)
     if start.depth == 2:
-        polar = start.left @ start.right_t
-        aligned = transpose(polar) @ end.compose(end.singular_values)
+        aligned = transpose(start.polar) @ end.compose(end.singular_values)
         norm = np.linalg.norm(aligned, axis=(-2, -1))
         skew = np.linalg.norm(aligned - transpose(aligned), axis=(-2, -1))
         candidate = ~known & (skew <= _EXACT * aligned.shape[-1] * norm)
@@ -80,7 +79,7 @@ def _bures_wasserstein(start: SingularFrame, end: SingularFrame) -> Array:
     factor_1 = (end.left * end.roots[:, None, :]) @ transpose(end.left)
     chord = factor_1 @ nearest_orthogonal(factor_1 @ factor_0) - factor_0
     tangent = chord @ transpose(factor_0)
-    tangent = (tangent + transpose(tangent)) @ (start.left @ start.right_t)
+    tangent = (tangent + transpose(tangent)) @ start.polar
     return push_to_root(start, tangent)
 
 

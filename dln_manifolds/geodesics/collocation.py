@@ -30,7 +30,13 @@ _SAFETY, _SHRINK, _GROW = 0.85, 0.4, 3.0
 
 
 @lru_cache(maxsize=64)
-def _integrals(n_from: int, n_to: int) -> Array:
+def gauss_nodes(n_nodes: int) -> Array:
+    """Return the Gauss nodes of [0, 1]."""
+    return (np.polynomial.legendre.leggauss(n_nodes)[0] + 1) / 2
+
+
+@lru_cache(maxsize=64)
+def integrals(n_from: int, n_to: int) -> Array:
     """Integrate polynomials through Gauss nodes of [0, 1] up to other Gauss nodes, and up to 1.
 
     Returns
@@ -38,7 +44,7 @@ def _integrals(n_from: int, n_to: int) -> Array:
     matrix : ndarray, shape=[n_to + 1, n_from]
         Applied to values at ``n_from`` nodes: the integrals from 0.
     """
-    x = np.append(np.polynomial.legendre.leggauss(n_to)[0], 1.0)
+    x = np.append(2 * gauss_nodes(n_to) - 1, 1.0)
     legendre = np.polynomial.legendre.legvander(x, n_from)
     k = np.arange(1, n_from)
     primitives = np.empty((n_to + 1, n_from))
@@ -93,13 +99,13 @@ def attempt(
     n_evaluations, n_nodes = 0, 1
     for iteration in range(1, _MOST + 1):
         n_from, n_nodes = n_nodes, min(most, _FIRST + iteration - 1)
-        nodes = origin + step * (_integrals(n_from, n_nodes)[:-1] @ values)
+        nodes = origin + step * (integrals(n_from, n_nodes)[:-1] @ values)
         inner = nodes.reshape(len(rows), n_nodes, *shape)
         rates, smallest_inner = field.rates(inner.reshape(-1, *shape))
         n_evaluations += n_nodes
         values = frame.seen(inner, rates.reshape(inner.shape)).reshape(len(rows), n_nodes, -1)
         last, before = end, change
-        end = origin + step * (_integrals(n_nodes, n_nodes)[-1:] @ values)
+        end = origin + step * (integrals(n_nodes, n_nodes)[-1:] @ values)
         scale = np.maximum(floor, norms(end.reshape(-1, *shape)))
         scale[scale == 0] = 1.0
         change = (norms((end - last).reshape(-1, *shape)) / scale).max(axis=-1)
@@ -109,7 +115,7 @@ def attempt(
         lost = ~np.isfinite(change) | ((iteration > _PATIENCE) & (ratio > 1) & ~settled)
         if not (settled | lost).any():
             continue
-        error = _end_error(values, shape, step[:, 0], scale) / tolerance
+        error = error_estimates(values, shape, step[:, 0], scale)[1] / tolerance
         good = settled & ~lost & ((error < 1) | (n_nodes == most))
         done = good | lost
         result.n_evaluations[rows[done]] = n_evaluations
@@ -160,12 +166,29 @@ def _growth(error: Array, iteration: int, most: int | None) -> Array:
     return np.clip(factor, _SHRINK, _GROW)
 
 
-def _end_error(values: Array, shape: tuple[int, ...], size: Array, scale: Array) -> Array:
-    """Estimate the error at the end of a step, relative to ``scale``, shape ``(n_batch,)``.
+def error_estimates(
+    values: Array, shape: tuple[int, ...], size: Array, scale: Array
+) -> tuple[Array, Array]:
+    """Estimate errors at the nodes and at the end of a step, relative to ``scale``.
 
-    It is the product of what the nodes do not resolve of the solution, the tail of its Legendre
-    coefficients, and of the linearized flow, whose tail may decay more slowly: near a singular
-    matrix it was seen to be the square root of the other.
+    At the nodes it is what they do not resolve of the solution: the tail of its Legendre
+    coefficients. At the end it is the product of this and of the tail of the linearized flow,
+    which may decay more slowly: near a singular matrix it was seen to be the square root of the
+    other.
+
+    Parameters
+    ----------
+    values : ndarray, shape=[n_batch, n_nodes, k]
+        Rates at the nodes, their entries in one axis.
+    shape : tuple of int
+        Shape of a state.
+    size, scale : ndarray, shape=[n_batch, 1] and [n_batch, 2]
+        Step sizes; norms of position and rate.
+
+    Returns
+    -------
+    inside, end : ndarray, shape=[n_batch]
+        The two errors.
     """
     n_batch, n_nodes = values.shape[:2]
     coefficients = _analysis(n_nodes) @ values
@@ -174,4 +197,4 @@ def _end_error(values: Array, shape: tuple[int, ...], size: Array, scale: Array)
     tail = np.maximum(sizes[:, -1], 0.1 * sizes[:, -2]) / (4 * n_nodes - 2)
     whole = sizes.max(axis=1)
     share = np.sqrt(tail / np.where(whole > 0, whole, 1.0))
-    return np.asarray((3 * tail * share).max(axis=-1))
+    return 3 * tail.max(axis=-1), 3 * (tail * share).max(axis=-1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class Path(Protocol):
     gradient: Array
     n_nodes: int
 
-    def take(self, members: Array) -> Path:
+    def take(self, members: Array) -> Self:
         """Return some members."""
 
-    def moved(self, step: Array) -> Path:
+    def moved(self, step: Array) -> Self:
         """Return the paths after a step of the unknowns."""
 
     def precondition(self, residual: Array) -> Array:
@@ -56,8 +56,8 @@ class Path(Protocol):
     def quadratic_model(self) -> Model:
         """Prepare Hessian products."""
 
-    def momentum_at_start(self) -> Array:
-        """Return the initial momentum: minus the derivative of the energy by the start."""
+
+AnyPath = TypeVar("AnyPath", bound=Path)
 
 
 @dataclass
@@ -72,8 +72,6 @@ class Minimum:
         Their energy.
     slope : ndarray, shape=[n_batch]
         Dual norm of the energy's gradient relative to the length: what is left of it.
-    momentum : ndarray, shape=[n_batch, ...]
-        Initial momentum.
     n_iterations, n_evaluations : ndarray of int, shape=[n_batch]
         Newton steps; evaluations at a node (singular value decompositions).
     """
@@ -81,7 +79,6 @@ class Minimum:
     unknowns: Array
     energy: Array
     slope: Array
-    momentum: Array
     n_iterations: Array
     n_evaluations: Array
 
@@ -139,12 +136,13 @@ def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
 
 
 def minimize(
-    path: Path,
+    path: AnyPath,
     *,
     tolerance: float,
     max_iterations: int,
     rough: float = 0.0,
     worthwhile: Callable[[Array, Array], Array] | None = None,
+    finished: Callable[[Array, AnyPath, Array], None] | None = None,
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one.
 
@@ -160,6 +158,9 @@ def minimize(
         Dual norm at which ``worthwhile`` is asked.
     worthwhile : callable, optional
         Whether some members, given by their indices and unknowns, are worth going on with.
+    finished : callable, optional
+        Called with the indices of members that are done, the paths that are still varied and the
+        mask of these members among them.
 
     Returns
     -------
@@ -167,33 +168,33 @@ def minimize(
         Not necessarily converged: see its ``slope``.
     """
     n_batch = len(path.unknowns)
-    start = path.momentum_at_start()
     result = Minimum(
-        path.unknowns.copy(),
-        path.energy.copy(),
-        np.full(n_batch, np.inf),
-        start,
+        np.empty_like(path.unknowns),
+        np.empty(n_batch),
+        np.empty(n_batch),
         np.zeros(n_batch, dtype=int),
         np.full(n_batch, path.n_nodes),
     )
-    active = np.arange(n_batch)
+    active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
         square = _dot(path.gradient, first)
         absolute = np.sqrt(np.maximum(square, 0))
         slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
-        stuck = small & (slope > 0.5 * result.slope[active])
-        result.unknowns[active], result.slope[active] = path.unknowns, slope
-        result.energy[active] = path.energy
-        result.momentum[active] = path.momentum_at_start()
-        keep = (slope > tolerance) & ~stuck
+        stuck = small & (slope > 0.5 * last_slope)
+        keep = (slope > tolerance) & ~stuck & (iteration < max_iterations)
         asked = keep & (slope <= rough)
         if worthwhile is not None and asked.any():
             keep[asked] = worthwhile(active[asked], path.unknowns[asked])
-        if iteration == max_iterations or not keep.any():
-            break
         if not keep.all():
+            done, rows = ~keep, active[~keep]
+            result.unknowns[rows], result.energy[rows] = path.unknowns[done], path.energy[done]
+            result.slope[rows] = slope[done]
+            if finished is not None:
+                finished(rows, path, done)
+            if not keep.any():
+                break
             active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
         goal = np.maximum(np.minimum(0.1, slope), 0.3 * tolerance / slope)
         move = _newton_direction(path, first, goal)
@@ -211,5 +212,5 @@ def minimize(
             factor = np.where(failed, 0.5 * factor, factor)
             trial = path.moved(_scale(factor, move))
             result.n_evaluations[active] += path.n_nodes
-        path = trial
+        path, last_slope = trial, slope
     return result

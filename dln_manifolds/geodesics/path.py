@@ -21,10 +21,10 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from dln_manifolds.geodesics.fields import Turning
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
-from dln_manifolds.spectral.orthogonal import nearest_orthogonal
 from dln_manifolds.spectral.rotation import turned
 from dln_manifolds.spectral.second_variation import SecondVariation
 
@@ -110,7 +110,8 @@ class PathState:
         t = basis.nodes[:, None, None]
         first, last = start[:, None], end[:, None]
         roots = (1 - t) * first + t * last + synthesize(basis.modes, coefficients)
-        velocity = (last - first) + synthesize(basis.slopes, coefficients) + turned(turns, roots)
+        self._moving = (last - first) + synthesize(basis.slopes, coefficients)
+        velocity = self._moving + turned(turns, roots)
         self.nodal: NodalState = nodal_state(roots, depth, velocity=velocity)
         weights = basis.weights[:, None, None]
         self._momentum = weights * self.nodal.leave(self.nodal.momentum)
@@ -141,6 +142,16 @@ class PathState:
         """Return the initial momentum: minus the derivative of the energy by T_0."""
         t = self.basis.nodes[:, None, None]
         return np.sum(self._momentum - (1 - t) * self._force, axis=1)
+
+    @property
+    def frame(self) -> Turning:
+        """The frame that turns with the path."""
+        return Turning(self.turns)
+
+    def rates(self) -> Array:
+        """Return ``M'`` and the force at the nodes: the rates of T and P as the frame sees them."""
+        weights = self.basis.weights[:, None, None]
+        return np.stack([self._moving, self._force / weights], axis=2)
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
@@ -204,10 +215,9 @@ class PolarTurn:
     angles: Array
 
     @classmethod
-    def between(cls, start: Array, end: Array) -> PolarTurn:
-        """Return the rotation between roots T_0, T_1 whose determinants have the same sign."""
-        first = nearest_orthogonal(start)
-        return cls(first, *rotation_angles(transpose(first) @ nearest_orthogonal(end)))
+    def between(cls, first: Array, last: Array) -> PolarTurn:
+        """Return the rotation between polar factors whose determinants have the same sign."""
+        return cls(first, *rotation_angles(transpose(first) @ last))
 
     def the_other_way(self, pick: Array) -> PolarTurn:
         """Return the turns of some members with the plane of largest angle turned backwards."""

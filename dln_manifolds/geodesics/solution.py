@@ -40,8 +40,8 @@ class GeodesicSolution:
     lower_bound : ndarray, shape=[...]
         A rigorous lower bound on the distance of the end points.
     residual : ndarray, shape=[...]
-        For log, the distance ``|X(1) - Y| / |Y|`` of the end of the independent initial-value flow
-        from the target; for exp, the relative drift of the energy along the flow, which an exact
+        For log, the distance ``|X(1) - Y| / |Y|`` from the target of the end of the initial-value
+        problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy along the flow, which an exact
         solution keeps constant. Infinite where the flow did not reach t = 1.
     n_iterations : ndarray of int, shape=[...]
         Newton steps (log) or integration steps (exp).

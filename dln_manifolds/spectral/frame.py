@@ -67,6 +67,11 @@ class SingularFrame:
         return self.values ** (self.power / self.depth)
 
     @cached_property
+    def polar(self) -> Array:
+        """Orthogonal polar factor ``U V^T`` of square matrices."""
+        return self.left @ self.right_t
+
+    @cached_property
     def half_log_ratio(self) -> Array:
         """``u_ij = log(l_i / l_j) / 2``, shape ``(..., r, r)``."""
         return (0.5 * self.power / self.depth) * log_ratio(self.values)

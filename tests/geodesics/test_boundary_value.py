@@ -156,7 +156,7 @@ def test_linear_algebra_cost_is_bounded(pairs):
 @pytest.mark.parametrize("depth", [2, 8])
 def test_a_looser_tolerance_buys_a_cheaper_log(pairs, depth):
     space = DLNObservableManifold(3, depth)
-    starts, ends = pairs(3, 10, seed=5)
+    starts, ends = pairs(3, 40, seed=5)
     evaluations = []
     for tolerance in (1e-13, 1e-9, 1e-6):
         space.equip_with_metric(tolerance=tolerance)
@@ -165,7 +165,8 @@ def test_a_looser_tolerance_buys_a_cheaper_log(pairs, depth):
         vectors = solution.initial_velocity
         assert relative_residual(space, vectors, starts, ends, 1e-13).max() <= 200 * tolerance
         evaluations.append(solution.n_evaluations.sum())
-    assert evaluations[0] > 1.2 * evaluations[1] > 1.2**2 * evaluations[2]
+    assert evaluations[0] > evaluations[1] > evaluations[2]
+    assert evaluations[0] > 1.5 * evaluations[2]
 
 
 class TestClosedForms:

@@ -14,7 +14,7 @@ def test_integrals_are_exact_for_polynomials(n_from, n_to):
     sources, ends = ((np.polynomial.legendre.leggauss(n)[0] + 1) / 2 for n in (n_from, n_to))
     ends = np.append(ends, 1.0)
     powers = np.arange(n_from)
-    got = collocation._integrals(n_from, n_to) @ sources[:, None] ** powers
+    got = collocation.integrals(n_from, n_to) @ sources[:, None] ** powers
     assert np.abs(got - ends[:, None] ** (powers + 1) / (powers + 1)).max() <= 1e-14
 
 

@@ -1,0 +1,147 @@
+"""The members of a batch of boundary-value problems, and how far their geodesics get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dln_manifolds.geodesics.cone import size_of
+from dln_manifolds.geodesics.confirmation import follow, nodes_needed
+from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.flow import (
+    CONVERGED,
+    CROSSED,
+    STALLED,
+    FlowResult,
+    Trajectory,
+    flow,
+)
+from dln_manifolds.spectral.elementary import Array
+
+# Nodes that the flow takes more than the path has.
+_MORE = 2
+
+
+@dataclass
+class Members:
+    """The members of a batch with the best that is known of each.
+
+    ``start`` and ``end`` are the end points as the flow represents them, divided by ``scale``;
+    ``target`` is the end point itself, met if the relative ``residual`` is at most ``goal``. Paths
+    are made to end at ``aim``: at ``end``, or beyond it by the ``defect`` of the flow's end, which
+    corrects for what the unknowns of a path cannot resolve.
+    """
+
+    flow_field: Field
+    start: Array
+    end: Array
+    target: Array
+    scale: Array
+    goal: float
+    tolerance: float
+    record: bool
+    aim: Array = field(init=False)
+    defect: Array = field(init=False)
+    momentum: Array = field(init=False)
+    residual: Array = field(init=False)
+    end_point: Array = field(init=False)
+    status: Array = field(init=False)
+    crossing: Array = field(init=False)
+    n_iterations: Array = field(init=False)
+    n_evaluations: Array = field(init=False)
+    trajectory: Trajectory = field(default_factory=Trajectory)
+
+    def __post_init__(self) -> None:
+        n_batch = len(self.start)
+        self.aim = self.end.copy()
+        self.defect = np.zeros_like(self.start)
+        self.momentum = np.zeros_like(self.start)
+        self.end_point = np.full_like(self.target, np.nan)
+        self.residual = np.full(n_batch, np.inf)
+        self.crossing = np.full(n_batch, np.inf)
+        self.status = np.full(n_batch, STALLED)
+        self.n_iterations = np.zeros(n_batch, dtype=int)
+        self.n_evaluations = np.zeros(n_batch, dtype=int)
+
+    def confirm(self, pick: Array, momentum: Array, frame: Frame, rates: Array) -> Array:
+        """Solve the flow with the paths found as first guess; return which members that solved."""
+        solved = np.zeros(pick.size, dtype=bool)
+        state = np.stack([self.start[pick], momentum], axis=1)
+        n_given = rates.shape[1]
+        needed = nodes_needed(state, rates, self.tolerance, inside=self.record)
+        fewer = 0.0
+        for n_nodes in (n_given + _MORE, n_given + n_given // 2 + _MORE, 2 * n_given + _MORE):
+            rows = np.nonzero((fewer < needed) & (needed <= n_nodes))[0]
+            fewer = n_nodes
+            if rows.size == 0:
+                continue
+            some = state[rows]
+            followed = follow(
+                self.flow_field,
+                frame.take(rows),
+                some,
+                rates[rows],
+                n_nodes,
+                self.tolerance,
+                inside=self.record,
+            )
+            self.n_evaluations[pick[rows]] += followed.n_evaluations
+            done = rows[followed.solved]
+            if done.size:
+                solved[done] = True
+                result = followed.result(self.flow_field, frame.take(rows), some, self.record)
+                self._keep(pick[done], momentum[done], result)
+        return solved
+
+    def verify(self, pick: Array, momentum: Array) -> None:
+        """Follow the flow from the given initial momenta and keep what ends nearer the target."""
+        result = flow(
+            self.flow_field,
+            np.stack([self.start[pick], momentum], axis=1),
+            np.ones(pick.size),
+            tolerance=self.tolerance,
+            record=self.record,
+        )
+        self.n_evaluations[pick] += result.n_evaluations
+        self._keep(pick, momentum, result)
+
+    def _keep(self, pick: Array, momentum: Array, result: FlowResult) -> None:
+        """Keep what ends nearer the target than what is known."""
+        reached = result.status == CONVERGED
+        end_point = self.flow_field.points(result.state[:, 0], self.scale[pick])
+        target = self.target[pick]
+        distance = size_of(end_point - target) / size_of(target)
+        residual = np.where(reached, distance, np.inf)
+        better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
+        kept = pick[better]
+        self.momentum[kept], self.residual[kept] = momentum[better], residual[better]
+        self.defect[kept] = (self.end[pick] - result.state[:, 0])[better]
+        self.end_point[kept] = _where(reached, end_point)[better]
+        self.crossing[kept] = np.where(result.status == CROSSED, result.time, np.inf)[better]
+        crossed = result.status[better] == CROSSED
+        solved = residual[better] <= self.goal
+        self.status[kept] = np.where(crossed, CROSSED, np.where(solved, CONVERGED, STALLED))
+        if self.record:
+            self._record(kept, result.trajectory, better)
+
+    def _record(self, kept: Array, new: Trajectory, better: Array) -> None:
+        """Replace the trajectories of some members, padding the shorter ones with their end."""
+        if not self.trajectory.times:
+            self.trajectory.times.append(np.zeros(len(self.start)))
+            self.trajectory.states.append(np.stack([self.start, self.momentum], axis=1))
+        mine = self.trajectory
+        for k in range(max(len(mine.times), len(new.times))):
+            if k >= len(mine.times):
+                mine.times.append(mine.times[-1].copy())
+                mine.states.append(mine.states[-1].copy())
+            last = min(k, len(new.times) - 1)
+            mine.times[k][kept] = new.times[last][better]
+            mine.states[k][kept] = new.states[last][better]
+
+
+def _where(mask: Array, values: Array) -> Array:
+    """Replace the members outside the mask by NaN."""
+    result = values.copy()
+    result[~mask] = np.nan
+    return result
