@@ -9,7 +9,7 @@ import numpy as np
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.spectral.balanced import BalancedFrame, rebalance, relative_imbalance
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.spectral.frame import SingularFrame, transpose
 from dln_manifolds.spectral.jacobi import tangent_part
 
 
@@ -222,6 +222,9 @@ def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
         If the batch shapes do not broadcast.
     """
     shapes = {name: array.shape[: array.ndim - point_ndim] for name, array in arrays.items()}
+    first, *others = shapes.values()
+    if all(shape == first for shape in others):
+        return first  # what most calls are; numpy takes longer to say so
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError as error:
@@ -240,11 +243,6 @@ def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
     return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
 
 
-def det_sign(frame: SingularFrame) -> Array:
-    """Sign of the determinant, from the orthogonal polar factor."""
-    return np.sign(np.linalg.det(frame.polar))
-
-
 def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool = False) -> Array:
     """Return which pairs of points differ in the sign of det, shape ``(...)``.
 
@@ -253,7 +251,7 @@ def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool = 
     DisconnectedPointsError
         If there are such pairs and they are not tolerated.
     """
-    apart = np.asarray(det_sign(first) != det_sign(last))
+    apart = np.asarray(np.linalg.det(first.polar @ transpose(last.polar)) < 0)
     if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
         raise DisconnectedPointsError(

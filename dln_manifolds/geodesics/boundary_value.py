@@ -13,14 +13,14 @@ import numpy as np
 
 from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
 from dln_manifolds.geodesics.cone import Cone
-from dln_manifolds.geodesics.fields import RootField
+from dln_manifolds.geodesics.fields import RootField, Turning
 from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.members import Members
 from dln_manifolds.geodesics.path import PathState, PolarTurn, path_basis
 from dln_manifolds.geodesics.refinement import Guess, refine
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, transpose
+from dln_manifolds.spectral.frame import SingularFrame, frobenius, transpose
 from dln_manifolds.spectral.root_chart import lower, pull_from_root, raise_, root_of
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
@@ -94,12 +94,12 @@ class RootPaths:
         turns, rotations = guess.frames[:, :2], guess.frames[:, 2:]
         seen = transpose(rotations[:, 0]) @ end @ rotations[:, 1]
         basis = path_basis(*_LEVELS[level])
-        return PathState(start, seen, guess.unknowns, turns, basis, self.depth)
+        return PathState(start, seen, guess.unknowns, Turning(turns, rotations), basis, self.depth)
 
     def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
         """Whether the last two coefficients are small beside chord and largest coefficient."""
-        sizes = np.linalg.norm(guess.unknowns, axis=(-2, -1))
-        whole = np.maximum(np.linalg.norm(end - start, axis=(-2, -1)), sizes.max(axis=1))
+        sizes = frobenius(guess.unknowns)
+        whole = np.maximum(frobenius(end - start), sizes.max(axis=1))
         return sizes[:, -2:].max(axis=1) <= self.decayed * whole
 
     def singular_time(self, guess: Guess, level: int) -> Array:
@@ -148,7 +148,7 @@ def solve_boundary_value(
         bound = lower_bound(first.scaled(1 / common), last.scaled(1 / common))
     first, last = first.scaled(1 / top_0), last.scaled(1 / top_1)
     start, end = root_of(first), root_of(last)
-    size_0, size_1 = (np.linalg.norm(frame.roots, axis=-1) for frame in (first, last))
+    size_0, size_1 = (np.sqrt((frame.roots**2).sum(axis=-1)) for frame in (first, last))
     start, end = start / size_0[:, None, None], end / size_1[:, None, None]
     cone = Cone(top_0 ** (1 / depth) * size_0, top_1 ** (1 / depth) * size_1, depth)
     field = RootField(depth)
@@ -174,14 +174,15 @@ def solve_boundary_value(
         polar = (frame.polar[pending] for frame in (first, last))
         refine(members, RootPaths(depth, decayed, *polar), pending)
 
-    unit_velocity = raise_(first, members.momentum)
-    unit_length = np.sqrt(np.sum(unit_velocity * members.momentum, axis=(-2, -1)))
-    solved = members.status == CONVERGED
-    n_crossed = int(np.sum(members.status == CROSSED))
+    velocity = raise_(first, members.momentum)
+    unit_length = np.sqrt((velocity * members.momentum).sum(axis=(-2, -1)))
+    n_solved = np.count_nonzero(members.status == CONVERGED)
+    n_crossed = np.count_nonzero(members.status == CROSSED)
+    n_batch = len(start)
     if depth == 1:
         initial_velocity = point - base_point
     else:
-        velocity = raise_(first, cone.initial_rate(start, members.momentum))
+        velocity = cone.initial_rate(start, velocity, radial=1.0)
         factor = top_0 ** (1 - 1 / depth) * cone.scale
         initial_velocity = pull_from_root(first, velocity) * factor[:, None, None]
     return GeodesicSolution(
@@ -195,9 +196,9 @@ def solve_boundary_value(
         status=members.status,
         crossing_time=cone.time(members.crossing),
         message=(
-            f"{int(solved.sum())} of {solved.size} geodesics solved to a relative residual of "
+            f"{n_solved} of {n_batch} geodesics solved to a relative residual of "
             f"{members.goal:.1e}, {n_crossed} met a singular matrix, "
-            f"{solved.size - int(solved.sum()) - n_crossed} did not converge."
+            f"{n_batch - n_solved - n_crossed} did not converge."
         ),
         depth=depth,
         tolerance=tolerance,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, transpose
+from dln_manifolds.spectral.frame import SingularFrame, frobenius, transpose
 from dln_manifolds.spectral.orthogonal import nearest_orthogonal
 from dln_manifolds.spectral.root_chart import push_to_root, root_of
 
@@ -43,9 +43,8 @@ def closed_form_velocity(start: SingularFrame, end: SingularFrame) -> tuple[Arra
     known = _share_frames(root_0, root_1)
     if start.depth == 2:
         aligned = transpose(start.polar) @ end.compose(end.singular_values)
-        norm = np.linalg.norm(aligned, axis=(-2, -1))
-        skew = np.linalg.norm(aligned - transpose(aligned), axis=(-2, -1))
-        candidate = ~known & (skew <= _EXACT * aligned.shape[-1] * norm)
+        skew = frobenius(aligned - transpose(aligned))
+        candidate = ~known & (skew <= _EXACT * aligned.shape[-1] * frobenius(aligned))
         pick = np.nonzero(candidate)[0]
         if pick.size:
             pick = pick[(np.linalg.eigvalsh(aligned[pick]) > 0).all(axis=-1)]
@@ -62,12 +61,15 @@ def _take(frame: SingularFrame, pick: Array) -> SingularFrame:
 
 def _share_frames(root_0: Array, root_1: Array) -> Array:
     """Whether ``T_0^T T_1`` and ``T_0 T_1^T`` are symmetric and positive definite."""
-    inner, outer = transpose(root_0) @ root_1, root_0 @ transpose(root_1)
-    size = np.linalg.norm(root_0, axis=(-2, -1)) * np.linalg.norm(root_1, axis=(-2, -1))
-    skew = sum(np.linalg.norm(m - transpose(m), axis=(-2, -1)) for m in (inner, outer))
-    shared = skew <= _EXACT * root_0.shape[-1] * size
+    inner = transpose(root_0) @ root_1
+    bound = _EXACT * root_0.shape[-1] * frobenius(root_0) * frobenius(root_1)
+    skew = frobenius(inner - transpose(inner))
+    shared = np.asarray(skew <= bound)
     pick = np.nonzero(shared)[0]
     if pick.size:
+        outer = root_0[pick] @ transpose(root_1[pick])
+        shared[pick] = skew[pick] + frobenius(outer - transpose(outer)) <= bound[pick]
+        pick = pick[shared[pick]]
         shared[pick] = (np.linalg.eigvalsh(inner[pick]) > 0).all(axis=-1)
     return shared
 

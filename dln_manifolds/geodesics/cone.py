@@ -65,10 +65,14 @@ class Cone:
         first, last = (np.maximum(r / self.scale, _LEAST) for r in (self.first, self.last))
         return first, last, (self.last - self.first) / self.scale
 
-    def initial_rate(self, position: Array, rate: Array) -> Array:
-        """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate."""
+    def initial_rate(self, position: Array, rate: Array, radial: float | None = None) -> Array:
+        """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate.
+
+        With ``radial`` of another kind of rates, of those.
+        """
         _, last, growth = self._parts
-        return _times(self.radial * growth, position) + _times(last, rate)
+        growth = growth * (self.radial if radial is None else radial)
+        return _times(growth, position) + _times(last, rate)
 
     def length(self, unit_length: Array) -> Array:
         """Return the lengths d from the lengths L."""

@@ -19,6 +19,7 @@ from dln_manifolds.geodesics.flow import CONVERGED, FlowResult, Trajectory
 from dln_manifolds.geodesics.nearness import passes_near
 from dln_manifolds.geodesics.runge_kutta import norms
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import frobenius
 
 # Iterations at most, and after how many it may be given up.
 _MOST, _PATIENCE = 15, 3
@@ -141,7 +142,7 @@ def follow(
         if iteration > 1:
             rate = np.maximum(rate, iteration * change / np.maximum(before, _TINY))
         ahead = np.arange(iteration + 1, _MOST + _AHEAD)
-        factors = np.cumprod(rate[:, None] / ahead, axis=1)
+        factors = (rate[:, None] / ahead).cumprod(axis=1)
         settled = change * factors.sum(axis=1) <= tolerance
         lost = ~np.isfinite(change)
         if _PATIENCE <= iteration < _MOST:
@@ -175,7 +176,11 @@ def _passes_near(field: Field, start: Array, states: Array, smallest: Array) -> 
     positions = np.concatenate([start[:, None, 0], states[:, :, 0]], axis=1)
     watched = field.watched(positions.reshape(-1, *positions.shape[2:]))
     watched = watched.reshape(*positions.shape[:2], *watched.shape[1:])
-    # Of the ends it is known by how much they differ from the nodes next to them.
-    outer = np.linalg.norm(watched[:, [1, -2]] - watched[:, [0, -1]], axis=(-2, -1))
-    outer = np.maximum(smallest[:, [0, -1]] - outer, 0.0)
-    return passes_near(watched, np.concatenate([outer[:, :1], smallest, outer[:, 1:]], axis=1))
+    chords = frobenius(watched[:, 1:] - watched[:, :-1])
+    near = np.asarray(2 * chords.max(axis=1) >= smallest.min(axis=1))
+    if near.any():
+        # Of the ends it is known by how much they differ from the nodes next to them.
+        outer = np.maximum(smallest[near][:, [0, -1]] - chords[near][:, [0, -1]], 0.0)
+        roots = np.concatenate([outer[:, :1], smallest[near], outer[:, 1:]], axis=1)
+        near[near] = passes_near(watched[near], roots)
+    return near

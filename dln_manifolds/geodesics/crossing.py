@@ -13,6 +13,7 @@ from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.nearness import comes_near
 from dln_manifolds.geodesics.runge_kutta import step
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import frobenius
 
 _PARTS = 16
 _ROUNDS = 14
@@ -43,7 +44,7 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
     """
     rate, _ = field.rates(state)
     frame = field.frame(state, rate)
-    scale = np.linalg.norm(field.watched(state[:, 0]), axis=(-2, -1))
+    scale = frobenius(field.watched(state[:, 0]))
     crossing = np.full(size.shape, np.inf)
     member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
     fractions = np.arange(_PARTS + 1) / _PARTS
@@ -58,7 +59,7 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
         values = np.linalg.svd(path, compute_uv=False)
         smallest = values[..., -1]
         suspect = comes_near(path, smallest, values[..., 0])
-        chord = np.linalg.norm(np.diff(path, axis=1), axis=(-2, -1))
+        chord = frobenius(np.diff(path, axis=1))
         final = chord <= _FINEST * scale[member, None]
         row, part = np.nonzero(suspect & final)
         before, after = smallest[row, part], smallest[row, part + 1]

@@ -65,9 +65,12 @@ class Turning:
     velocities : ndarray, shape=[n_batch, 2, n, n]
         Angular velocities ``Omega_L`` and ``Omega_R``: ``T = exp(t Omega_L) T~ exp(-t Omega_R)``,
         and P likewise.
+    at_one : ndarray, shape=[n_batch, 2, n, n], optional
+        Their exponentials, if they are known.
     """
 
     velocities: Array
+    at_one: Array | None = None
 
     def seen(self, state: Array, rate: Array) -> Array:
         """Return ``rate - Omega_L state + state Omega_R``."""
@@ -75,14 +78,18 @@ class Turning:
 
     def leave(self, time: Array, *states: Array) -> list[Array]:
         """Return ``exp(t Omega_L) state exp(-t Omega_R)``."""
-        turn = rotation(time[:, None, None, None] * self.velocities)
+        if self.at_one is not None and (time == 1).all():
+            turn = self.at_one
+        else:
+            turn = rotation(time[:, None, None, None] * self.velocities)
         shape = (len(turn), *(1,) * (states[0].ndim - 3), *turn.shape[2:])
         left, right = turn[:, 0].reshape(shape), transpose(turn[:, 1]).reshape(shape)
         return [left @ state @ right for state in states]
 
     def take(self, members: Array) -> Turning:
         """Return the frame of some members."""
-        return Turning(self.velocities[members])
+        at_one = None if self.at_one is None else self.at_one[members]
+        return Turning(self.velocities[members], at_one)
 
 
 def turning_with(root: Array, velocity: Array, depth: float) -> Frame:

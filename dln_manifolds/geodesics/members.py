@@ -19,7 +19,7 @@ from dln_manifolds.geodesics.flow import (
 )
 from dln_manifolds.spectral.elementary import Array
 
-# Nodes that the flow takes more than the path has.
+# Nodes that the flow takes more than the path has: none of them are the same.
 _MORE = 2
 
 
@@ -65,7 +65,19 @@ class Members:
         self.n_evaluations = np.zeros(n_batch, dtype=int)
 
     def confirm(self, pick: Array, momentum: Array, frame: Frame, rates: Array) -> Array:
-        """Solve the flow with the paths found as first guess; return which members that solved."""
+        """Solve the flow with the paths found as first guess; return which members that solved.
+
+        Parameters
+        ----------
+        pick : ndarray of int, shape=[n_pick]
+            Members.
+        momentum : ndarray, shape=[n_pick, ...]
+            Their initial momenta.
+        frame : Frame
+            Where the paths are seen from.
+        rates : ndarray, shape=[n_pick, n_given, 2, ...]
+            Rates of position and momentum along the paths at Gauss nodes, seen from there.
+        """
         solved = np.zeros(pick.size, dtype=bool)
         state = np.stack([self.start[pick], momentum], axis=1)
         n_given = rates.shape[1]
@@ -76,10 +88,10 @@ class Members:
             fewer = n_nodes
             if rows.size == 0:
                 continue
-            some = state[rows]
+            there, some = frame.take(rows), state[rows]
             followed = follow(
                 self.flow_field,
-                frame.take(rows),
+                there,
                 some,
                 rates[rows],
                 n_nodes,
@@ -90,7 +102,7 @@ class Members:
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
-                result = followed.result(self.flow_field, frame.take(rows), some, self.record)
+                result = followed.result(self.flow_field, there, some, self.record)
                 self._keep(pick[done], momentum[done], result)
         return solved
 
@@ -111,8 +123,8 @@ class Members:
         reached = result.status == CONVERGED
         end_point = self.flow_field.points(result.state[:, 0], self.scale[pick])
         target = self.target[pick]
-        distance = size_of(end_point - target) / size_of(target)
-        residual = np.where(reached, distance, np.inf)
+        sizes = size_of(np.concatenate([end_point - target, target]))
+        residual = np.where(reached, sizes[: pick.size] / sizes[pick.size :], np.inf)
         better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
         kept = pick[better]
         self.momentum[kept], self.residual[kept] = momentum[better], residual[better]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.spectral.frame import frobenius
 
 # The arc of a step is longer than its chord, by much less than this at any useful tolerance.
 _ARC = 1.25
@@ -17,7 +18,7 @@ def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) 
 
     By Weyl's inequality: a matrix is as far from the singular ones as its smallest singular value.
     """
-    chord = np.linalg.norm(new - old, axis=(-2, -1))
+    chord = frobenius(new - old)
     return np.asarray(_ARC * chord >= old_smallest + new_smallest)
 
 

@@ -16,6 +16,7 @@ stationary, its error is the square of that of the path.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -47,9 +48,14 @@ class PathBasis:
     slopes: Array
 
     @cached_property
-    def weighted_modes(self) -> Array:
-        """Modes times quadrature weights."""
-        return self.modes * self.weights[:, None]
+    def functions(self) -> Array:
+        """Modes and slopes, one below the other: few values cost by the call."""
+        return np.concatenate([self.modes, self.slopes])
+
+    @cached_property
+    def weighted_functions(self) -> Array:
+        """Both times quadrature weights."""
+        return self.functions * np.tile(self.weights, 2)[:, None]
 
     @cached_property
     def weighted_slopes(self) -> Array:
@@ -88,8 +94,8 @@ class PathState:
         End points M_0 and M_1, as seen from the frame.
     coefficients : ndarray, shape=[n_batch, n_modes, n, n]
         Coefficients c.
-    turns : ndarray, shape=[n_batch, 2, n, n]
-        Angular velocities ``Omega_L`` and ``Omega_R`` of the frame.
+    frame : Turning
+        Where the paths are seen from.
     basis : PathBasis
         Modes and nodes.
     depth : float
@@ -101,26 +107,27 @@ class PathState:
         start: Array,
         end: Array,
         coefficients: Array,
-        turns: Array,
+        frame: Turning,
         basis: PathBasis,
         depth: float,
     ) -> None:
-        self.start, self.end, self.unknowns, self.turns = start, end, coefficients, turns
+        self.start, self.end, self.unknowns, self.frame = start, end, coefficients, frame
         self.basis, self.depth, self.n_nodes = basis, depth, basis.nodes.size
-        t = basis.nodes[:, None, None]
+        t, turns = basis.nodes[:, None, None], frame.velocities
         first, last = start[:, None], end[:, None]
-        roots = (1 - t) * first + t * last + synthesize(basis.modes, coefficients)
-        self._moving = (last - first) + synthesize(basis.slopes, coefficients)
+        values = synthesize(basis.functions, coefficients)
+        roots = (1 - t) * first + t * last + values[:, : self.n_nodes]
+        self._moving = (last - first) + values[:, self.n_nodes :]
         velocity = self._moving + turned(turns, roots)
         self.nodal: NodalState = nodal_state(roots, depth, velocity=velocity)
         weights = basis.weights[:, None, None]
-        self._momentum = weights * self.nodal.leave(self.nodal.momentum)
-        self._force = -weights * self.nodal.leave(self.nodal.gradient)
+        pull = np.empty_like(values)
+        self._force, self._momentum = pull[:, : self.n_nodes], pull[:, self.n_nodes :]
+        np.multiply(weights, self.nodal.leave(self.nodal.momentum), out=self._momentum)
+        np.multiply(-weights, self.nodal.leave(self.nodal.gradient), out=self._force)
         self._force -= turned(turns, self._momentum)
         self.energy: Array = self.nodal.energy @ basis.weights
-        self.gradient: Array = analyze(basis.slopes, self._momentum) + analyze(
-            basis.modes, self._force
-        )
+        self.gradient: Array = analyze(basis.functions, pull)
 
     def take(self, members: Array) -> PathState:
         """Return some members."""
@@ -128,7 +135,7 @@ class PathState:
             self.start[members],
             self.end[members],
             self.unknowns[members],
-            self.turns[members],
+            self.frame.take(members),
             self.basis,
             self.depth,
         )
@@ -136,17 +143,12 @@ class PathState:
     def moved(self, step: Array) -> PathState:
         """Return the paths after a step of the coefficients."""
         unknowns = self.unknowns + step
-        return PathState(self.start, self.end, unknowns, self.turns, self.basis, self.depth)
+        return PathState(self.start, self.end, unknowns, self.frame, self.basis, self.depth)
 
     def momentum_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by T_0."""
         t = self.basis.nodes[:, None, None]
         return np.sum(self._momentum - (1 - t) * self._force, axis=1)
-
-    @property
-    def frame(self) -> Turning:
-        """The frame that turns with the path."""
-        return Turning(self.turns)
 
     def rates(self) -> Array:
         """Return ``M'`` and the force at the nodes: the rates of T and P as the frame sees them."""
@@ -156,7 +158,7 @@ class PathState:
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
         variation = SecondVariation(self.nodal, self.depth)
-        return QuadraticModel(self.basis, self.turns, self.nodal, variation)
+        return QuadraticModel(self.basis, self.frame.velocities, self.nodal, variation)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
@@ -180,12 +182,13 @@ class QuadraticModel:
 
     def product(self, direction: Array) -> Array:
         """Hessian applied to a direction of the coefficients."""
-        basis = self.basis
-        root = synthesize(basis.modes, direction)
-        velocity = synthesize(basis.slopes, direction) + turned(self.turns, root)
+        basis, n_nodes = self.basis, self.basis.nodes.size
+        values = synthesize(basis.functions, direction)
+        root, velocity = values[:, :n_nodes], values[:, n_nodes:]
+        velocity += turned(self.turns, root)
         momentum, force = self.variation.apply(root, velocity)
         force -= turned(self.turns, momentum)
-        return analyze(basis.weighted_slopes, momentum) + analyze(basis.weighted_modes, force)
+        return analyze(basis.weighted_functions, np.concatenate([force, momentum], axis=1))
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
@@ -243,16 +246,24 @@ class PolarTurn:
         )
 
 
+# Coefficients of a generic combination.
+_EVEN, _ODD = math.cos(1.0) / 2, math.sin(1.0) / 2j
+
+
+@lru_cache(maxsize=16)
+def _splitting(n: int) -> Array:
+    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
+    return 1e-6 * (lower - lower.T)
+
+
 def rotation_angles(rotation: Array) -> tuple[Array, Array]:
     """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
-    n = rotation.shape[-1]
     # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
-    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
-    rotation = rotation + 1e-6 * rotation @ (lower - lower.T)
+    rotation = rotation + rotation @ _splitting(rotation.shape[-1])
     # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
     # generic combination of both.
     transposed = transpose(rotation)
-    mixed = np.cos(1.0) * (rotation + transposed) / 2 + np.sin(1.0) * (rotation - transposed) / 2j
+    mixed = _EVEN * (rotation + transposed) + _ODD * (rotation - transposed)
     eigenvectors = np.linalg.eigh(mixed)[1]
     eigenvalues = np.sum(np.conj(eigenvectors) * (rotation @ eigenvectors), axis=-2)
     return eigenvectors, np.angle(eigenvalues)

@@ -48,7 +48,7 @@ class Guess:
     frames: Array
 
     def take(self, members: Array | slice) -> Guess:
-        """Return some members."""
+        """Return some members: views, if they are a slice."""
         return Guess(self.unknowns[members], self.frames[members])
 
     def put(self, members: Array, other: Guess) -> None:
@@ -151,7 +151,7 @@ def _try(
     for block in _blocks(guess):
         rows, some = pick[block], guess.take(block)
         found = _minimize(members, family, rows, some, level, fine, rough)
-        guess.unknowns[block], momentum[block] = some.unknowns, found.momentum
+        momentum[block] = found.momentum
         if judged:
             tried[block], collapsed = _judge(members, family, rows, some, level)
             members.status[rows[collapsed]] = CROSSED
@@ -189,9 +189,7 @@ def _energies(
     """Minimize the energy of some members' paths on the first level, in place; return it."""
     energy = np.empty(pick.size)
     for block in _blocks(guess):
-        some = guess.take(block)
-        energy[block] = _minimize(members, family, pick[block], some, 0, slope).energy
-        guess.unknowns[block] = some.unknowns
+        energy[block] = _minimize(members, family, pick[block], guess.take(block), 0, slope).energy
     return energy
 
 

@@ -41,8 +41,9 @@ class GeodesicSolution:
         A rigorous lower bound on the distance of the end points.
     residual : ndarray, shape=[...]
         For log, the distance ``|X(1) - Y| / |Y|`` from the target of the end of the initial-value
-        problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy along the flow, which an exact
-        solution keeps constant. Infinite where the flow did not reach t = 1.
+        problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy
+        along the flow, which an exact solution keeps constant. Infinite where the flow did not
+        reach t = 1.
     n_iterations : ndarray of int, shape=[...]
         Newton steps (log) or integration steps (exp).
     n_evaluations : ndarray of int, shape=[...]

@@ -156,9 +156,9 @@ def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:
     r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    shallow = 2 * np.where(near, 1.0, np.abs(u))
-    deep = depth * shallow
-    value = 4 * (csch(shallow) / np.tanh(shallow) - depth**2 * csch(deep) / np.tanh(deep))
+    both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, np.abs(u)))
+    shallow, deep = csch(both) / np.tanh(both)
+    value = 4 * (shallow - depth**2 * deep)
     if near.any():
         value[near] = horner(_log_kappa_series(depth)[1], u[near] ** 2)
     return value

@@ -45,7 +45,8 @@ class NodalState(NamedTuple):
     ``left``, ``roots``, ``right_t`` is the singular frame of T. ``velocity`` and ``momentum`` are
     expressed in the frame, as is ``gradient = dH/dT``. ``u`` belongs to the pairs of singular
     values that `index_pairs` lists; ``cosh`` and ``sinh`` of ``log(kappa)`` and
-    ``slope = d log(kappa)/du`` are matrices.
+    ``slope = d log(kappa)/du`` are matrices. So are ``over_difference = 1 / (2 (l_j - l_i))`` and
+    ``over_sum = 1 / (2 (l_i + l_j))``, zero on the diagonal.
     """
 
     left: Array
@@ -55,6 +56,8 @@ class NodalState(NamedTuple):
     cosh: Array
     sinh: Array
     slope: Array
+    over_difference: Array
+    over_sum: Array
     velocity: Array
     momentum: Array
     gradient: Array
@@ -186,4 +189,6 @@ def nodal_state(
     diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * roots)
     if (u < _CLOSE / (2 * depth)).any():
         _close_pairs(gradient, roots, u, p, added, depth)
-    return NodalState(left, roots, right_t, u, cosh, sinh, slope, g, p, gradient)
+    return NodalState(
+        left, roots, right_t, u, cosh, sinh, slope, over_difference, over_sum, g, p, gradient
+    )

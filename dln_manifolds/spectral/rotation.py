@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.spectral.frame import frobenius, transpose
 
 # Entries of exp(A) beyond the power 11 of A are below one unit in the last place up to this norm.
 _TAYLOR_RANGE = 0.25
@@ -84,7 +84,7 @@ def rotation(skew: Array) -> Array:
 
     A Taylor polynomial after halving; all members are halved alike.
     """
-    size = np.linalg.norm(skew, axis=(-2, -1)).max(initial=0.0)
+    size = frobenius(skew).max(initial=0.0)
     halvings = max(0, math.ceil(math.log2(max(size, _TAYLOR_RANGE) / _TAYLOR_RANGE)))
     first = skew / 2.0**halvings
     second = first @ first

@@ -34,11 +34,7 @@ class SecondVariation:
         nodal = _spread(nodal, depth)
         roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
         n = roots.shape[-1]
-        row, column = roots[..., :, None], roots[..., None, :]
-        identity = np.eye(n, dtype=bool)
-        off = np.where(identity, 0.0, 1.0)
-        self._over_difference = off / np.where(identity, 1.0, column - row)
-        self._over_sum = off / (row + column)
+        self._over_difference, self._over_sum = 2 * nodal.over_difference, 2 * nodal.over_sum
         self._per_root = 0.5 / roots
         self._cosine, self._sine = nodal.cosh, nodal.sinh
         self._slope = nodal.slope
