@@ -60,7 +60,7 @@ plt.show()
 
 # %%
 # The solution knows its length, a rigorous lower bound on the distance, and its residual: how far
-# from Y an independent flow of the geodesic equation ends.
+# from Y the geodesic equation leads, solved from X and the velocity.
 
 times = np.linspace(0, 1, 2001)
 smallest = {

@@ -111,6 +111,7 @@ def solve_balanced_boundary(
         goal=_GOAL,
         tolerance=tolerance,
         record=record,
+        inside=record,
     )
     same = (base_point == point).all(axis=(1, 2, 3))
     if same.any():

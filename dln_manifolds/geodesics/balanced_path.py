@@ -38,8 +38,9 @@ class NodeBasis:
         ``K_qr = int L_q' L_r'``.
     compliance : ndarray, shape=[n_nodes - 2, n_nodes - 2]
         Inverse of its interior part.
-    slopes, bends : ndarray, shape=[n_nodes, n_nodes]
-        From nodal values to the first and second derivative at as many Gauss nodes.
+    slopes, bends : ndarray, shape=[n_gauss, n_nodes]
+        From nodal values to first and second derivatives, by the time in [0, 1], at as many Gauss
+        nodes.
     """
 
     nodes: Array
@@ -118,8 +119,8 @@ class NodePath:
             "bi,bi->b", whole.reshape(len(whole), -1), pull.reshape(len(whole), -1)
         )
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
-        self._singular = BalancedFrame.of_layers(interior)
-        self.gradient: Array = tangent_part(self._singular, self._pull)
+        self._bases = BalancedFrame.of_layers(interior)
+        self.gradient: Array = tangent_part(self._bases, self._pull)
 
     def take(self, members: Array) -> NodePath:
         """Return some members."""
@@ -146,15 +147,15 @@ class NodePath:
 
     def quadratic_model(self) -> NodeModel:
         """Prepare Hessian products at this path."""
-        if self._singular.depth == 1:
+        if self._bases.depth == 1:
             multiplier = np.zeros((*self._pull.shape[:2], 0, *self._pull.shape[3:]))
         else:
-            multiplier = normal_multiplier(self._singular, self._pull)
-        return NodeModel(self.basis, self._singular, multiplier)
+            multiplier = normal_multiplier(self._bases, self._pull)
+        return NodeModel(self.basis, self._bases, multiplier)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`NodeModel`."""
-        return tangent_part(self._singular, _mix(self.basis.compliance, residual))
+        return tangent_part(self._bases, _mix(self.basis.compliance, residual))
 
 
 @dataclass(frozen=True, eq=False)

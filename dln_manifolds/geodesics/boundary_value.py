@@ -30,6 +30,8 @@ _DECAYED = 5e-6
 # Largest polar angle from which turning by 2 pi less is tried too. Of some thousand Gaussian pairs
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
+# Depth below which geodesics come near singular matrices with little sign of it before.
+_SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified.
 _FULL = 1e-13
 
@@ -44,7 +46,7 @@ def residual_goal(depth: float, tolerance: float = _FULL) -> float:
     return 100 * max(tolerance, _FULL) * max(1.0, (depth / 8) ** 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RootPaths:
     """Family of modal paths in the root chart at one depth.
 
@@ -55,7 +57,7 @@ class RootPaths:
     decayed : float
         Relative size of the last coefficients below which more modes would change nothing.
     first_polar, last_polar : ndarray, shape=[n_batch, n, n]
-        Orthogonal polar factors of the end points.
+        Orthogonal polar factors of the end points that `initial` is called with.
     """
 
     depth: float
@@ -161,6 +163,9 @@ def solve_boundary_value(
         goal=residual_goal(depth, tolerance),
         tolerance=tolerance,
         record=record,
+        # Near singular matrices, where geodesics of shallow networks lead, the end of a collocation
+        # step is hardly better than its nodes.
+        inside=record or depth < _SHALLOW,
     )
     velocity, known = closed_form_velocity(first, last)
     pick = np.nonzero(known)[0]

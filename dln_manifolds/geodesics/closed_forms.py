@@ -67,6 +67,7 @@ def _share_frames(root_0: Array, root_1: Array) -> Array:
     shared = np.asarray(skew <= bound)
     pick = np.nonzero(shared)[0]
     if pick.size:
+        # Of few: most pairs have failed by now.
         outer = root_0[pick] @ transpose(root_1[pick])
         shared[pick] = skew[pick] + frobenius(outer - transpose(outer)) <= bound[pick]
         pick = pick[shared[pick]]

@@ -35,7 +35,7 @@ def gauss_nodes(n_nodes: int) -> Array:
     return (np.polynomial.legendre.leggauss(n_nodes)[0] + 1) / 2
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def integrals(n_from: int, n_to: int) -> Array:
     """Integrate polynomials through Gauss nodes of [0, 1] up to other Gauss nodes, and up to 1.
 

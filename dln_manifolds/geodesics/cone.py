@@ -68,7 +68,13 @@ class Cone:
     def initial_rate(self, position: Array, rate: Array, radial: float | None = None) -> Array:
         """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate.
 
-        With ``radial`` of another kind of rates, of those.
+        Parameters
+        ----------
+        position, rate : ndarray, shape=[n_batch, ...]
+            ``u(0)`` and its rate.
+        radial : float, optional
+            What the radial rate is of the position, if rates of another kind are given: 1 for
+            velocities of the root chart.
         """
         _, last, growth = self._parts
         growth = growth * (self.radial if radial is None else radial)

@@ -56,7 +56,7 @@ class Rest:
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Turning:
     """A frame of the root chart that turns from both sides.
 
@@ -66,7 +66,7 @@ class Turning:
         Angular velocities ``Omega_L`` and ``Omega_R``: ``T = exp(t Omega_L) T~ exp(-t Omega_R)``,
         and P likewise.
     at_one : ndarray, shape=[n_batch, 2, n, n], optional
-        Their exponentials, if they are known.
+        Their exponentials, as :func:`rotation` gives them, if they are known.
     """
 
     velocities: Array

@@ -23,7 +23,8 @@ _MAX_STEPS = 10_000
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
 
-_QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
+# What numpy may say of a trial that goes too far and is then rejected.
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 # Status codes of a member, shared by every solver.
 CONVERGED, CROSSED, STALLED, DISCONNECTED = 0, 1, 2, 3
@@ -128,7 +129,7 @@ def flow(
         n_steps[active] += 1
         try:
             # A trial step that is far too long may overflow; it is then rejected.
-            with np.errstate(**_QUIET):
+            with np.errstate(**QUIET):
                 tried = attempt(field, frame, old, old_rate, smallest[active], h, tolerance)
         except np.linalg.LinAlgError:
             size[active] = h * _SHRINK / length
@@ -145,7 +146,7 @@ def flow(
             size[again] = h[suspect] / length
         elif suspect.any():
             pick = np.nonzero(suspect)[0]
-            with np.errstate(**_QUIET):  # at the tip of the cone itself
+            with np.errstate(**QUIET):  # at the tip of the cone itself
                 delay = first_singular(field, old[pick], h[pick])
             pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
             accepted[pick] = False
@@ -215,9 +216,11 @@ def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Ar
     """Guess first step sizes from the relative speed of position and rate.
 
     The factor is the one with the fewest steps, rejected ones included, on Gaussian geodesics and
-    shorter ones at tolerances from 1e-6 to 1e-13.
+    shorter ones at tolerances from 1e-6 to 1e-13, for n from 2 to 30: the more entries a norm is
+    taken of, the faster than it is the fastest of them.
     """
     size, speed = norms(state), norms(rate)
     pace = np.max(speed / np.where(size == 0, 1.0, size), axis=-1)
-    guess = 2.6 * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
+    factor = 2.6 * max(1.0, state.shape[-1] / 3) ** -0.3
+    guess = factor * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
     return np.where(pace == 0, span, np.minimum(span, guess))

@@ -19,8 +19,9 @@ from dln_manifolds.geodesics.flow import (
 )
 from dln_manifolds.spectral.elementary import Array
 
-# Nodes that the flow takes more than the path has: none of them are the same.
-_MORE = 2
+# Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
+# sizes, so that members are followed together, and never the same nodes.
+_NODES = (1.0, 1.5, 2.0)
 
 
 @dataclass
@@ -30,7 +31,9 @@ class Members:
     ``start`` and ``end`` are the end points as the flow represents them, divided by ``scale``;
     ``target`` is the end point itself, met if the relative ``residual`` is at most ``goal``. Paths
     are made to end at ``aim``: at ``end``, or beyond it by the ``defect`` of the flow's end, which
-    corrects for what the unknowns of a path cannot resolve.
+    corrects for what the unknowns of a path cannot resolve. A geodesic that could not be followed
+    from a path, in one step that is accurate at its end or also ``inside``, is ``stepped`` along
+    from then on.
     """
 
     flow_field: Field
@@ -41,6 +44,7 @@ class Members:
     goal: float
     tolerance: float
     record: bool
+    inside: bool
     aim: Array = field(init=False)
     defect: Array = field(init=False)
     momentum: Array = field(init=False)
@@ -48,6 +52,7 @@ class Members:
     end_point: Array = field(init=False)
     status: Array = field(init=False)
     crossing: Array = field(init=False)
+    stepped: Array = field(init=False)
     n_iterations: Array = field(init=False)
     n_evaluations: Array = field(init=False)
     trajectory: Trajectory = field(default_factory=Trajectory)
@@ -61,11 +66,12 @@ class Members:
         self.residual = np.full(n_batch, np.inf)
         self.crossing = np.full(n_batch, np.inf)
         self.status = np.full(n_batch, STALLED)
+        self.stepped = np.zeros(n_batch, dtype=bool)
         self.n_iterations = np.zeros(n_batch, dtype=int)
         self.n_evaluations = np.zeros(n_batch, dtype=int)
 
     def confirm(self, pick: Array, momentum: Array, frame: Frame, rates: Array) -> Array:
-        """Solve the flow with the paths found as first guess; return which members that solved.
+        """Follow geodesics from paths as first guesses, and keep what ends nearer the target.
 
         Parameters
         ----------
@@ -77,15 +83,21 @@ class Members:
             Where the paths are seen from.
         rates : ndarray, shape=[n_pick, n_given, 2, ...]
             Rates of position and momentum along the paths at Gauss nodes, seen from there.
+
+        Returns
+        -------
+        solved : ndarray of bool, shape=[n_pick]
+            Which geodesics could be followed, wherever they have led.
         """
-        solved = np.zeros(pick.size, dtype=bool)
         state = np.stack([self.start[pick], momentum], axis=1)
-        n_given = rates.shape[1]
-        needed = nodes_needed(state, rates, self.tolerance, inside=self.record)
-        fewer = 0.0
-        for n_nodes in (n_given + _MORE, n_given + n_given // 2 + _MORE, 2 * n_given + _MORE):
+        needed = nodes_needed(state, rates, self.tolerance, inside=self.inside)
+        needed[self.stepped[pick]] = np.inf
+        solved = np.zeros(pick.size, dtype=bool)
+        fewer, left = 0.0, pick.size
+        for share in _NODES:
+            n_nodes = int(share * rates.shape[1]) + 2
             rows = np.nonzero((fewer < needed) & (needed <= n_nodes))[0]
-            fewer = n_nodes
+            fewer, left = n_nodes, left - rows.size
             if rows.size == 0:
                 continue
             there, some = frame.take(rows), state[rows]
@@ -96,14 +108,17 @@ class Members:
                 rates[rows],
                 n_nodes,
                 self.tolerance,
-                inside=self.record,
+                inside=self.inside,
             )
             self.n_evaluations[pick[rows]] += followed.n_evaluations
+            self.stepped[pick[rows]] = ~followed.solved
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
                 result = followed.result(self.flow_field, there, some, self.record)
                 self._keep(pick[done], momentum[done], result)
+            if left == 0:
+                break
         return solved
 
     def verify(self, pick: Array, momentum: Array) -> None:

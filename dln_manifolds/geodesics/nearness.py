@@ -45,9 +45,19 @@ def comes_near(path: Array, smallest: Array, largest: Array) -> Array:
     singular = node[:, :-1] | node[:, 1:]
     near = singular | may_cross(start, end, smallest[:, :-1], smallest[:, 1:])
     chosen = near & ~singular
-    quotient = np.linalg.solve(start[chosen], end[chosen])
-    near[chosen] = (np.linalg.eigvals(quotient).real < _SAFE).any(axis=-1)
+    values = np.linalg.eigvals(_quotients(start[chosen], end[chosen]))
+    near[chosen] = (values.real < _SAFE).any(axis=-1)
     return near
+
+
+def _quotients(start: Array, end: Array) -> Array:
+    """Return ``A^{-1} B`` of invertible matrices A."""
+    try:
+        return np.linalg.solve(start, end)
+    except np.linalg.LinAlgError:
+        # A pivot has vanished by rounding, which as much rounding undoes.
+        nudge = np.finfo(float).eps * frobenius(start)[:, None, None] * np.eye(start.shape[-1])
+        return np.linalg.solve(start + nudge, end)
 
 
 def passes_near(path: Array, smallest: Array) -> Array:

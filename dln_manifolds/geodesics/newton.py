@@ -159,8 +159,8 @@ def minimize(
     worthwhile : callable, optional
         Whether some members, given by their indices and unknowns, are worth going on with.
     finished : callable, optional
-        Called with the indices of members that are done, the paths that are still varied and the
-        mask of these members among them.
+        Called with the indices of members that are done, the current paths, and the mask of these
+        members among them.
 
     Returns
     -------

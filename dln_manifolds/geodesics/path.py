@@ -26,7 +26,7 @@ from dln_manifolds.geodesics.fields import Turning
 from dln_manifolds.spectral.elementary import Array
 from dln_manifolds.spectral.frame import transpose
 from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
-from dln_manifolds.spectral.rotation import turned
+from dln_manifolds.spectral.rotation import rotation, turned
 from dln_manifolds.spectral.second_variation import SecondVariation
 
 
@@ -236,34 +236,34 @@ class PolarTurn:
         Angular velocities ``Omega_L = O_0 L O_0^T / 2``, ``Omega_R = -L / 2``, with the logarithm L
         of the rotation, and the rotations ``exp(Omega_L)``, ``exp(Omega_R)`` at the end.
         """
-        half = self.angles / 2
-        vectors, adjoint = self.eigenvectors, np.conj(transpose(self.eigenvectors))
-        skew = ((vectors * (1j * half)[:, None, :]) @ adjoint).real
-        rotation = ((vectors * np.exp(1j * half)[:, None, :]) @ adjoint).real
+        adjoint = np.conj(transpose(self.eigenvectors))
+        skew = ((self.eigenvectors * (0.5j * self.angles)[:, None, :]) @ adjoint).real
+        # Of the matrix itself: where eigenvectors are mixed up, it is not quite the logarithm, but
+        # every frame will do that agrees with its own angular velocities.
+        turn = rotation(skew)
         first, last = self.first, transpose(self.first)
-        return np.stack(
-            [first @ skew @ last, -skew, first @ rotation @ last, transpose(rotation)], axis=1
-        )
+        return np.stack([first @ skew @ last, -skew, first @ turn @ last, transpose(turn)], axis=1)
 
 
-# Coefficients of a generic combination.
+# A combination of the symmetric and the skew part of a rotation: cos(a - 1) for the angle a. It
+# tells angles apart unless they add up to 2.
 _EVEN, _ODD = math.cos(1.0) / 2, math.sin(1.0) / 2j
 
 
 @lru_cache(maxsize=16)
 def _splitting(n: int) -> Array:
+    """Return a fixed skew matrix, small beside angles and large beside rounding."""
     lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
     return 1e-6 * (lower - lower.T)
 
 
-def rotation_angles(rotation: Array) -> tuple[Array, Array]:
+def rotation_angles(matrix: Array) -> tuple[Array, Array]:
     """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
     # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
-    rotation = rotation + rotation @ _splitting(rotation.shape[-1])
+    turn = matrix + matrix @ _splitting(matrix.shape[-1])
     # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
     # generic combination of both.
-    transposed = transpose(rotation)
-    mixed = _EVEN * (rotation + transposed) + _ODD * (rotation - transposed)
-    eigenvectors = np.linalg.eigh(mixed)[1]
-    eigenvalues = np.sum(np.conj(eigenvectors) * (rotation @ eigenvectors), axis=-2)
+    transposed = transpose(turn)
+    eigenvectors = np.linalg.eigh(_EVEN * (turn + transposed) + _ODD * (turn - transposed))[1]
+    eigenvalues = np.sum(np.conj(eigenvectors) * (turn @ eigenvectors), axis=-2)
     return eigenvectors, np.angle(eigenvalues)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Frame
 from dln_manifolds.geodesics.flow import CROSSED, STALLED
 from dln_manifolds.geodesics.members import Members
-from dln_manifolds.geodesics.newton import Path, minimize
+from dln_manifolds.geodesics.newton import Minimum, Path, minimize
 from dln_manifolds.spectral.elementary import Array
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
@@ -150,7 +150,7 @@ def _try(
     confirmed = np.zeros(pick.size, dtype=bool)
     for block in _blocks(guess):
         rows, some = pick[block], guess.take(block)
-        found = _minimize(members, family, rows, some, level, fine, rough)
+        found = _find(members, family, rows, some, level, fine, rough)
         momentum[block] = found.momentum
         if judged:
             tried[block], collapsed = _judge(members, family, rows, some, level)
@@ -189,7 +189,9 @@ def _energies(
     """Minimize the energy of some members' paths on the first level, in place; return it."""
     energy = np.empty(pick.size)
     for block in _blocks(guess):
-        energy[block] = _minimize(members, family, pick[block], guess.take(block), 0, slope).energy
+        some = guess.take(block)
+        path = family.path(some, members.start[pick[block]], members.aim[pick[block]], 0)
+        energy[block] = _minimize(members, pick[block], some, path, slope).energy
     return energy
 
 
@@ -208,8 +210,6 @@ class Found(NamedTuple):
 
     Attributes
     ----------
-    energy : ndarray, shape=[n_batch]
-        Their energy.
     momentum : ndarray, shape=[n_batch, ...]
         Initial momenta.
     frame : Frame
@@ -218,7 +218,6 @@ class Found(NamedTuple):
         Rates of position and momentum at Gauss nodes, seen from there.
     """
 
-    energy: Array
     momentum: Array
     frame: Frame
     rates: Array
@@ -228,20 +227,19 @@ class Found(NamedTuple):
         return self.momentum[members], self.frame.take(members), self.rates[members]
 
 
-def _minimize(
+def _find(
     members: Members,
     family: PathFamily,
     rows: Array,
     some: Guess,
     level: int,
     slope: float,
-    rough: float = 0.0,
+    rough: float,
 ) -> Found:
     """Minimize the energy of some members' paths in place.
 
     Paths that are not worth finishing stop at the slope ``rough``.
     """
-    path = family.path(some, members.start[rows], members.aim[rows], level)
     parts, momenta, rates = [], [], []
 
     def worthwhile(part: Array, unknowns: Array) -> Array:
@@ -252,20 +250,24 @@ def _minimize(
         momenta.append(path.momentum_at_start()[done])
         rates.append(path.rates()[done])
 
-    result = minimize(
-        path,
-        tolerance=slope,
-        max_iterations=_MAX_ITERATIONS,
-        rough=rough,
-        worthwhile=worthwhile,
-        finished=finished,
+    path = family.path(some, members.start[rows], members.aim[rows], level)
+    _minimize(
+        members, rows, some, path, slope, rough=rough, worthwhile=worthwhile, finished=finished
     )
+    order = np.argsort(np.concatenate(parts))
+    momentum, rate = (np.concatenate(values)[order] for values in (momenta, rates))
+    return Found(momentum, path.frame, rate)
+
+
+def _minimize(
+    members: Members, rows: Array, some: Guess, path: MovingPath, slope: float, **options: Any
+) -> Minimum:
+    """Minimize the energy of some members' paths, update what was guessed, and count."""
+    result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS, **options)
     members.n_iterations[rows] += result.n_iterations
     members.n_evaluations[rows] += result.n_evaluations
     some.unknowns[...] = result.unknowns
-    order = np.argsort(np.concatenate(parts))
-    momentum, rate = (np.concatenate(values)[order] for values in (momenta, rates))
-    return Found(result.energy, momentum, path.frame, rate)
+    return result
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

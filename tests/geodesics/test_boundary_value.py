@@ -165,6 +165,8 @@ def test_a_looser_tolerance_buys_a_cheaper_log(pairs, depth):
         vectors = solution.initial_velocity
         assert relative_residual(space, vectors, starts, ends, 1e-13).max() <= 200 * tolerance
         evaluations.append(solution.n_evaluations.sum())
+    # How much cheaper varies: followed from a path, a geodesic may be found to a tolerance by one
+    # iteration or by five.
     assert evaluations[0] > evaluations[1] > evaluations[2]
     assert evaluations[0] > 1.5 * evaluations[2]
 
