@@ -17,7 +17,7 @@ from dln_manifolds.spectral.frame import frobenius, transpose
 
 # Entries of exp(A) beyond the power 11 of A are below one unit in the last place up to this norm.
 _TAYLOR_RANGE = 0.25
-_TAYLOR = [1.0 / math.factorial(k) for k in range(12)]
+_TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 
 
 def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
@@ -86,14 +86,14 @@ def rotation(skew: Array) -> Array:
     """
     size = frobenius(skew).max(initial=0.0)
     halvings = max(0, math.ceil(math.log2(max(size, _TAYLOR_RANGE) / _TAYLOR_RANGE)))
-    first = skew / 2.0**halvings
-    second = first @ first
-    third, fourth = first @ second, second @ second
-    identity = np.eye(skew.shape[-1])
-    low, middle, high = (
-        c[0] * identity + c[1] * first + c[2] * second + c[3] * third
-        for c in (_TAYLOR[k : k + 4] for k in (0, 4, 8))
-    )
+    # Paterson and Stockmeyer's arrangement, in blocks of four powers.
+    powers = np.empty((4, *skew.shape))
+    powers[0] = np.eye(skew.shape[-1])
+    first = np.multiply(skew, 0.5**halvings, out=powers[1])
+    second = np.matmul(first, first, out=powers[2])
+    np.matmul(first, second, out=powers[3])
+    fourth = second @ second
+    low, middle, high = (_TAYLOR @ powers.reshape(4, skew.size)).reshape(3, *skew.shape)
     result = low + fourth @ (middle + fourth @ high)
     for _ in range(halvings):
         result = result @ result
