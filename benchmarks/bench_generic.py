@@ -53,6 +53,8 @@ EXP_BAR, LOG_BAR = 100.0, 1000.0
 GOALS = (1e-6, 1e-10)
 TOLERANCES = tuple(10.0**-k for k in range(3, 14))
 BATCH = 200
+# Calls of ours before and as many after one of geomstats', which takes a thousand times as long.
+LOOPS = 100
 EXP_HEADER = (
     "n",
     "N",
@@ -258,13 +260,13 @@ def log_rows(
             own, ours = loosest(lambda t: residual(own_log(t)), goal)
             metric = DLNObservableMetric(space, tolerance=own)
             call = partial(metric.log, Y, X)
-            mine = timing.seconds(call, 5)
+            mine = timing.seconds(call, LOOPS)
             # A tolerance that was too loose for one goal is too loose for the next.
             while error > goal and elapsed < np.inf:
                 generic = generic_metric(n, depth, next(tolerances))
                 found, elapsed = generic_log(generic, X, Y, budget)
                 error = residual(found)
-            mine = (mine + timing.seconds(call, 5)) / 2
+            mine = (mine + timing.seconds(call, LOOPS)) / 2
             seconds = min(elapsed, budget)
             result.ratios.append(timing.Ratio(seconds, mine, *(3 * [seconds / mine])))
             result.theirs.append(error)
