@@ -285,11 +285,11 @@ def online_k_means(space):
 def k_medoids(space):
     points, labels = two_clusters(space)
     table = dist(space, plain(points)[:, None], plain(points))
-    for seed in range(20):
-        gs.random.seed(seed)
-        estimator = RiemannianKMedoids(space, n_clusters=2).fit(points)
-        if len(set(plain(estimator.labels_).tolist())) == 2:
-            break
+    # geomstats draws the first medoids from a generator that no seed reaches; both may be of one
+    # group and stay there. The cheapest of a dozen fits is right but once in a million times.
+    fits = [RiemannianKMedoids(space, n_clusters=2).fit(points) for _ in range(12)]
+    costs = [table[plain(fit.medoid_indices_)].min(axis=0).sum() for fit in fits]
+    estimator = fits[int(np.argmin(costs))]
     same_partition(estimator.labels_, labels)
     for medoid in plain(estimator.medoid_indices_):
         group = labels == labels[medoid]
