@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics.fields import Rest, RootField
 from dln_manifolds.geodesics.flow import CONVERGED, flow
+from dln_manifolds.geodesics.nearness import comes_near
 from dln_manifolds.spectral.frame import SingularFrame
 from dln_manifolds.spectral.root_chart import lower, raise_
 
@@ -336,3 +337,17 @@ def test_ill_conditioned_points(depth, condition):
     assert abs(depth * np.sum(end**2) - expected) <= 1e-11 * expected
     drift = np.sum(raise_(SingularFrame.of_root(end, depth), momentum_1) * momentum_1) / energy - 1
     assert abs(drift) <= 1e-10
+
+
+def test_a_pivot_of_zero_does_not_end_a_batch():
+    """Chords from a matrix that elimination finds singular, and rounding does not, count as near.
+
+    The others of the batch are judged as they are alone.
+    """
+    singular, far = np.ones((2, 2)), np.diag([1.0, 2.0])
+    turned = far @ [[0.8, -0.6], [0.6, 0.8]]
+    paths = np.array([[singular, -np.eye(2)], [far, -far], [far, turned]])
+    smallest, largest = np.full((2, 3, 2), [[[1e-10]], [[2.0]]])
+    assert comes_near(paths, smallest, largest)[:, 0].tolist() == [True, True, False]
+    alone = comes_near(paths[1:], smallest[1:], largest[1:])
+    assert np.array_equal(alone, comes_near(paths, smallest, largest)[1:])
