@@ -26,7 +26,7 @@ from pymanopt.manifolds import Euclidean, FixedRankEmbedded
 from pymanopt.optimizers import ConjugateGradient, TrustRegions
 
 from dln_manifolds import BalancedManifold, costs, pymanopt_problem
-from dln_manifolds.spectral.balanced import end_to_end, relative_imbalance
+from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 
 N_ROWS, RANK, NOISE, SEEN = 30, 5, 0.01, 0.6
 DEPTHS = (2, 3, 4)

@@ -16,7 +16,7 @@ import numpy as np
 from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.balanced import BalancedManifold
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
-from dln_manifolds.spectral.balanced import BalancedFrame, rebalance, relative_imbalance
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, transpose
-from dln_manifolds.spectral.jacobi import tangent_part
+from dln_manifolds.geometry.balancing import BalancedFrame, rebalance, relative_imbalance
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.sectors import tangent_part
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import transpose
 
 
 def as_array(value: Any, name: str) -> Array:

@@ -15,9 +15,9 @@ import numpy as np
 
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.balanced import end_to_end, relative_imbalance
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.volume import entropy as entropy_of
+from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
+from dln_manifolds.geometry.entropy import entropy as entropy_of
+from dln_manifolds.numerics.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

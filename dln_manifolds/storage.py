@@ -22,9 +22,9 @@ from geomstats.geometry.manifold import Manifold
 import dln_manifolds
 from dln_manifolds.errors import InvalidFileError
 from dln_manifolds.geodesics import fields
-from dln_manifolds.geodesics.flow import Trajectory
+from dln_manifolds.geodesics.integrate import Trajectory
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
 

@@ -18,9 +18,9 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm, sqrtm
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
-from dln_manifolds.geodesics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
-from dln_manifolds.geodesics.straight_lines import straight_line
-from dln_manifolds.spectral import coefficients
+from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
+from dln_manifolds.geometry import coefficients
+from dln_manifolds.geometry.straight_lines import straight_line
 
 n, N = 3, 4
 space, total = DLNObservableManifold(n, N), BalancedManifold(n, N)

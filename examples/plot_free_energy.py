@@ -29,8 +29,8 @@ from matplotlib.figure import Figure
 from pymanopt.optimizers import TrustRegions
 
 from dln_manifolds import BalancedManifold, PointRecorder, costs, pymanopt_problem
+from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 from dln_manifolds.plotting import COLORS, plot_training
-from dln_manifolds.spectral.balanced import end_to_end, relative_imbalance
 
 Array = np.ndarray
 

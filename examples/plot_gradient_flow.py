@@ -26,11 +26,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dln_manifolds.geodesics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
+from dln_manifolds.dynamics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
+from dln_manifolds.geometry.balancing import act, factor, relative_imbalance
+from dln_manifolds.geometry.frame import SingularFrame
 from dln_manifolds.plotting import COLORS, DASHES
-from dln_manifolds.spectral.balanced import relative_imbalance
-from dln_manifolds.spectral.balancing import act, factor
-from dln_manifolds.spectral.frame import SingularFrame
 
 Array = np.ndarray
 

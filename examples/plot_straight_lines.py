@@ -32,8 +32,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics.alignment import align
-from dln_manifolds.geodesics.straight_lines import StraightLine, straight_line
+from dln_manifolds.geometry.alignment import align
+from dln_manifolds.geometry.straight_lines import StraightLine, straight_line
 from dln_manifolds.plotting import COLORS
 
 Array = np.ndarray

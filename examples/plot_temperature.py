@@ -22,7 +22,7 @@ import numpy as np
 import pymanopt
 
 from dln_manifolds import DLNObservableManifold, costs, pymanopt_problem
-from dln_manifolds.geodesics.gradient_flow import flow_of_point
+from dln_manifolds.dynamics.gradient_flow import flow_of_point
 from dln_manifolds.plotting import COLORS, DASHES
 
 depth = 4

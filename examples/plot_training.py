@@ -32,8 +32,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from dln_manifolds import BalancedManifold, costs, pymanopt_problem
+from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 from dln_manifolds.plotting import COLORS, DASHES, plot_training
-from dln_manifolds.spectral.balanced import end_to_end, relative_imbalance
 
 Array = np.ndarray
 

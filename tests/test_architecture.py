@@ -14,32 +14,39 @@ PACKAGE = "dln_manifolds"
 ROOT = Path(dln_manifolds.__file__).parent
 MAX_LINES = 400
 
-GROUND = {"errors", "checks", "memo", "spectral", "geodesics"}
+# The floors from below; beside them stand errors and checks, and what is not listed (plotting, the
+# package itself) stands on top of the house.
+NUMERICS = {"numerics", "errors"}
+GEOMETRY = NUMERICS | {"geometry", "checks"}
+SOLVERS = GEOMETRY | {"geodesics"}
+USERS = SOLVERS | {"dynamics", "costs", "statistics"}
 
-# What each part may import of the package besides itself. Floors 3 and 4 may go either way; that
-# they do not go both ways is a test of its own. Parts not listed (plotting, the package itself)
-# stand on top of the house.
+# What each part may import of the package besides itself.
 BELOW = {
     "_version": set(),
     "errors": set(),
-    "spectral": {"errors"},
-    "geodesics": {"errors", "spectral"},
-    "checks": {"errors", "spectral"},
-    "memo": {"spectral"},
-    "costs": GROUND,
-    "manifolds": GROUND | {"hosts", "_version"},
-    "hosts": GROUND | {"costs", "manifolds", "_version"},
+    "numerics": {"errors"},
+    "geometry": NUMERICS,
+    "checks": NUMERICS | {"geometry"},
+    "geodesics": GEOMETRY - {"checks"},
+    "dynamics": SOLVERS,
+    "costs": SOLVERS,
+    "statistics": SOLVERS,
+    "autodiff": USERS,
+    "manifolds": USERS | {"autodiff", "_version"},
 }
 
 # What the parts that know no host may import from outside the standard library.
 FOREIGN = {
     "_version": set(),
     "errors": {"numpy"},
-    "spectral": {"numpy", "scipy"},
+    "numerics": {"numpy"},
+    "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
+    "dynamics": {"numpy", "scipy"},
     "checks": {"numpy"},
-    "memo": {"numpy"},
     "costs": {"numpy"},
+    "statistics": {"numpy", "joblib"},
 }
 
 

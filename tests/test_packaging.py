@@ -13,8 +13,10 @@ import yaml
 
 import dln_manifolds
 from dln_manifolds import bridges, costs, diagnostics, errors, plotting, storage
-from dln_manifolds.geodesics import balancing_flow, gradient_flow, straight_lines
-from dln_manifolds.spectral import coefficients, jacobi, volume
+from dln_manifolds.dynamics import balancing_flow, gradient_flow
+from dln_manifolds.geometry import coefficients, straight_lines
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry import sectors as jacobi
 
 ROOT = Path(__file__).parents[1]
 FORMULA = re.compile(r"\.\. math::|``[^`]*( = | / |<=|->|\^)[^`]*``")

@@ -7,12 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from dln_manifolds import (
-    BalancedManifold,
-    DLNObservableManifold,
-    InvalidPointError,
-    plotting,
-)
+from dln_manifolds import BalancedManifold, DLNObservableManifold, InvalidPointError, plotting
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from dln_manifolds.spectral.balanced import relative_imbalance
+from dln_manifolds.geometry.balancing import relative_imbalance
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.memo import PointMemo
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.volume import EntropyHessian, entropy, entropy_differential
+from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.cache import PointMemo
 
 
 class Entropy(Cost):

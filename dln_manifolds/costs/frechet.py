@@ -12,10 +12,10 @@ from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError, Inva
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution
 from dln_manifolds.geodesics.variation import log_pullback
-from dln_manifolds.memo import PointMemo
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.observable import CometricDerivative, apply_metric
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.cache import PointMemo
 
 
 class _State(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import transpose
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import transpose
 
 
 def _finite(value: Any, name: str, ndim: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dln_manifolds.diagnostics.results import STEPS
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
 
 
 def at(manifold: Any, point: Any, tangent_vector: Any) -> tuple[Any, Any]:

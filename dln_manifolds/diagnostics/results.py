@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
 
 #: Steps at which errors are measured, as multiples of the tangent vector.
 STEPS: Array = np.logspace(-9, -1, 49)

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.balanced_path import NodePath, node_basis, polar_layers
-from dln_manifolds.geodesics.cone import Cone, size_of
 from dln_manifolds.geodesics.fields import BalancedField
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
+from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.members import Members
-from dln_manifolds.geodesics.refinement import Guess, refine
+from dln_manifolds.geodesics.multilevel import Guess, refine
+from dln_manifolds.geodesics.node_paths import NodePath, node_basis, polar_layers
+from dln_manifolds.geodesics.scaling import Cone
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.balanced import rebalance
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.geometry.balancing import rebalance
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import size_of
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 _LEVELS = (8, 14, 24, 40, 64)

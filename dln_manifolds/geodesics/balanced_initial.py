@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.fields import BalancedField
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
+from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import size_of
 
 
 def _solve(

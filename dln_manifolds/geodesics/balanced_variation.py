@@ -10,17 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Frame, Rest, settle_layers
-from dln_manifolds.geodesics.flow import CONVERGED, flow
+from dln_manifolds.geodesics.integrate import CONVERGED, flow
 from dln_manifolds.geodesics.variation import solve_variations
-from dln_manifolds.spectral.balanced import BalancedFrame
-from dln_manifolds.spectral.balanced_derivatives import bending, bending_derivative
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import (
+from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.second_fundamental_form import bending, bending_derivative
+from dln_manifolds.geometry.sectors import (
     jacobi_basis,
     second_fundamental_form,
     tangent_part,
     weingarten,
 )
+from dln_manifolds.numerics.arrays import Array
 
 
 class JacobiField:

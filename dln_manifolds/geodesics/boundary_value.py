@@ -1,8 +1,8 @@
 """The logarithm of end-to-end matrices: the geodesic between two points.
 
 A closed form where one holds; otherwise a path in the root chart, started from a polar path,
-refined and verified as :mod:`dln_manifolds.geodesics.refinement` says. All of it is done with both
-points scaled to the same size; :mod:`dln_manifolds.geodesics.cone` does the rest.
+refined and verified as :mod:`dln_manifolds.geodesics.multilevel` says. All of it is done with both
+points scaled to the same size; :mod:`dln_manifolds.geodesics.scaling` does the rest.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.closed_forms import closed_form_velocity, lower_bound
-from dln_manifolds.geodesics.cone import Cone
 from dln_manifolds.geodesics.fields import RootField, Turning
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, STALLED
+from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, STALLED
 from dln_manifolds.geodesics.members import Members
-from dln_manifolds.geodesics.path import PathState, PolarTurn, path_basis
-from dln_manifolds.geodesics.refinement import Guess, refine
+from dln_manifolds.geodesics.multilevel import Guess, refine
+from dln_manifolds.geodesics.root_paths import PathState, PolarTurn, path_basis
+from dln_manifolds.geodesics.scaling import Cone
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, frobenius, transpose
-from dln_manifolds.spectral.root_chart import lower, pull_from_root, raise_, root_of
+from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.metric import lower, pull_from_root, raise_, root_of
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import frobenius, transpose
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 _LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))

@@ -16,9 +16,10 @@ from functools import lru_cache
 import numpy as np
 
 from dln_manifolds.geodesics.fields import Field, Frame
-from dln_manifolds.geodesics.nearness import passes_near
-from dln_manifolds.geodesics.runge_kutta import Attempt, norms
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.geodesics.runge_kutta import Attempt
+from dln_manifolds.geodesics.singular import passes_near
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import norms
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
 _FIRST, _MOST, _TYPICAL = 4, 24, 14

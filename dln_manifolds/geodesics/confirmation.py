@@ -17,11 +17,10 @@ import numpy as np
 
 from dln_manifolds.geodesics.collocation import error_estimates, gauss_nodes, integrals
 from dln_manifolds.geodesics.fields import Field, Frame
-from dln_manifolds.geodesics.flow import CONVERGED, QUIET, FlowResult, Trajectory
-from dln_manifolds.geodesics.nearness import passes_near
-from dln_manifolds.geodesics.runge_kutta import norms
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import frobenius
+from dln_manifolds.geodesics.integrate import CONVERGED, QUIET, FlowResult, Trajectory
+from dln_manifolds.geodesics.singular import passes_near
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import frobenius, norms
 
 # Iterations at most, and after how many it may be given up.
 _MOST, _PATIENCE = 15, 3

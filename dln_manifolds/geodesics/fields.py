@@ -10,18 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from dln_manifolds.spectral.balanced import BalancedFrame, imbalance
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame, transpose
-from dln_manifolds.spectral.hamiltonian import nodal_state
-from dln_manifolds.spectral.jacobi import (
+from dln_manifolds.geometry.balancing import BalancedFrame, imbalance
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.hamiltonian import nodal_state
+from dln_manifolds.geometry.metric import point_of
+from dln_manifolds.geometry.sectors import (
     normal_vector,
     second_fundamental_form,
     solve_jacobi,
     tangent_part,
 )
-from dln_manifolds.spectral.root_chart import point_of
-from dln_manifolds.spectral.rotation import angular_velocities, rotation, turned
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import angular_velocities, rotation, transpose, turned
 
 # Below this depth a turning frame saves fewer steps than it costs.
 _SHALLOW = 2

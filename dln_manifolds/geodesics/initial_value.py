@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.closed_forms import lower_bound
 from dln_manifolds.geodesics.fields import RootField
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
+from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.root_chart import lower, point_of, push_to_root, raise_, root_of
+from dln_manifolds.geometry.closed_forms import lower_bound
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.metric import lower, point_of, push_to_root, raise_, root_of
+from dln_manifolds.numerics.arrays import Array
 
 
 def solve_initial_value(

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dln_manifolds.geodesics.cone import size_of
 from dln_manifolds.geodesics.confirmation import follow, nodes_needed
 from dln_manifolds.geodesics.fields import Field, Frame
-from dln_manifolds.geodesics.flow import (
+from dln_manifolds.geodesics.integrate import (
     CONVERGED,
     CROSSED,
     STALLED,
@@ -17,7 +16,8 @@ from dln_manifolds.geodesics.flow import (
     Trajectory,
     flow,
 )
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import size_of
 
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.integrate import DOP853
 
 from dln_manifolds.geodesics.fields import Field, Frame
-from dln_manifolds.geodesics.nearness import passes_near
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.geodesics.singular import passes_near
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import norms
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages
@@ -47,12 +48,6 @@ class Attempt(NamedTuple):
     growth: Array
     n_evaluations: Array
     near: Array
-
-
-def norms(state: Array) -> Array:
-    """Euclidean norms of position and rate, shape ``(n_batch, 2)``."""
-    flat = state.reshape(*state.shape[:2], math.prod(state.shape[2:]))
-    return np.sqrt(np.einsum("bki,bki->bk", flat, flat))
 
 
 def _combine(weights: Array, stages: Array) -> Array:

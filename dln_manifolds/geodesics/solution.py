@@ -8,8 +8,15 @@ import numpy as np
 
 from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError
 from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, DISCONNECTED, STALLED, Trajectory, flow
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.geodesics.integrate import (
+    CONVERGED,
+    CROSSED,
+    DISCONNECTED,
+    STALLED,
+    Trajectory,
+    flow,
+)
+from dln_manifolds.numerics.arrays import Array
 
 __all__ = [
     "CONVERGED",

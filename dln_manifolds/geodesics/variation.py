@@ -19,18 +19,17 @@ import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
 from dln_manifolds.geodesics.fields import Frame, turning_with
-from dln_manifolds.geodesics.flow import CONVERGED, flow
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
-from dln_manifolds.spectral.hamiltonian import NodalState, nodal_state
-from dln_manifolds.spectral.observable import CometricDerivative
-from dln_manifolds.spectral.root_chart import (
+from dln_manifolds.geodesics.integrate import CONVERGED, flow
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
+from dln_manifolds.geometry.metric import (
+    CometricDerivative,
     lower,
     pull_from_root,
     push_to_root,
     raise_,
 )
-from dln_manifolds.spectral.second_variation import SecondVariation
+from dln_manifolds.numerics.arrays import Array
 
 # Singular values of X with a ratio below exp(_CROWDED) lose digits to quotients of differences.
 _CROWDED = 1e-2

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from geomstats.geometry.manifold import register_quotient
 
+from dln_manifolds.autodiff.balanced_rules import SPACE_RULES
+from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.checks import (
     as_matrices,
     balance_tolerance,
@@ -16,17 +18,15 @@ from dln_manifolds.checks import (
     is_invertible,
 )
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geodesics.alignment import nearest_balanced
-from dln_manifolds.hosts.arrays import every_backend
-from dln_manifolds.hosts.balanced_rules import SPACE_RULES
-from dln_manifolds.hosts.pymanopt_balanced import BalancedOptimization
+from dln_manifolds.geometry import sectors as jacobi
+from dln_manifolds.geometry.alignment import nearest_balanced
+from dln_manifolds.geometry.balancing import BalancedFrame, relative_imbalance
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.fibre import FibreGeometry
-from dln_manifolds.manifolds.network_space import check_whole
-from dln_manifolds.spectral import jacobi
-from dln_manifolds.spectral.balanced import BalancedFrame, relative_imbalance
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
+from dln_manifolds.manifolds.space import check_whole
+from dln_manifolds.numerics.arrays import Array
 
 _GROUP_ACTION = "orthogonal"
 

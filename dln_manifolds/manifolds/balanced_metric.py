@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dln_manifolds.autodiff.balanced_rules import METRIC_RULES
+from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.checks import (
     as_matrices,
     cast,
@@ -18,12 +20,10 @@ from dln_manifolds.checks import (
 from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
 from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.hosts.arrays import every_backend
-from dln_manifolds.hosts.balanced_rules import METRIC_RULES
+from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.sectors import tangent_part
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
-from dln_manifolds.spectral.balanced import BalancedFrame
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import tangent_part
+from dln_manifolds.numerics.arrays import Array
 
 
 @every_backend(METRIC_RULES)

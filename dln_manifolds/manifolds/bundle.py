@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 
+from dln_manifolds.autodiff.balanced_rules import BUNDLE_RULES
+from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.checks import as_matrices, cast, checked_layers, common_batch
-from dln_manifolds.geodesics.alignment import align
-from dln_manifolds.hosts.arrays import every_backend
-from dln_manifolds.hosts.balanced_rules import BUNDLE_RULES
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.jacobi import integrability
+from dln_manifolds.geometry.alignment import align
+from dln_manifolds.geometry.sectors import integrability
+from dln_manifolds.numerics.arrays import Array
 
 
 @every_backend(BUNDLE_RULES)

@@ -15,11 +15,13 @@ from dln_manifolds.checks import (
     common_batch,
 )
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.manifolds.network_space import NetworkSpace
-from dln_manifolds.spectral import balancing, jacobi, volume
-from dln_manifolds.spectral.balanced import BalancedFrame, end_to_end
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.geometry import balancing
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry import sectors as jacobi
+from dln_manifolds.geometry.balancing import BalancedFrame, end_to_end
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arrays import Array
 
 
 class FibreGeometry(NetworkSpace):

@@ -13,14 +13,9 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import as_matrices, cast
 from dln_manifolds.errors import GeodesicWarning
-from dln_manifolds.geodesics.solution import (
-    CROSSED,
-    GeodesicSolution,
-    crossing_error,
-    failure,
-)
-from dln_manifolds.manifolds.pairwise import PairwiseDistances
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution, crossing_error, failure
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.statistics.pairwise import PairwiseDistances
 
 _ON_FAILURE = ("raise", "warn", "nan")
 

@@ -8,21 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dln_manifolds.checks import (
-    as_matrices,
-    cast,
-    checked_frame,
-    common_batch,
-    is_invertible,
-)
-from dln_manifolds.hosts.arrays import every_backend
-from dln_manifolds.hosts.observable_rules import SPACE_RULES
-from dln_manifolds.hosts.pymanopt_observable import ObservableOptimization
-from dln_manifolds.manifolds.network_space import NetworkSpace, check_whole
+from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.observable_rules import SPACE_RULES
+from dln_manifolds.checks import as_matrices, cast, checked_frame, common_batch, is_invertible
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry.frame import SingularFrame
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
-from dln_manifolds.spectral import volume
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
+from dln_manifolds.manifolds.space import NetworkSpace, check_whole
+from dln_manifolds.numerics.arrays import Array
 
 
 @every_backend(SPACE_RULES)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.observable_rules import METRIC_RULES
 from dln_manifolds.checks import (
     as_matrices,
     cast,
@@ -18,12 +20,11 @@ from dln_manifolds.checks import (
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.initial_value import solve_initial_value
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.hosts.arrays import every_backend
-from dln_manifolds.hosts.observable_rules import METRIC_RULES
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry import metric as observable
+from dln_manifolds.geometry.frame import SingularFrame
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
-from dln_manifolds.spectral import observable, volume
-from dln_manifolds.spectral.elementary import Array
-from dln_manifolds.spectral.frame import SingularFrame
+from dln_manifolds.numerics.arrays import Array
 
 
 @every_backend(METRIC_RULES)

@@ -8,7 +8,7 @@ from geomstats.geometry.quotient_metric import QuotientMetric
 
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
-from dln_manifolds.spectral.elementary import Array
+from dln_manifolds.numerics.arrays import Array
 
 
 class DLNQuotientMetric(QuotientMetric):

@@ -20,7 +20,7 @@ from dln_manifolds import (
     diagnostics,
     pymanopt_problem,
 )
-from dln_manifolds.memo import PointMemo
+from dln_manifolds.numerics.cache import PointMemo
 
 N = 4
 RNG = np.random.default_rng(0)

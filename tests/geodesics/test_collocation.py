@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics import collocation, flow
+from dln_manifolds.geodesics import collocation
+from dln_manifolds.geodesics import integrate as flow
 from dln_manifolds.geodesics.fields import RootField
 
 

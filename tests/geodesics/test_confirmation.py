@@ -5,15 +5,13 @@ import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.geodesics import members
-from dln_manifolds.geodesics.balanced_path import node_basis
 from dln_manifolds.geodesics.collocation import gauss_nodes
 from dln_manifolds.geodesics.confirmation import follow, nodes_needed
 from dln_manifolds.geodesics.fields import Rest, RootField
-from dln_manifolds.geodesics.flow import CONVERGED, CROSSED, flow
-from dln_manifolds.geodesics.path import PolarTurn
-from dln_manifolds.geodesics.runge_kutta import norms
-from dln_manifolds.spectral.orthogonal import rotations
-from dln_manifolds.spectral.rotation import rotation
+from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, flow
+from dln_manifolds.geodesics.node_paths import node_basis
+from dln_manifolds.geodesics.root_paths import PolarTurn
+from dln_manifolds.numerics.matrices import norms, rotation, rotations
 
 TOLERANCE = 1e-13
 

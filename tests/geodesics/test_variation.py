@@ -1,4 +1,4 @@
-"""The linearized geodesic flow; derivatives of exp and log themselves: ``tests/backends``."""
+"""The linearized geodesic flow; derivatives of exp and log themselves: ``tests/autodiff``."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,10 @@ import pytest
 from dln_manifolds.errors import ConjugatePointsError
 from dln_manifolds.geodesics import variation
 from dln_manifolds.geodesics.balanced_variation import JacobiField
-from dln_manifolds.geodesics.flow import flow
-from dln_manifolds.geodesics.variation import (
-    VariationField,
-    linearized_rates,
-    solve_variations,
-)
-from dln_manifolds.spectral.balanced import BalancedFrame, rebalance, relative_imbalance
-from dln_manifolds.spectral.jacobi import second_fundamental_form, tangent_part
+from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.variation import VariationField, linearized_rates, solve_variations
+from dln_manifolds.geometry.balancing import BalancedFrame, rebalance, relative_imbalance
+from dln_manifolds.geometry.sectors import second_fundamental_form, tangent_part
 
 
 def phase_space(n, *shape):

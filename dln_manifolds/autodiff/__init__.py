@@ -1,0 +1,1 @@
+"""Arrays and derivatives of autograd and PyTorch."""

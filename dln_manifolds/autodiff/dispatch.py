@@ -1,0 +1,228 @@
+"""Arrays of the hosts: methods written for NumPy take and give those of autograd and PyTorch.
+
+Method bodies know NumPy only. A class decorator puts one layer around the public methods of a
+class: it turns the arrays of a host into NumPy's and the results back, and it attaches derivative
+rules where the arguments are being differentiated. A rule is a function with the arguments of its
+method that returns the result and a *pullback*, the map from a gradient by the result to gradients
+by the arguments; no solver is ever differentiated step by step.
+
+Results follow the arguments: tensors in, tensors out. Only where no argument is an array does the
+backend of geomstats decide.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import geomstats.backend as gs
+import numpy as np
+from autograd.tracer import isbox
+
+from dln_manifolds.numerics.arrays import Array
+
+Pullback = Callable[[Array], "Sequence[Array | Refusal | None]"]
+Rule = Callable[..., tuple[Array, Pullback]]
+C = TypeVar("C", bound=type)
+
+_PACKAGE = __name__.partition(".")[0]
+# Modules that know the arrays of one host; PyTorch is imported with the first of its tensors.
+_AUTOGRAD = f"{_PACKAGE}.hosts.autograd_arrays"
+_TORCH = f"{_PACKAGE}.hosts.torch_arrays"
+_DEFAULT = _TORCH if gs.__name__.endswith("pytorch") else None
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A rule by the rules of others: a function of the host's module and the method's arguments."""
+
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a method has no derivative; in a pullback, why it has none by one of its arguments."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A result with its derivative, before a host records it.
+
+    Attributes
+    ----------
+    value : ndarray
+        The result.
+    pullback : callable
+        From the gradient by the result to gradients by all arguments, broadcast batch axes and all.
+    arguments : list of ndarray
+        The arguments that are being differentiated.
+    positions : list of int
+        Their places among all arguments.
+    """
+
+    value: Array
+    pullback: Pullback
+    arguments: list[Array]
+    positions: list[int]
+
+    def gradients(self, cotangent: Array) -> list[Array]:
+        """Return the gradients by ``arguments``, each of its shape and dtype."""
+        everything = self.pullback(np.asarray(cotangent, dtype=np.float64))
+        return [
+            _unbroadcast(everything[place] if place < len(everything) else None, argument)
+            for place, argument in zip(self.positions, self.arguments, strict=True)
+        ]
+
+
+def _unbroadcast(gradient: Array | Refusal | None, argument: Array) -> Array:
+    """Sum over the batch axes along which an argument was repeated."""
+    if isinstance(gradient, Refusal):
+        raise NotImplementedError(gradient.reason)
+    if gradient is None:
+        return np.zeros_like(argument)
+    total = np.sum(gradient, axis=tuple(range(gradient.ndim - argument.ndim)))
+    repeated = tuple(
+        axis
+        for axis, (size, whole) in enumerate(zip(argument.shape, total.shape, strict=True))
+        if size == 1 and whole != 1
+    )
+    return np.sum(total, axis=repeated, keepdims=True).astype(argument.dtype, copy=False)
+
+
+def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[C], C]:
+    """Return a class decorator: public methods take and give the arrays of every backend.
+
+    Parameters
+    ----------
+    rules : mapping
+        Derivative rules by method name. The derivative of a method without a rule is refused.
+    """
+
+    def decorate(cls: C) -> C:
+        for name in dir(cls):
+            method = inspect.getattr_static(cls, name)
+            own = inspect.isfunction(method) and method.__module__.startswith(_PACKAGE)
+            if own and not name.startswith("_"):
+                # A method inherited from a decorated class is decorated anew, with these rules.
+                plain = getattr(method, "numpy_method", method)
+                setattr(cls, name, _on_every_backend(plain, rules.get(name)))
+        return cls
+
+    return decorate
+
+
+def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | Refusal | None) -> Any:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        library = _library_of((*args, *kwargs.values()) if kwargs else args)
+        if library is None:
+            return method(self, *args, **kwargs)
+        host = importlib.import_module(library)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        values = [host.gathered(value) for value in list(bound.arguments.values())[1:]]
+        traced = [place for place, value in enumerate(values) if host.is_traced(value)]
+        if traced and isinstance(rule, Composite):
+            return rule.function(host, self, *values)
+        plain = [host.to_numpy(value) for value in values]
+        if not traced or rule is None or isinstance(rule, (Composite, Refusal)):
+            bound.arguments.update(zip(list(bound.arguments)[1:], plain, strict=True))
+            result = method(*bound.args, **bound.kwargs)
+            if not traced:
+                return _give(result, host, values)
+            pullback = _refusing(method, rule)
+        else:
+            plain = [np.asarray(x) if isinstance(x, (list, tuple)) else x for x in plain]
+            result, pullback = rule(self, *plain)
+        return _give(result, host, values, (pullback, plain, traced))
+
+    call.numpy_method = method  # type: ignore[attr-defined]
+    return call
+
+
+def _library_of(values: Sequence[Any]) -> str | None:
+    """Return the module for the arrays among the values, None for NumPy's."""
+    found = _DEFAULT
+    torch = sys.modules.get("torch")
+    for value in values:
+        kind = type(value)
+        if kind is np.ndarray:
+            found = None
+        elif isbox(value):
+            return _AUTOGRAD
+        elif torch is not None and isinstance(value, torch.Tensor):
+            return _TORCH
+        elif kind in (list, tuple) and value:
+            inner = _library_of(value[:1])
+            if inner is not None:
+                found = inner
+    return found
+
+
+def _give(
+    result: Any,
+    host: Any,
+    values: Sequence[Any],
+    derivative: tuple[Pullback, list[Any], list[int]] | None = None,
+) -> Any:
+    """Return a result as the host's arrays, with its derivative if there is one."""
+    if isinstance(result, tuple):
+        parts = [_give(part, host, values, derivative) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    if isinstance(result, (np.ndarray, np.generic)):
+        array = np.asarray(result)
+        if derivative is None or array.dtype.kind != "f":
+            return host.from_numpy(array, values)
+        pullback, plain, traced = derivative
+        evaluation = Evaluation(array, pullback, [plain[place] for place in traced], traced)
+        return host.attach(evaluation, [values[place] for place in traced])
+    if inspect.isfunction(result):
+        return _curve(result, host, values, derivative)
+    if derivative is not None and not isinstance(result, (bool, int, str)):
+        raise NotImplementedError(
+            f"A {type(result).__name__} holds NumPy arrays, which would count as constant. Detach "
+            f"the arguments, or ask for exp, log, dist or geodesic, which have derivative rules."
+        )
+    return result
+
+
+def _curve(
+    path: Callable[[Any], Any],
+    host: Any,
+    values: Sequence[Any],
+    derivative: tuple[Pullback, list[Any], list[int]] | None,
+) -> Callable[[Any], Any]:
+    """Return a path, a function of time, that takes and gives the host's arrays."""
+
+    def points(t: Any) -> Any:
+        traced = [place for place, value in enumerate([t]) if host.is_traced(value)]
+        times = host.to_numpy(host.gathered(t))
+        found = derivative
+        if traced:
+            found = (_refusing(path), [times], traced)
+        return _give(path(times), host, [t] if traced else values, found)
+
+    return points
+
+
+def _refusing(
+    method: Callable[..., Any], rule: Rule | Composite | Refusal | None = None
+) -> Pullback:
+    """Return a pullback that raises: what has no derivative must not count as constant."""
+    why = (
+        rule.reason if isinstance(rule, Refusal) else "Detach its arguments if they are constants."
+    )
+
+    def refuse(cotangent: Array) -> Sequence[Array | None]:
+        raise NotImplementedError(f"{method.__qualname__} has no derivative rule. {why}")
+
+    return refuse

@@ -1,0 +1,1 @@
+"""Gradient flow of networks, and the flow that balances their layers."""

@@ -1,0 +1,243 @@
+r"""Gradient flow of a loss E(X): of the layers, and of the end-to-end matrix.
+
+Training by gradient flow moves the layers by ``W_p' = -dE/dW_p``. It conserves the imbalances
+``W_{p+1}^T W_{p+1} - W_p W_p^T``; from balanced layers, the end-to-end matrix then follows the
+Riemannian gradient flow ``X' = -A_X(dE(X))`` whatever the layers are (Bah, Rauhut, Terstiege,
+Westdickenberg, arXiv 1910.05505; Menon, arXiv 2411.09004, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from dln_manifolds.errors import ConvergenceError
+from dln_manifolds.geometry.balancing import end_to_end, imbalance, prefix_products
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.metric import apply_cometric, inner_coproduct
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import transpose
+
+Gradient = Callable[[Array], Array]
+Energy = Callable[[Array], float]
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """A gradient flow at the times asked for.
+
+    Attributes
+    ----------
+    times : ndarray, shape=[n_times]
+        Times.
+    points : ndarray, shape=[n_times, n, n]
+        End-to-end matrices X(t).
+    layers : ndarray, shape=[n_times, N, n, n] or None
+        Layers W(t) of the flow upstairs.
+    drift : ndarray, shape=[n_times]
+        What the flow should conserve, relative: upstairs the change of the imbalances beside
+        ``max |W_p W_p^T|`` over the flow. Downstairs the change of ``E(X(t))`` plus the integral
+        of the squared speed, beside the largest energy in size; NaN without an energy.
+    energy : ndarray, shape=[n_times] or None
+        ``E(X(t))``, if a function for it was given.
+    n_evaluations : int
+        Evaluations of the gradient.
+    """
+
+    times: Array
+    points: Array
+    layers: Array | None = field(repr=False)
+    drift: Array
+    energy: Array | None
+    n_evaluations: int
+
+
+def layer_gradient(layers: Array, gradient: Gradient) -> Array:
+    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` for all layers.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[..., N, n, n]
+        Layers W.
+    gradient : callable
+        Euclidean gradient ``X -> dE(X)``, shape ``(..., n, n)`` to the same.
+
+    Returns
+    -------
+    gradients : ndarray, shape=[..., N, n, n]
+        Euclidean gradient of ``E(W_N .. W_1)``.
+    """
+    identity = np.broadcast_to(np.eye(layers.shape[-1]), layers[..., :1, :, :].shape)
+    # All W_{p-1} .. W_1, and all (W_N .. W_{p+1})^T, which begin at the last layer.
+    behind = prefix_products(np.concatenate([identity, layers[..., :-1, :, :]], axis=-3))
+    upwards = transpose(layers[..., :0:-1, :, :])
+    ahead = prefix_products(np.concatenate([identity, upwards], axis=-3))[..., ::-1, :, :]
+    end = _checked(gradient, end_to_end(layers))
+    return np.asarray(ahead @ end[..., None, :, :] @ transpose(behind))
+
+
+def flow_of_layers(
+    layers: Array,
+    gradient: Gradient,
+    times: Array,
+    *,
+    energy: Energy | None = None,
+    tolerance: float = 1e-12,
+) -> GradientFlow:
+    r"""Follow ``W_p' = -dE/dW_p``, training with infinitely small steps.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[N, n, n]
+        Layers at the first of the times, balanced or not.
+    gradient : callable
+        Euclidean gradient ``X -> dE(X)`` of the loss.
+    times : ndarray, shape=[n_times]
+        Increasing times; the flow starts at the first.
+    energy : callable, optional
+        The loss ``X -> E(X)``, to be reported along the flow.
+    tolerance : float
+        Relative tolerance of the integration (DOP853).
+
+    Returns
+    -------
+    flow : GradientFlow
+        Layers and end-to-end matrices at these times.
+
+    Raises
+    ------
+    ConvergenceError
+        If the integration fails, as it does if the loss is not bounded below.
+    """
+    start, times = np.array(layers, dtype=float), np.asarray(times, dtype=float)
+
+    def rate(_: float, flat: Array) -> Array:
+        return -layer_gradient(flat.reshape(start.shape), gradient).ravel()
+
+    states, n_evaluations = integrate(rate, start.ravel(), times, tolerance)
+    moved = states.reshape(-1, *start.shape)
+    points = end_to_end(moved)
+    change = imbalance(moved) - imbalance(start)
+    size = np.linalg.norm(moved @ transpose(moved), axis=(-2, -1)).max()
+    drift = np.linalg.norm(change, axis=(-2, -1)).max(axis=-1, initial=0.0) / (size or 1.0)
+    return GradientFlow(times, points, moved, drift, _energies(energy, points), n_evaluations)
+
+
+def flow_of_point(
+    point: Array,
+    depth: float,
+    gradient: Gradient,
+    times: Array,
+    *,
+    energy: Energy | None = None,
+    tolerance: float = 1e-12,
+) -> GradientFlow:
+    r"""Follow the Riemannian gradient flow ``X' = -A_X(dE(X))``.
+
+    It is the flow of `flow_of_layers` from any balanced layers with the end-to-end matrix X.
+
+    Parameters
+    ----------
+    point : ndarray, shape=[n, n]
+        X at the first of the times.
+    depth : float
+        Depth N, any real number >= 1.
+    gradient, times, energy, tolerance
+        As for `flow_of_layers`.
+
+    Returns
+    -------
+    flow : GradientFlow
+        End-to-end matrices at these times; no layers.
+
+    Raises
+    ------
+    ConvergenceError
+        If the integration fails.
+    """
+    start, times = np.array(point, dtype=float), np.asarray(times, dtype=float)
+
+    def rate(_: float, state: Array) -> Array:
+        position = state[:-1].reshape(start.shape)
+        covector = _checked(gradient, position)
+        frame = SingularFrame.of_point(position, depth)
+        # The last entry collects the squared speed, which is what the energy loses.
+        speed = inner_coproduct(frame, covector, covector)
+        return np.append(-apply_cometric(frame, covector), speed)
+
+    states, n_evaluations = integrate(rate, np.append(start, 0.0), times, tolerance)
+    points = states[:, :-1].reshape(-1, *start.shape)
+    energies = _energies(energy, points)
+    drift = np.full(times.shape, np.nan)
+    if energies is not None:
+        drift = np.abs(energies + states[:, -1] - energies[0]) / (np.abs(energies).max() or 1.0)
+    return GradientFlow(times, points, None, drift, energies, n_evaluations)
+
+
+def integrate(
+    rate: Callable[[float, Array], Array], start: Array, times: Array, tolerance: float
+) -> tuple[Array, int]:
+    """Integrate an ordinary differential equation by DOP853, or raise.
+
+    Parameters
+    ----------
+    rate : callable
+        ``(t, y) -> y'``.
+    start : ndarray, shape=[n]
+        y at the first of the times.
+    times : ndarray, shape=[n_times]
+        Increasing.
+    tolerance : float
+        Relative tolerance; the absolute one is a hundredth of it times the largest entry of y.
+
+    Returns
+    -------
+    states : ndarray, shape=[n_times, n]
+        y at these times.
+    n_evaluations : int
+        Evaluations of the rate.
+
+    Raises
+    ------
+    ConvergenceError
+        If the integration fails.
+    """
+    if times.size < 2:
+        return np.repeat(start[None], times.size, axis=0), 0
+    try:
+        result = solve_ivp(
+            rate,
+            (times[0], times[-1]),
+            start,
+            method="DOP853",
+            t_eval=times,
+            rtol=tolerance,
+            atol=0.01 * tolerance * (np.abs(start).max() or 1.0),
+        )
+    except np.linalg.LinAlgError as error:
+        raise ConvergenceError("The flow met a singular matrix, or left all bounds.") from error
+    if not result.success:
+        reached = result.t[-1] if len(result.t) else times[0]
+        raise ConvergenceError(
+            f"The flow stopped after t = {reached:.6g}, the last time asked for that it reached: "
+            f"{result.message}"
+        )
+    return result.y.T, int(result.nfev)
+
+
+def _checked(gradient: Gradient, point: Array) -> Array:
+    """Evaluate a gradient; a wrong shape must not broadcast silently."""
+    value = np.asarray(gradient(point), dtype=float)
+    if value.shape != point.shape:
+        raise ValueError(
+            f"The gradient has shape {value.shape} at a point of shape {point.shape}; it must be "
+            f"the matrix of partial derivatives by the entries of X."
+        )
+    return value
+
+
+def _energies(energy: Energy | None, points: Array) -> Array | None:
+    return None if energy is None else np.array([float(energy(point)) for point in points])

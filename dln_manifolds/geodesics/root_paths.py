@@ -1,0 +1,267 @@
+r"""Paths between two points of the root chart and their energy.
+
+.. math::
+    T(t) = \exp(t \Omega_L) M(t) \exp(-t \Omega_R), \qquad
+    M(t) = (1-t) M_0 + t M_1 + \sum_m c_m \phi_m(t),
+
+with integrated Legendre polynomials ``phi_m``, whose derivatives are orthonormal on [0, 1], and
+the energy ``int_0^1 g_T(T', T') / 2 dt`` by Gauss quadrature. Rotations are isometries, so the
+energy is that of M with the velocity ``M' + Omega_L M - M Omega_R``. The frame turns at a constant
+rate from the orthogonal polar factor of one end to that of the other, half from each side: seen
+from it, a geodesic hardly moves, and the metric hardly changes along it, however deep the network.
+
+The momentum at an end is the derivative of the minimal energy by that end; since the energy is
+stationary, its error is the square of that of the path.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from dln_manifolds.geodesics.fields import Turning
+from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import rotation, transpose, turned
+
+
+@dataclass(frozen=True, eq=False)
+class PathBasis:
+    """Modes of a path and the quadrature nodes of its energy.
+
+    Attributes
+    ----------
+    nodes, weights : ndarray, shape=[n_nodes]
+        Gauss-Legendre rule on [0, 1].
+    modes, slopes : ndarray, shape=[n_nodes, n_modes]
+        ``phi_m`` and its derivative at the nodes.
+    """
+
+    nodes: Array
+    weights: Array
+    modes: Array
+    slopes: Array
+
+    @cached_property
+    def functions(self) -> Array:
+        """Modes and slopes, one below the other: few values cost by the call."""
+        return np.concatenate([self.modes, self.slopes])
+
+    @cached_property
+    def weighted_functions(self) -> Array:
+        """Both times quadrature weights."""
+        return self.functions * np.tile(self.weights, 2)[:, None]
+
+    @cached_property
+    def weighted_slopes(self) -> Array:
+        """Slopes times quadrature weights."""
+        return self.slopes * self.weights[:, None]
+
+
+@lru_cache(maxsize=32)
+def path_basis(n_modes: int, n_nodes: int) -> PathBasis:
+    """Return the basis with the given number of modes and quadrature nodes."""
+    x, w = np.polynomial.legendre.leggauss(n_nodes)
+    legendre = np.polynomial.legendre.legvander(x, n_modes + 1)
+    m = np.arange(1, n_modes + 1)
+    root = np.sqrt(2 * m + 1)
+    modes = (legendre[:, 2:] - legendre[:, :-2]) / (2 * root)
+    return PathBasis((x + 1) / 2, w / 2, modes, legendre[:, 1:-1] * root)
+
+
+def synthesize(functions: Array, coefficients: Array) -> Array:
+    """Values at the nodes of ``sum_m c_m f_m``: (B, M, n, n) -> (B, Q, n, n)."""
+    b, _, n, k = coefficients.shape
+    return (functions @ coefficients.reshape(b, -1, n * k)).reshape(b, -1, n, k)
+
+
+def analyze(functions: Array, values: Array) -> Array:
+    """Transpose of :func:`synthesize`: (B, Q, n, n) -> (B, M, n, n)."""
+    return synthesize(functions.T, values)
+
+
+class PathState:
+    """Energy of a batch of paths with its derivatives by the coefficients.
+
+    Parameters
+    ----------
+    start, end : ndarray, shape=[n_batch, n, n]
+        End points M_0 and M_1, as seen from the frame.
+    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
+        Coefficients c.
+    frame : Turning
+        Where the paths are seen from.
+    basis : PathBasis
+        Modes and nodes.
+    depth : float
+        Depth N >= 1.
+    """
+
+    def __init__(
+        self,
+        start: Array,
+        end: Array,
+        coefficients: Array,
+        frame: Turning,
+        basis: PathBasis,
+        depth: float,
+    ) -> None:
+        self.start, self.end, self.unknowns, self.frame = start, end, coefficients, frame
+        self.basis, self.depth, self.n_nodes = basis, depth, basis.nodes.size
+        t, turns = basis.nodes[:, None, None], frame.velocities
+        first, last = start[:, None], end[:, None]
+        values = synthesize(basis.functions, coefficients)
+        roots = (1 - t) * first + t * last + values[:, : self.n_nodes]
+        self._moving = (last - first) + values[:, self.n_nodes :]
+        velocity = self._moving + turned(turns, roots)
+        self.nodal: NodalState = nodal_state(roots, depth, velocity=velocity)
+        weights = basis.weights[:, None, None]
+        pull = np.empty_like(values)
+        self._force, self._momentum = pull[:, : self.n_nodes], pull[:, self.n_nodes :]
+        np.multiply(weights, self.nodal.leave(self.nodal.momentum), out=self._momentum)
+        np.multiply(-weights, self.nodal.leave(self.nodal.gradient), out=self._force)
+        self._force -= turned(turns, self._momentum)
+        self.energy: Array = self.nodal.energy @ basis.weights
+        self.gradient: Array = analyze(basis.functions, pull)
+
+    def take(self, members: Array) -> PathState:
+        """Return some members."""
+        return PathState(
+            self.start[members],
+            self.end[members],
+            self.unknowns[members],
+            self.frame.take(members),
+            self.basis,
+            self.depth,
+        )
+
+    def moved(self, step: Array) -> PathState:
+        """Return the paths after a step of the coefficients."""
+        unknowns = self.unknowns + step
+        return PathState(self.start, self.end, unknowns, self.frame, self.basis, self.depth)
+
+    def momentum_at_start(self) -> Array:
+        """Return the initial momentum: minus the derivative of the energy by T_0."""
+        t = self.basis.nodes[:, None, None]
+        return np.sum(self._momentum - (1 - t) * self._force, axis=1)
+
+    def rates(self) -> Array:
+        """Return ``M'`` and the force at the nodes: the rates of T and P as the frame sees them."""
+        weights = self.basis.weights[:, None, None]
+        return np.stack([self._moving, self._force / weights], axis=2)
+
+    def quadratic_model(self) -> QuadraticModel:
+        """Prepare Hessian products at this path."""
+        variation = SecondVariation(self.nodal, self.depth)
+        return QuadraticModel(self.basis, self.frame.velocities, self.nodal, variation)
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply the preconditioner of :class:`QuadraticModel`."""
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticModel:
+    """Hessian of the energy of a batch of paths, and a preconditioner for it."""
+
+    basis: PathBasis
+    turns: Array
+    nodal: NodalState
+    variation: SecondVariation
+
+    def take(self, members: Array) -> QuadraticModel:
+        """Return the model of some members."""
+        nodal = NodalState(*(value[members] for value in self.nodal))
+        variation = self.variation.take(members)
+        return QuadraticModel(self.basis, self.turns[members], nodal, variation)
+
+    def product(self, direction: Array) -> Array:
+        """Hessian applied to a direction of the coefficients."""
+        basis, n_nodes = self.basis, self.basis.nodes.size
+        values = synthesize(basis.functions, direction)
+        root, velocity = values[:, :n_nodes], values[:, n_nodes:]
+        velocity += turned(self.turns, root)
+        momentum, force = self.variation.apply(root, velocity)
+        force -= turned(self.turns, momentum)
+        return analyze(basis.weighted_functions, np.concatenate([force, momentum], axis=1))
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) -> Array:
+    return analyze(basis.weighted_slopes, nodal.raise_(synthesize(basis.slopes, residual)))
+
+
+@dataclass(frozen=True)
+class PolarTurn:
+    r"""The rotation ``O_0^T O_1`` from the orthogonal polar factor of one end to that of the other.
+
+    At an angle of exactly pi the plane of rotation is not determined by the ends; one is picked.
+
+    Attributes
+    ----------
+    first : ndarray, shape=[n_batch, n, n]
+        ``O_0``.
+    eigenvectors, angles : ndarray, shape=[n_batch, n, n] and [n_batch, n]
+        Of the rotation.
+    """
+
+    first: Array
+    eigenvectors: Array
+    angles: Array
+
+    @classmethod
+    def between(cls, first: Array, last: Array) -> PolarTurn:
+        """Return the rotation between polar factors whose determinants have the same sign."""
+        return cls(first, *rotation_angles(transpose(first) @ last))
+
+    def the_other_way(self, pick: Array) -> PolarTurn:
+        """Return the turns of some members with the plane of largest angle turned backwards."""
+        angles = self.angles[pick]
+        largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
+        turned = np.take_along_axis(angles, largest, axis=1)
+        np.put_along_axis(angles, largest, turned - 2 * np.pi * np.sign(turned), axis=1)
+        return PolarTurn(self.first[pick], self.eigenvectors[pick], angles)
+
+    def frames(self) -> Array:
+        r"""Return frames that turn along, half from each side, shape ``(n_batch, 4, n, n)``.
+
+        Angular velocities ``Omega_L = O_0 L O_0^T / 2``, ``Omega_R = -L / 2``, with the logarithm L
+        of the rotation, and the rotations ``exp(Omega_L)``, ``exp(Omega_R)`` at the end.
+        """
+        adjoint = np.conj(transpose(self.eigenvectors))
+        skew = ((self.eigenvectors * (0.5j * self.angles)[:, None, :]) @ adjoint).real
+        # Of the matrix itself: where eigenvectors are mixed up, it is not quite the logarithm, but
+        # every frame will do that agrees with its own angular velocities.
+        turn = rotation(skew)
+        first, last = self.first, transpose(self.first)
+        return np.stack([first @ skew @ last, -skew, first @ turn @ last, transpose(turn)], axis=1)
+
+
+# A combination of the symmetric and the skew part of a rotation: cos(a - 1) for the angle a. It
+# tells angles apart unless they add up to 2.
+_EVEN, _ODD = math.cos(1.0) / 2, math.sin(1.0) / 2j
+
+
+@lru_cache(maxsize=16)
+def _splitting(n: int) -> Array:
+    """Return a fixed skew matrix, small beside angles and large beside rounding."""
+    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
+    return 1e-6 * (lower - lower.T)
+
+
+def rotation_angles(matrix: Array) -> tuple[Array, Array]:
+    """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
+    # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
+    turn = matrix + matrix @ _splitting(matrix.shape[-1])
+    # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
+    # generic combination of both.
+    transposed = transpose(turn)
+    eigenvectors = np.linalg.eigh(_EVEN * (turn + transposed) + _ODD * (turn - transposed))[1]
+    eigenvalues = np.sum(np.conj(eigenvectors) * (turn @ eigenvectors), axis=-2)
+    return eigenvectors, np.angle(eigenvalues)

@@ -1,0 +1,100 @@
+r"""The cone law: geodesics between points of any sizes from those between points of size one.
+
+Balanced layers are a cone, ``W -> c W``, and so are end-to-end matrices in the root chart,
+``T -> c T``. A geodesic and the tip of the cone span a flat sector, in which the geodesic is a
+straight line. With the geodesic ``u(tau)`` between two points of size one, that between
+``r_0 u(0)`` and ``r_1 u(1)`` is therefore, exactly,
+
+.. math::
+    w(t) = \rho u(\tau), \quad \rho = (1-t) r_0 + t r_1, \quad \tau = t r_1 / \rho, \quad
+    w'(t) = (r_1 - r_0) u(\tau) + (r_0 r_1 / \rho) u'(\tau),
+
+and its length d is given by ``d^2 = c (r_1 - r_0)^2 + r_0 r_1 L^2`` with the length L of the other
+and c the squared distance of ``u`` from the tip: 1 for layers of Frobenius norm one, N for such
+points of the root chart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dln_manifolds.geodesics.integrate import Trajectory
+from dln_manifolds.numerics.arrays import Array
+
+# Sizes farther apart than this are told apart no more: nothing near the smaller is resolved.
+_LEAST = 1e-300
+
+
+@dataclass(frozen=True)
+class Cone:
+    """Sizes of both ends of geodesics, and how the flow represents positions as rates.
+
+    Attributes
+    ----------
+    first, last : ndarray, shape=[n_batch]
+        Sizes ``r_0, r_1 > 0`` of the ends.
+    radial : float
+        The rate of moving radially, ``w' = w``, is ``radial * w``, and so c above: 1 where rates
+        are velocities of layers, N where they are momenta of the root chart.
+    """
+
+    first: Array
+    last: Array
+    radial: float
+
+    @cached_property
+    def scale(self) -> Array:
+        """The larger size, which positions and rates are divided by."""
+        return np.maximum(self.first, self.last)
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array, Array]:
+        """``r_0``, ``r_1`` and ``r_1 - r_0`` divided by the larger size."""
+        first, last = (np.maximum(r / self.scale, _LEAST) for r in (self.first, self.last))
+        return first, last, (self.last - self.first) / self.scale
+
+    def initial_rate(self, position: Array, rate: Array, radial: float | None = None) -> Array:
+        """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate.
+
+        Parameters
+        ----------
+        position, rate : ndarray, shape=[n_batch, ...]
+            ``u(0)`` and its rate.
+        radial : float, optional
+            What the radial rate is of the position, if rates of another kind are given: 1 for
+            velocities of the root chart.
+        """
+        _, last, growth = self._parts
+        growth = growth * (self.radial if radial is None else radial)
+        return _times(growth, position) + _times(last, rate)
+
+    def length(self, unit_length: Array) -> Array:
+        """Return the lengths d from the lengths L."""
+        chord = np.sqrt(self.first) * np.sqrt(self.last) * unit_length
+        return np.hypot(np.sqrt(self.radial) * (self.last - self.first), chord)
+
+    def time(self, unit_time: Array) -> Array:
+        """Return t of ``tau`` in [0, 1], and infinity of infinity."""
+        first, last, _ = self._parts
+        inside = np.isfinite(unit_time)
+        tau = np.where(inside, unit_time, 1.0)
+        return np.where(inside, tau * first / (tau * first + (1 - tau) * last), np.inf)
+
+    def trajectory(self, unit: Trajectory) -> Trajectory:
+        """Return the recorded steps of the geodesics between the ends, divided by ``scale``."""
+        first, last, growth = self._parts
+        times, states = [], []
+        for tau, state in zip(unit.times, unit.states, strict=True):
+            slow = tau * first + (1 - tau) * last
+            position = _times(first * last / slow, state[:, 0])
+            rate = _times(self.radial * growth, state[:, 0]) + _times(slow, state[:, 1])
+            times.append(tau * first / slow)
+            states.append(np.stack([position, rate], axis=1))
+        return Trajectory(times, states)
+
+
+def _times(factor: Array, value: Array) -> Array:
+    return factor.reshape(-1, *(1,) * (value.ndim - 1)) * value

@@ -1,0 +1,85 @@
+r"""Whether paths of matrices, given by points on them, may meet a singular matrix.
+
+Detection of singular matrices on a geodesic.
+
+Nothing stops the flow where the determinant vanishes, so every step is examined: a matrix farther
+from the singular ones than the step is long cannot have met one (Weyl's inequality); the others
+are looked at more closely.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import frobenius
+
+# The arc of a step is longer than its chord, by much less than this at any useful tolerance.
+_ARC = 1.25
+# A chord from A to B with eigenvalues of ``A^{-1} B`` to the right of this is far from singular.
+_SAFE = 0.3
+
+
+def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix.
+
+    By Weyl's inequality: a matrix is as far from the singular ones as its smallest singular value.
+    """
+    chord = frobenius(new - old)
+    return np.asarray(_ARC * chord >= old_smallest + new_smallest)
+
+
+def comes_near(path: Array, smallest: Array, largest: Array) -> Array:
+    """Whether the chords between successive matrices come near a singular one.
+
+    A chord from A to B meets one where ``A^{-1} B`` has a real eigenvalue below zero.
+
+    Parameters
+    ----------
+    path : ndarray, shape=[n_batch, n_times, n, n]
+        Matrices along each path.
+    smallest, largest : ndarray, shape=[n_batch, n_times]
+        Their extreme singular values.
+
+    Returns
+    -------
+    near : ndarray of bool, shape=[n_batch, n_times - 1]
+        For each chord.
+    """
+    start, end = path[:, :-1], path[:, 1:]
+    # The numerically singular have no inverse.
+    node = smallest <= np.finfo(float).eps * largest
+    singular = node[:, :-1] | node[:, 1:]
+    near = singular | may_cross(start, end, smallest[:, :-1], smallest[:, 1:])
+    chosen = near & ~singular
+    values = np.linalg.eigvals(_quotients(start[chosen], end[chosen]))
+    near[chosen] = (values.real < _SAFE).any(axis=-1)
+    return near
+
+
+def _quotients(start: Array, end: Array) -> Array:
+    """Return ``A^{-1} B`` of invertible matrices A."""
+    try:
+        return np.linalg.solve(start, end)
+    except np.linalg.LinAlgError:
+        # A pivot has vanished by rounding, which as much rounding undoes.
+        nudge = np.finfo(float).eps * frobenius(start)[:, None, None] * np.eye(start.shape[-1])
+        return np.linalg.solve(start + nudge, end)
+
+
+def passes_near(path: Array, smallest: Array) -> Array:
+    """Whether any chord of a path comes near a singular matrix, shape ``(n_batch,)``.
+
+    Parameters
+    ----------
+    path : ndarray, shape=[n_batch, n_times, n, n]
+        Matrices along each path.
+    smallest : ndarray, shape=[n_batch, n_times]
+        Their smallest singular values.
+    """
+    long = may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:])
+    near = np.asarray(long.any(axis=1))
+    if near.any():
+        values = np.linalg.svd(path[near], compute_uv=False)
+        near[near] = comes_near(path[near], values[..., -1], values[..., 0]).any(axis=1)
+    return near

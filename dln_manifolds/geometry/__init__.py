@@ -1,0 +1,1 @@
+"""Metric, frames, entropy, sectors and closed forms of deep linear networks; NumPy only."""

@@ -1,0 +1,211 @@
+r"""Balanced layers ``W = (W_1, ..., W_N)``: frames, end-to-end matrix, imbalance.
+
+Balanced means ``W_{p+1}^T W_{p+1} = W_p W_p^T``; then ``W_p = Q_p diag(l) Q_{p-1}^T`` with common
+roots l and orthogonal ``Q_0, ..., Q_N``. Arrays have shape ``(..., N, n, n)`` and W[0] acts first.
+
+Balanced layers of a given end-to-end matrix: one factorization, and the group on its fibre.
+
+Layers with the same invertible end-to-end matrix are an orbit of ``GL(n)^(N-1)``,
+``W_p -> g_p W_p g_{p-1}^{-1}`` with ``g_0 = g_N = I``. The balanced ones among them are its points
+of least norm, ``sum |W_p|^2 = N sum s^(2/N)``: one orbit of ``O(n)^(N-1)`` (Lindsey and Menon,
+arXiv 2511.01137).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import transpose
+
+
+def prefix_products(matrices: Array) -> Array:
+    """Return the products ``M_1, M_2 M_1, ..., M_N ... M_1`` along the third axis from the end.
+
+    By doubling: about ``log2(N)`` batched products instead of N single ones.
+    """
+    products = matrices.copy()
+    shift, n_factors = 1, matrices.shape[-3]
+    while shift < n_factors:
+        products[..., shift:, :, :] = products[..., shift:, :, :] @ products[..., :-shift, :, :]
+        shift *= 2
+    return products
+
+
+def end_to_end(layers: Array) -> Array:
+    """Return ``X = W_N ... W_1``, shape ``(..., n, n)``."""
+    while layers.shape[-3] > 1:
+        even = layers.shape[-3] // 2 * 2
+        paired = layers[..., 1:even:2, :, :] @ layers[..., 0:even:2, :, :]
+        layers = np.concatenate([paired, layers[..., even:, :, :]], axis=-3)
+    return layers[..., 0, :, :]
+
+
+def imbalance(layers: Array) -> Array:
+    """Return ``W_{p+1}^T W_{p+1} - W_p W_p^T`` for p = 1..N-1, shape ``(..., N-1, n, n)``."""
+    return transpose(layers[..., 1:, :, :]) @ layers[..., 1:, :, :] - layers[
+        ..., :-1, :, :
+    ] @ transpose(layers[..., :-1, :, :])
+
+
+def relative_imbalance(layers: Array) -> Array:
+    """Return the largest Frobenius norm of an imbalance relative to that of its products.
+
+    Free of scale; 0 for a single layer. Shape ``(...)``.
+    """
+    if layers.shape[-3] == 1:
+        return np.zeros(layers.shape[:-3])
+    # Divided by the largest entry, so that no square over- or underflows.
+    largest = np.max(np.abs(layers), axis=(-3, -2, -1), keepdims=True)
+    layers = layers / np.where(largest == 0, 1.0, largest)
+    grams = np.linalg.norm(layers @ transpose(layers), axis=(-2, -1))
+    difference = np.linalg.norm(imbalance(layers), axis=(-2, -1))
+    largest = grams.max(axis=-1)
+    return difference.max(axis=-1) / np.where(largest == 0, 1.0, largest)
+
+
+def rebalance(layers: Array, orientation: Array | None = None, least: float | None = None) -> Array:
+    r"""Return balanced layers near the given ones; balanced layers are left as they are.
+
+    With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
+    ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``: balanced to round-off,
+    whatever the input. The end-to-end matrix changes.
+
+    Parameters
+    ----------
+    layers : ndarray, shape=[..., N, n, n]
+        Any layers.
+    orientation : ndarray, shape=[..., N], optional
+        Signs of det that the result shall have; by default those of the layers.
+    """
+    left, values, right_t = np.linalg.svd(layers)
+    if orientation is not None:
+        # The nearest orthogonal matrix of the other sign turns the smallest singular direction.
+        turned = np.linalg.slogdet(left @ right_t)[0] != orientation
+        flip = np.where(turned, -1.0, 1.0)
+        left = np.concatenate([left[..., :-1], left[..., -1:] * flip[..., None, None]], axis=-1)
+    rotations = left @ right_t
+    after = prefix_products(rotations)
+    identity = np.broadcast_to(np.eye(layers.shape[-1]), after[..., :1, :, :].shape)
+    before = np.concatenate([identity, after[..., :-1, :, :]], axis=-3)
+    pulled = right_t @ before
+    mean = np.mean((transpose(pulled) * values[..., None, :]) @ pulled, axis=-3, keepdims=True)
+    if least is not None:
+        roots, basis = np.linalg.eigh(mean)
+        floor = np.maximum(8 * layers.shape[-1] * np.finfo(float).eps * roots[..., -1:], least)
+        if (roots < floor).any():
+            mean = (basis * np.maximum(roots, floor)[..., None, :]) @ transpose(basis)
+    return after @ mean @ transpose(before)
+
+
+@dataclass(frozen=True)
+class BalancedFrame:
+    """Frames of a batch of balanced points.
+
+    Attributes
+    ----------
+    bases : ndarray, shape=[..., N + 1, n, n]
+        The orthogonal ``Q_0 .. Q_N``.
+    roots : ndarray, shape=[..., n]
+        Root singular values, descending.
+    """
+
+    bases: Array
+    roots: Array
+
+    @classmethod
+    def of_layers(cls, layers: Array) -> BalancedFrame:
+        """Read the frames off balanced layers.
+
+        ``Q_p = O_p Q_{p-1}`` with the orthogonal polar factors O_p, which are well defined however
+        close the roots are.
+        """
+        left, values, right_t = np.linalg.svd(layers)
+        polar = left @ right_t
+        first = transpose(right_t[..., 0, :, :])[..., None, :, :]
+        turned = prefix_products(np.concatenate([first, polar], axis=-3))
+        return cls(turned, values.mean(axis=-2))
+
+    @property
+    def depth(self) -> int:
+        """Number of layers N."""
+        return self.bases.shape[-3] - 1
+
+    def enter(self, vector: Array) -> Array:
+        """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``."""
+        return transpose(self.bases[..., 1:, :, :]) @ vector @ self.bases[..., :-1, :, :]
+
+    def leave(self, vector: Array) -> Array:
+        """Return from the frames: ``Q_p Z_p Q_{p-1}^T``."""
+        return self.bases[..., 1:, :, :] @ vector @ transpose(self.bases[..., :-1, :, :])
+
+    def layers(self) -> Array:
+        """Return the balanced layers ``Q_p diag(l) Q_{p-1}^T``."""
+        return (self.bases[..., 1:, :, :] * self.roots[..., None, None, :]) @ transpose(
+            self.bases[..., :-1, :, :]
+        )
+
+
+def act(group: Array, layers: Array) -> Array:
+    """Return ``h . W``: the layers ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
+
+    Parameters
+    ----------
+    group : ndarray, shape=[..., N - 1, n, n]
+        Orthogonal ``h_1 .. h_{N-1}``.
+    layers : ndarray, shape=[..., N, n, n]
+        Layers W, balanced or not.
+
+    Returns
+    -------
+    layers : ndarray, shape=[..., N, n, n]
+        Layers with the same end-to-end matrix.
+    """
+    batch = np.broadcast_shapes(group.shape[:-3], layers.shape[:-3])
+    turned = np.broadcast_to(layers, batch + layers.shape[-3:]).copy()
+    turned[..., :-1, :, :] = group @ turned[..., :-1, :, :]
+    turned[..., 1:, :, :] = turned[..., 1:, :, :] @ transpose(group)
+    return turned
+
+
+def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, Array]:
+    """Return the gradients by h and by W of ``<c, h . W>``."""
+    # As `act` with transposes, which acts back on layers.
+    by_layers = act(transpose(group), cotangent)
+    before = np.broadcast_to(layers, by_layers.shape).copy()
+    before[..., 1:, :, :] = before[..., 1:, :, :] @ transpose(group)
+    after = np.broadcast_to(layers, by_layers.shape).copy()
+    after[..., :-1, :, :] = group @ after[..., :-1, :, :]
+    by_group = cotangent[..., :-1, :, :] @ transpose(before[..., :-1, :, :])
+    return by_group + transpose(cotangent[..., 1:, :, :]) @ after[..., 1:, :, :], by_layers
+
+
+def factor(frame: SingularFrame, depth: int) -> Array:
+    r"""Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
+
+    ``L = diag(s^(1/N))``; that is ``W_p = Q_p L Q_{p-1}^T`` (Menon,
+    arXiv 2411.09004) with ``Q_0 = V``, ``Q_N = U`` and the identity in between. All layers but the
+    first and the last have a positive determinant; the sign of ``det W_1`` is that of ``det V``
+    and the sign of ``det W_N`` that of ``det U``, whatever singular value decomposition was taken.
+
+    Parameters
+    ----------
+    frame : SingularFrame
+        Frame of X, square; of any depth, since its roots are not used.
+    depth : int
+        Number of layers N.
+
+    Returns
+    -------
+    layers : ndarray, shape=[..., N, n, n]
+        Balanced layers with the end-to-end matrix X.
+    """
+    n = frame.left.shape[-1]
+    bases = np.empty((*frame.left.shape[:-2], depth + 1, n, n))
+    bases[..., 1:-1, :, :] = np.eye(n)
+    bases[..., 0, :, :] = transpose(frame.right_t)
+    bases[..., -1, :, :] = frame.left
+    return BalancedFrame(bases, frame.singular_values ** (1 / depth)).layers()

@@ -1,0 +1,318 @@
+r"""The geodesic flow of the root chart as a Hamiltonian system.
+
+``H(T, P) = (1/2) <P, A_T P>`` with the cometric ``A_T``. In the singular frame, with the momentum
+``P`` and the velocity ``G = dH/dP``, put ``KL = G P^T - P G^T`` and ``KR = P^T G - G^T P``. Then
+
+.. math::
+    (dH/dT)_{ij} = \frac{(KR - KL)_{ij}}{2 (l_j - l_i)} - \frac{(KR + KL)_{ij}}{2 (l_i + l_j)},
+    \qquad
+    (dH/dT)_{ii} = -\frac{1}{4 l_i} \sum_j \frac{d \log \kappa_{ij}}{du}
+                   (P_{ij} G_{ji} + P_{ji} G_{ij}).
+
+``KR - KL`` vanishes where singular values meet, and the quotient has a limit that is not zero.
+Pairs that are close are summed with divided differences of the cometric instead, in which nothing
+cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
+
+Second derivatives of the Lagrangian ``L(T, v) = g_T(v, v) / 2`` at the nodes of a path.
+
+In the singular frame a direction ``d`` of T turns the frame by the antisymmetric ``Omega_L``,
+``Omega_R`` and moves the roots by ``d_ii``; everything else follows by the product rule. The
+derivative serves Newton's method, whose limit does not depend on it: where singular values are
+closer than a relative 1e-4 they are spread before it is evaluated, which changes it by about as
+much and keeps every quotient well defined.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dln_manifolds.geometry.coefficients import (
+    NO_EXCESS,
+    cometric_slopes,
+    index_pairs,
+    log_kappa_second_derivative,
+    pair_coefficients,
+    symmetric_matrix,
+)
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import diagonal, transpose
+
+# Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
+# quotient loses a factor 1/_CLOSE in accuracy just above the bound.
+_CLOSE = 0.04
+
+# Least root, relative to the largest, that is told from zero.
+_SMALLEST = 1e-280
+_TINY = float(np.finfo(np.float64).tiny)
+
+
+class NodalState(NamedTuple):
+    """A point (T, P) of phase space with its frame and everything the solvers read off it.
+
+    ``left``, ``roots``, ``right_t`` is the singular frame of T. ``velocity`` and ``momentum`` are
+    expressed in the frame, as is ``gradient = dH/dT``. ``u`` belongs to the pairs of singular
+    values that `index_pairs` lists; ``cosh`` and ``sinh`` of ``log(kappa)`` and
+    ``slope = d log(kappa)/du`` are matrices. So are ``over_difference = 1 / (2 (l_j - l_i))`` and
+    ``over_sum = 1 / (2 (l_i + l_j))``, zero on the diagonal.
+    """
+
+    left: Array
+    roots: Array
+    right_t: Array
+    u: Array
+    cosh: Array
+    sinh: Array
+    slope: Array
+    over_difference: Array
+    over_sum: Array
+    velocity: Array
+    momentum: Array
+    gradient: Array
+
+    def leave(self, matrix: Array) -> Array:
+        """Return a matrix of the frame to the chart: ``U Z V^T``."""
+        return self.left @ matrix @ self.right_t
+
+    def enter(self, matrix: Array) -> Array:
+        """Express a matrix of the chart in the frame: ``U^T Z V``."""
+        return transpose(self.left) @ matrix @ transpose(self.right_t)
+
+    def raise_(self, momentum: Array) -> Array:
+        """Apply the cometric to a momentum of the chart."""
+        p = self.enter(momentum)
+        return self.leave(self.cosh * p - self.sinh * transpose(p))
+
+    @property
+    def energy(self) -> Array:
+        """``H = <P, G> / 2``, shape ``(...)``."""
+        return 0.5 * np.sum(self.velocity * self.momentum, axis=(-2, -1))
+
+
+def _close_pairs(
+    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
+) -> None:
+    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+    n = roots.shape[-1]
+    first, second, _, _ = index_pairs(n)
+    # One point may serve many momenta.
+    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
+    roots = np.broadcast_to(roots, momentum.shape[:-1])
+    *batch, pair = np.nonzero(u < _CLOSE / (2 * depth))
+    i, j = first[pair], second[pair]
+    u = symmetric_matrix(u, n)
+    u_i, u_j = u[(*batch, i)], u[(*batch, j)]
+    outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
+    gap = outer - inner
+    slope_c, slope_e = cometric_slopes(outer, inner, gap, depth)
+    # Divided difference of |u_ik| in l_i: the same for all k outside the pair, up to its sign.
+    l_i, l_j = roots[(*batch, i)][:, None], roots[(*batch, j)][:, None]
+    equal = l_i == l_j
+    distance = np.where(equal, 1.0, l_j - l_i)
+    outside = np.where(equal, 0.5 / l_i, 0.5 * np.log1p((l_j - l_i) / l_i) / distance)
+    k, i_col, j_col = np.arange(n), i[:, None], j[:, None]
+    between = np.where(equal, 0.0, (u_j - u_i) / distance)
+    rate = np.where(k <= i_col, -outside, np.where(k >= j_col, outside, between))
+    rows_i, rows_j = momentum[(*batch, i)], momentum[(*batch, j)]
+    moved = transpose(momentum)
+    cols_i, cols_j = moved[(*batch, i)], moved[(*batch, j)]
+    total = np.sum(
+        rate
+        * (
+            slope_c * (cols_i * cols_j + rows_i * rows_j)
+            + slope_e * (cols_i * rows_j + rows_i * cols_j)
+        ),
+        axis=-1,
+    )
+    shared = added[(*batch, i, j)] / (2 * (l_i + l_j)[:, 0])
+    gradient[(*batch, i, j)] = 0.5 * total - shared
+    gradient[(*batch, j, i)] = 0.5 * total + shared
+
+
+def nodal_state(
+    root: Array, depth: float, *, momentum: Array | None = None, velocity: Array | None = None
+) -> NodalState:
+    """Evaluate the Hamiltonian system at points T with either a momentum or a velocity.
+
+    Parameters
+    ----------
+    root : ndarray, shape=[..., n, n]
+        Points T of the root chart, any sign of det.
+    depth : float
+        Depth N >= 1.
+    momentum, velocity : ndarray, shape=[..., n, n]
+        Exactly one of the two, in the chart.
+
+    Returns
+    -------
+    state : NodalState
+        Frame, velocity, momentum and gradient.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a root is not finite.
+    """
+    left, roots, right_t = np.linalg.svd(root)
+    # A root that vanishes to the last bit still has a well-defined limit.
+    roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
+    first, second, place, sign = index_pairs(roots.shape[-1])
+    larger, smaller = roots.take(first, axis=-1), roots.take(second, axis=-1)
+    excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
+    u, weight, slope = pair_coefficients(excess, depth)
+    inverse = 1 / weight
+    packed = np.empty((5, *u.shape[:-1], first.size + 1))
+    pairs = packed[..., :-1]
+    pairs[0] = weight + inverse
+    pairs[1] = weight - inverse
+    pairs[2] = 2 * slope
+    pairs[3] = -1 / (excess * smaller)
+    pairs[4] = 1 / (larger + smaller)
+    packed[0, ..., -1] = depth + 1 / depth
+    packed[1, ..., -1] = depth - 1 / depth
+    packed[2:, ..., -1] = 0.0
+    packed *= 0.5
+    matrices = packed.take(place, axis=-1)
+    matrices[2:4] *= sign
+    cosh, sinh, slope, over_difference, over_sum = matrices
+
+    if velocity is None:
+        p = transpose(left) @ momentum @ transpose(right_t)
+        p_t = transpose(p)
+        g = cosh * p - sinh * p_t
+    else:
+        g = transpose(left) @ velocity @ transpose(right_t)
+        p = cosh * g + sinh * transpose(g)
+        p_t = transpose(p)
+    outer_left, outer_right = g @ p_t, p_t @ g
+    k_left = outer_left - transpose(outer_left)
+    k_right = outer_right - transpose(outer_right)
+    added = k_right + k_left
+    gradient = k_right
+    gradient -= k_left
+    gradient *= over_difference
+    gradient -= added * over_sum
+    mixed = p * transpose(g)
+    mixed = slope * (mixed + transpose(mixed))
+    diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * roots)
+    if (u < _CLOSE / (2 * depth)).any():
+        _close_pairs(gradient, roots, u, p, added, depth)
+    return NodalState(
+        left, roots, right_t, u, cosh, sinh, slope, over_difference, over_sum, g, p, gradient
+    )
+
+
+_SPREAD = 1e-4
+
+
+class SecondVariation:
+    """Linearization of momentum and force of a batch of nodes, for repeated application.
+
+    Parameters
+    ----------
+    nodal : NodalState
+        Frames, velocities and momenta at the nodes, any batch shape.
+    depth : float
+        Depth N >= 1.
+    """
+
+    def __init__(self, nodal: NodalState, depth: float) -> None:
+        nodal = _spread(nodal, depth)
+        roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
+        n = roots.shape[-1]
+        self._over_difference, self._over_sum = 2 * nodal.over_difference, 2 * nodal.over_sum
+        self._per_root = 0.5 / roots
+        self._cosine, self._sine = nodal.cosh, nodal.sinh
+        self._slope = nodal.slope
+        bend = symmetric_matrix(log_kappa_second_derivative(nodal.u, depth), n)
+        self._diagonal = diagonal(nodal.gradient)
+
+        g_t, p_t = transpose(g), transpose(p)
+        mixed = p * g_t
+        self._bend_mixed = bend * (mixed + transpose(mixed))
+        outer_left, outer_right = g @ p_t, p_t @ g
+        k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
+        self._quotient = (k_right - k_left) * self._over_difference
+        self._shared = (k_right + k_left) * self._over_sum
+
+        # Small products cost by the call, so factors are stacked; contiguous ones are faster.
+        self._left, self._left_t = nodal.left, np.ascontiguousarray(transpose(nodal.left))
+        self._right_t, self._right = (
+            nodal.right_t,
+            np.ascontiguousarray(transpose(nodal.right_t)),
+        )
+        self._g, self._p = g, p
+        self._g_t, self._p_t = np.ascontiguousarray(g_t), np.ascontiguousarray(p_t)
+        self._beside = np.concatenate([g, p, nodal.gradient], axis=-1)
+        self._below = np.concatenate([g, p, nodal.gradient], axis=-2)
+        self._g_over_p = np.concatenate([g, p], axis=-2)
+        self._pt_over_gt = np.concatenate([p_t, g_t], axis=-2)
+
+    def take(self, members: Array) -> SecondVariation:
+        """Return the linearization of some members, along the first batch axis."""
+        part = object.__new__(SecondVariation)
+        for name, value in vars(self).items():
+            setattr(part, name, value[members])
+        return part
+
+    def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:
+        r"""Differentiate ``(dL/dv, dL/dT)`` along a direction of (T, v), in the chart.
+
+        Parameters
+        ----------
+        root_dir, velocity_dir : ndarray, shape=[..., n, n]
+            Direction of T and of v.
+
+        Returns
+        -------
+        momentum_dir, force_dir : ndarray, shape=[..., n, n]
+            Derivatives of the momentum ``dL/dv`` and of the force ``dL/dT``.
+        """
+        n = root_dir.shape[-1]
+        d = self._left_t @ root_dir @ self._right
+        w = self._left_t @ velocity_dir @ self._right
+        d_t = transpose(d)
+        total, twist = (d + d_t) * self._over_difference, (d - d_t) * self._over_sum
+        omega_l, omega_r = 0.5 * (total + twist), 0.5 * (total - twist)
+        moved = diagonal(d)
+        rate = moved * self._per_root
+        du = rate[..., :, None] - rate[..., None, :]
+
+        turned_l, turned_r = omega_l @ self._beside, self._below @ omega_r
+        dg = w - turned_l[..., :n] + turned_r[..., :n, :]
+        dg_t = transpose(dg)
+        dp = self._cosine * dg + self._sine * dg_t + du * self._slope * self._p_t
+        dp_t = transpose(dp)
+
+        # KL = G P^T - P G^T and KR = P^T G - G^T P, differentiated
+        left = np.concatenate([dg, -dp], axis=-1) @ self._pt_over_gt
+        right = np.concatenate([dp_t, -dg_t], axis=-1) @ self._g_over_p
+        d_left, d_right = left - transpose(left), right - transpose(right)
+        spacing = moved[..., None, :] - moved[..., :, None]
+        drift = moved[..., None, :] + moved[..., :, None]
+        df = 0.5 * (
+            (d_right - d_left - spacing * self._quotient) * self._over_difference
+            - (d_right + d_left - drift * self._shared) * self._over_sum
+        )
+        d_mixed = dp * self._g_t + self._p * dg_t
+        change = (du * self._bend_mixed + self._slope * (d_mixed + transpose(d_mixed))).sum(axis=-1)
+        diagonal(df)[...] = -2 * rate * self._diagonal - 0.5 * self._per_root * change
+        dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
+        df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
+        return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
+
+
+def _spread(nodal: NodalState, depth: float) -> NodalState:
+    """Separate singular values that are too close for quotients of differences."""
+    crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
+    if not crowded.any():
+        return nodal
+    n = nodal.roots.shape[-1]
+    ramp = np.exp(2 * _SPREAD / depth * np.arange(n)[::-1])
+    roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
+    return nodal_state(
+        (nodal.left * roots[..., None, :]) @ nodal.right_t,
+        depth,
+        velocity=nodal.leave(nodal.velocity),
+    )

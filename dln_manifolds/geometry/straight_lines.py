@@ -1,0 +1,116 @@
+r"""When the straight line between two balanced points is a geodesic.
+
+Lemma 2.2 of Chen, arXiv 2510.07324, as numbers. Let ``W(t) = W^0 + t D`` be the line from one
+balanced point to another, ``D = W^1 - W^0``. Imbalance is quadratic in W, and so
+
+.. math:: B_p(W(t)) = t (t - 1) B_p(D), \qquad B_p(W) = W_{p+1}^T W_{p+1} - W_p W_p^T:
+
+the line is balanced if and only if its direction D is. It is horizontal, that is orthogonal to the
+orbits of ``O(n)^(N-1)``, if and only if the skew part of
+
+.. math:: D_p W_p(t)^T - W_{p+1}(t)^T D_{p+1}
+
+vanishes. Its derivative by t is symmetric: the skew part is the same all along the line, and at
+t = 0 it is that of ``W^1_p (W^0_p)^T + (W^1_{p+1})^T W^0_{p+1}``. The line is horizontal if and
+only if its end points are aligned, see `dln_manifolds.geometry.alignment`.
+
+A line with both properties is a geodesic of the balanced manifold and lies over one of the
+end-to-end matrices. For N = 2 and equal polar factors, and for equal singular vectors, alignment
+gives such a line. Otherwise it takes the one property or the other: a balanced line is a path and
+bounds the distance from above, an aligned line leaves the manifold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dln_manifolds.geometry.balancing import BalancedFrame, relative_imbalance
+from dln_manifolds.geometry.sectors import split
+from dln_manifolds.numerics.arrays import Array
+
+# Round-off of balanced layers, relative to their norm: D inherits it however short it is.
+_ROUNDING = 1e-13
+
+# An eigenvalue of W_0^{-1} W_1 whose imaginary part is below this share of it may be real: double
+# eigenvalues have lost half of the digits.
+_REAL = 1e-7
+
+
+@dataclass(frozen=True)
+class StraightLine:
+    """What is known of the straight lines between balanced points; each of shape ``(...)``.
+
+    Attributes
+    ----------
+    balanced : ndarray of bool
+        Whether every point of the line is balanced.
+    horizontal : ndarray of bool
+        Whether the line is orthogonal to the fibres, at its start and therefore everywhere.
+    balance_defect : ndarray
+        Imbalance of the direction D relative to ``max |D_p D_p^T|``: 0 on a balanced line.
+    vertical_defect : ndarray
+        Norm of the vertical part of D at the start relative to ``|D|``: the sine of an angle.
+    singular_time : ndarray
+        First t in (0, 1) at which a layer on the line is singular, infinite if there is none.
+    length : ndarray
+        Frobenius norm of D. If the line is balanced and does not meet a singular layer, the
+        distances of the end points and of their end-to-end matrices are at most this.
+    """
+
+    balanced: Array
+    horizontal: Array
+    balance_defect: Array
+    vertical_defect: Array
+    singular_time: Array
+    length: Array
+
+    @property
+    def is_geodesic(self) -> Array:
+        """Whether the line is a geodesic over a geodesic of end-to-end matrices."""
+        return np.asarray(self.balanced & self.horizontal & np.isinf(self.singular_time))
+
+
+def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> StraightLine:
+    """Examine the straight lines between balanced points.
+
+    Parameters
+    ----------
+    start, end : ndarray, shape=[..., N, n, n]
+        Balanced invertible layers of equal shape up to broadcasting. They are not aligned here.
+    tolerance : float
+        Largest defect that counts as none. To it comes the round-off of the end points, which
+        weighs more the closer they are.
+
+    Returns
+    -------
+    line : StraightLine
+        Its two defects, and what follows from them.
+    """
+    start, end = np.broadcast_arrays(start, end)
+    direction = end - start
+    length = np.linalg.norm(direction.reshape(*direction.shape[:-3], -1), axis=-1)
+    size = np.linalg.norm(start.reshape(*start.shape[:-3], -1), axis=-1)
+    divisor = np.where(length == 0, 1.0, length)
+    vertical = split(BalancedFrame.of_layers(start), direction).vertical
+    vertical_defect = np.linalg.norm(vertical.reshape(*start.shape[:-3], -1), axis=-1) / divisor
+    balance_defect = relative_imbalance(direction)
+    allowed = tolerance + _ROUNDING * size / divisor
+    return StraightLine(
+        balanced=balance_defect <= allowed,
+        horizontal=vertical_defect <= allowed,
+        balance_defect=balance_defect,
+        vertical_defect=vertical_defect,
+        singular_time=_singular_time(start, end),
+        length=length,
+    )
+
+
+def _singular_time(start: Array, end: Array) -> Array:
+    """Return the first t in (0, 1) with ``det((1 - t) A + t B) = 0`` for a layer, or infinity."""
+    # (1 - t) + t w = 0 for an eigenvalue w < 0 of A^{-1} B
+    values = np.linalg.eigvals(np.linalg.solve(start, end))
+    meets = (values.real < 0) & (np.abs(values.imag) <= _REAL * np.abs(values.real))
+    times = np.where(meets, 1 / (1 - np.where(meets, values.real, 0.0)), np.inf)
+    return np.asarray(times.min(axis=(-2, -1)))

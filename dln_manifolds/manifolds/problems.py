@@ -1,0 +1,148 @@
+"""From a cost with exact derivatives to a pymanopt problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymanopt
+
+from dln_manifolds.costs.base import Cost, Domain
+from dln_manifolds.costs.layers import OfLayers
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
+from dln_manifolds.manifolds.pymanopt_network import NetworkOptimization
+from dln_manifolds.numerics.arrays import Array
+
+
+def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Problem:
+    """Return the problem of minimizing a cost, with exact gradient and Hessian.
+
+    Parameters
+    ----------
+    manifold : pymanopt Manifold
+        Whose points are arrays that the cost takes: X, or layers W for `OfLayers`. Not only of this
+        package: ``Euclidean(N, n, n)`` trains the factors freely.
+    cost : Cost
+        What to minimize.
+    **options
+        Further arguments of ``pymanopt.Problem``, such as a preconditioner.
+
+    Returns
+    -------
+    problem : pymanopt.Problem
+        By the numpy decorator: nothing is differentiated automatically.
+
+    Raises
+    ------
+    TypeError
+        If the cost is none, or is one of layers where points are matrices, or the other way round.
+    ValueError
+        If the cost is about matrices of another size or networks of another depth. On manifolds of
+        other packages both are noticed at the first point, not here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymanopt.optimizers import TrustRegions
+    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem
+    >>> total = BalancedManifold(n=2, depth=3)
+    >>> loss = costs.MatrixCompletion([[2.0, 0.0], [0.5, 1.0]], np.ones((2, 2)))
+    >>> problem = pymanopt_problem(total, costs.OfLayers(loss))
+    >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
+    >>> bool(result.cost < 1e-10)
+    True
+    """
+    if not isinstance(cost, Cost):
+        raise TypeError(
+            f"cost must be a dln_manifolds.costs.Cost, not {type(cost).__name__}: a function alone "
+            f"has no derivatives here. Decorate it by pymanopt.function and use pymanopt.Problem."
+        )
+    domain = cost.domain
+    if isinstance(manifold, NetworkOptimization):
+        points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
+        domain = domain.agree(points, "The cost", "the manifold is")
+
+    def value(point: Array) -> Any:
+        shape = np.shape(point)
+        domain.agree(Domain.of_shape(shape), "The problem", f"a point of shape {shape} is")
+        found = np.asarray(cost(point))
+        if found.ndim:
+            raise ValueError(
+                f"The cost has shape {found.shape} at a point of shape {np.shape(point)}: one "
+                f"number is needed."
+            )
+        if np.isnan(found):
+            if not np.isfinite(point).all():
+                raise InvalidPointError("The cost was asked for at a point that is not finite.")
+            raise InvalidPointError(
+                "The cost is NaN at a finite point; solvers would take that for an improvement. "
+                "Let the cost be infinite outside its domain."
+            )
+        return found[()]
+
+    # Plain functions, as the decorator sets attributes of what it decorates.
+    def gradient(point: Array) -> Array:
+        return cost.euclidean_gradient(point)
+
+    def hessian(point: Array, tangent_vector: Array) -> Array:
+        return cost.euclidean_hessian(point, tangent_vector)
+
+    plain = pymanopt.function.numpy(manifold)
+    derivatives = {"euclidean_gradient": plain(gradient), "euclidean_hessian": plain(hessian)}
+    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
+        derivatives = _inside_the_frames(manifold, cost)
+    return pymanopt.Problem(manifold, plain(value), **derivatives, **options)
+
+
+def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[str, Any]:
+    """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
+
+    def gradient(point: Array) -> Array:
+        found = cost.riemannian_gradient(point, manifold.tangent_space(point))
+        return manifold._derivative(found, "gradient of the cost")
+
+    def hessian(point: Array, tangent_vector: Array) -> Array:
+        return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
+
+    plain = pymanopt.function.numpy(manifold)
+    return {"riemannian_gradient": plain(gradient), "riemannian_hessian": plain(hessian)}
+
+
+class PointRecorder:
+    """Note the points that a solver visits; pymanopt's TrustRegions keeps no log.
+
+    Pass it as ``preconditioner`` of the problem: it changes no vector, and TrustRegions and
+    ConjugateGradient call it at every point they move to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymanopt.optimizers import TrustRegions
+    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem, PointRecorder
+    >>> total, recorder = BalancedManifold(n=2, depth=3), PointRecorder()
+    >>> loss = costs.OfLayers(costs.MatrixCompletion(np.diag([2.0, 1.0]), np.ones((2, 2))))
+    >>> problem = pymanopt_problem(total, loss, preconditioner=recorder)
+    >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
+    >>> path = recorder.path(result)  # shape (n_points, 3, 2, 2), from the start to the result
+    >>> bool(loss(path)[0] > loss(path)[-1])
+    True
+    """
+
+    def __init__(self) -> None:
+        self._points: list[Array] = []
+        self._latest: Any = None
+
+    def __call__(self, point: Any, vector: Any) -> Any:
+        """Return the vector."""
+        if point is not self._latest:
+            self._latest = point
+            self._points.append(np.array(point))
+        return vector
+
+    def path(self, result: Any) -> Array:
+        """Return all points up to that of an optimization result, along the first axis."""
+        last = np.asarray(result.point)
+        known = self._points
+        ended = bool(known) and np.array_equal(known[-1], last)
+        return np.stack(known if ended else [*known, last])

@@ -1,0 +1,1 @@
+"""Numerical tools that know no network: functions, matrices, polynomials, Newton's method."""

@@ -1,0 +1,49 @@
+"""Values computed once per point: solvers ask several things of each point in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from dln_manifolds.numerics.arrays import Array
+
+T = TypeVar("T")
+
+
+class PointMemo(Generic[T]):
+    """Remember what a function computed of the last few arrays.
+
+    An array is recognized by what it holds, never by its identity alone: callers may overwrite
+    their arrays. Comparing a matrix costs a small part of decomposing it. Threads may share a memo:
+    the entries are one immutable tuple, which is replaced as a whole, so that a race costs at most
+    a second computation. Copies and pickles start empty.
+
+    Parameters
+    ----------
+    compute : callable
+        Pure function of an array.
+    size : int
+        Number of arrays remembered.
+    """
+
+    def __init__(self, compute: Callable[[Array], T], size: int = 4) -> None:
+        self._compute = compute
+        self._size = size
+        self._entries: tuple[tuple[Array, T], ...] = ()
+
+    def __call__(self, point: Array) -> T:
+        """Return the value at a point, computed now or before."""
+        for known, value in self._entries:
+            if known.dtype == point.dtype and np.array_equal(known, point):
+                return value
+        # Of the copy: the value may hold on to its argument.
+        kept = np.array(point)
+        value = self._compute(kept)
+        self._entries = ((kept, value), *self._entries[: self._size - 1])
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the entries behind."""
+        return {**self.__dict__, "_entries": ()}

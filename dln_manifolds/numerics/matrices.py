@@ -1,0 +1,151 @@
+r"""Orthogonal matrices: polar factors, and rotations from Gaussian matrices.
+
+Frames of the root chart that turn with a geodesic.
+
+Rotations from both sides are isometries, ``T -> R_L T R_R^T``, so the Hamiltonian looks the same
+from a frame that turns. In a deep network the singular values of T are nearly equal, T stays within
+1/N of the orthogonal matrices, and most of its motion is a rotation: seen from a frame that turns
+along, it hardly moves.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dln_manifolds.numerics.arrays import Array
+
+
+def transpose(x: Array) -> Array:
+    """Swap the last two axes."""
+    return x.swapaxes(-1, -2)
+
+
+def frobenius(x: Array) -> Array:
+    """Frobenius norms, shape ``(...)``: cheaper than numpy's for few small matrices."""
+    return np.asarray(np.sqrt((x * x).sum(axis=(-2, -1))))
+
+
+def diagonal(x: Array) -> Array:
+    """Return the diagonals of square matrices, as a view that can be written to."""
+    return np.einsum("...ii->...i", x)
+
+
+def parity_combine(even: Array, odd: Array, matrix: Array) -> Array:
+    """Weigh the symmetric part of a matrix by ``even`` and the antisymmetric part by ``odd``."""
+    return 0.5 * ((even + odd) * matrix + (even - odd) * transpose(matrix))
+
+
+def size_of(value: Array) -> Array:
+    """Frobenius norm of each member that neither overflows nor underflows."""
+    flat = value.reshape(len(value), math.prod(value.shape[1:]))
+    largest = np.max(np.abs(flat), axis=-1, keepdims=True)
+    largest = np.where(largest == 0, 1.0, largest)
+    return largest[:, 0] * np.linalg.norm(flat / largest, axis=-1)
+
+
+def norms(state: Array) -> Array:
+    """Euclidean norms of position and rate, shape ``(n_batch, 2)``."""
+    flat = state.reshape(*state.shape[:2], math.prod(state.shape[2:]))
+    return np.sqrt(np.einsum("bki,bki->bk", flat, flat))
+
+
+def nearest_orthogonal(matrix: Array) -> Array:
+    """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ vt
+
+
+def rotations(normal: Array) -> Array:
+    """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
+    q, r = np.linalg.qr(normal)
+    q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
+    sign, _ = np.linalg.slogdet(q)
+    q[..., 0] *= np.expand_dims(sign, -1)
+    return q
+
+
+# Entries of exp(A) beyond the power 11 of A are below one unit in the last place up to this norm.
+_TAYLOR_RANGE = 0.25
+_TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
+
+
+def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
+    r"""Angular velocities of a frame from which T seems to move least.
+
+    They minimize, over skew-symmetric matrices,
+
+    .. math::
+        |T' - \Omega_L T + T \Omega_R|^2 + \frac{r}{2} (|\Omega_L|^2 + |\Omega_R|^2), \qquad
+        r = \frac{|T|^2}{n (N - 1)^{3/2}}.
+
+    The second term keeps the frame from chasing singular vectors of nearly equal singular values,
+    and from turning at all where the chart is flat, at N = 1. Its power of N was found by trial.
+
+    Parameters
+    ----------
+    root, velocity : ndarray, shape=[..., n, n]
+        T and T'.
+    depth : float
+        Depth N > 1.
+
+    Returns
+    -------
+    velocities : ndarray, shape=[..., 2, n, n]
+        ``Omega_L`` and ``Omega_R``.
+    """
+    left, roots, right_t = np.linalg.svd(root)
+    v = transpose(left) @ velocity @ transpose(right_t)
+    row, column = roots[..., :, None], roots[..., None, :]
+    damping = np.mean(roots * roots, axis=-1)[..., None, None] / (depth - 1) ** 1.5
+    total, difference = row + column, column - row
+    # Opposite turns move the skew part of v, equal turns the symmetric part.
+    opposite = 0.5 * (v - transpose(v)) * total / (total * total + damping)
+    equal = 0.5 * (v + transpose(v)) * difference / (difference * difference + damping)
+    return np.stack(
+        [
+            left @ (equal + opposite) @ transpose(left),
+            transpose(right_t) @ (equal - opposite) @ right_t,
+        ],
+        axis=-3,
+    )
+
+
+def turned(velocities: Array, matrices: Array) -> Array:
+    """Return ``Omega_L M - M Omega_R``: how fast matrices move that turn with a frame.
+
+    Parameters
+    ----------
+    velocities : ndarray, shape=[n_batch, 2, n, n]
+        Angular velocities of one frame for each member.
+    matrices : ndarray, shape=[n_batch, ..., n, n]
+        Several matrices for each member.
+    """
+    batch, n = len(matrices), matrices.shape[-1]
+    count = math.prod(matrices.shape[1:-2])
+    listed = matrices.reshape(batch, count, n, n)
+    right = matrices.reshape(batch, count * n, n) @ velocities[:, 1]
+    moved = velocities[:, :1] @ listed - right.reshape(listed.shape)
+    return np.asarray(moved.reshape(matrices.shape))
+
+
+def rotation(skew: Array) -> Array:
+    """Return ``exp(A)`` of skew-symmetric matrices, shape ``(..., n, n)``.
+
+    A Taylor polynomial after halving; all members are halved alike.
+    """
+    size = frobenius(skew).max(initial=0.0)
+    halvings = max(0, math.ceil(math.log2(max(size, _TAYLOR_RANGE) / _TAYLOR_RANGE)))
+    # Paterson and Stockmeyer's arrangement, in blocks of four powers.
+    powers = np.empty((4, *skew.shape))
+    powers[0] = np.eye(skew.shape[-1])
+    first = np.multiply(skew, 0.5**halvings, out=powers[1])
+    second = np.matmul(first, first, out=powers[2])
+    np.matmul(first, second, out=powers[3])
+    fourth = second @ second
+    low, middle, high = (_TAYLOR @ powers.reshape(4, skew.size)).reshape(3, *skew.shape)
+    result = low + fourth @ (middle + fourth @ high)
+    for _ in range(halvings):
+        result = result @ result
+    return np.asarray(result)

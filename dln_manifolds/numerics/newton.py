@@ -1,0 +1,216 @@
+"""Minimization of the energy of paths by Newton's method with truncated conjugate gradients.
+
+Globally convergent: a direction of negative curvature ends the inner iteration, and every step
+must decrease the energy. Batched: each member has its own inner and outer iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+
+from dln_manifolds.numerics.arrays import Array
+
+_MAX_INNER = 200
+_MAX_HALVINGS = 25
+# Share of members still iterating below which the finished ones are dropped.
+_KEEP = 0.8
+# Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
+# that does not halve them has met the rounding of the gradient.
+_ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
+
+
+class Model(Protocol):
+    """Quadratic model of an energy: its Hessian and a preconditioner."""
+
+    def take(self, members: Array) -> Model:
+        """Return the model of some members."""
+
+    def product(self, direction: Array) -> Array:
+        """Apply the Hessian."""
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply an approximate inverse of the Hessian."""
+
+
+class Path(Protocol):
+    """A batch of paths with their energy, as functions of what is varied."""
+
+    unknowns: Array
+    energy: Array
+    gradient: Array
+    n_nodes: int
+
+    def take(self, members: Array) -> Self:
+        """Return some members."""
+
+    def moved(self, step: Array) -> Self:
+        """Return the paths after a step of the unknowns."""
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply an approximate inverse of the Hessian."""
+
+    def quadratic_model(self) -> Model:
+        """Prepare Hessian products."""
+
+
+AnyPath = TypeVar("AnyPath", bound=Path)
+
+
+@dataclass
+class Minimum:
+    """Paths of (nearly) least energy.
+
+    Attributes
+    ----------
+    unknowns : ndarray, shape=[n_batch, ...]
+        What was varied.
+    energy : ndarray, shape=[n_batch]
+        Their energy.
+    slope : ndarray, shape=[n_batch]
+        Dual norm of the energy's gradient relative to the length: what is left of it.
+    n_iterations, n_evaluations : ndarray of int, shape=[n_batch]
+        Newton steps; evaluations at a node (singular value decompositions).
+    """
+
+    unknowns: Array
+    energy: Array
+    slope: Array
+    n_iterations: Array
+    n_evaluations: Array
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1))
+
+
+def _scale(factor: Array, direction: Array) -> Array:
+    return factor.reshape(-1, *(1,) * (direction.ndim - 1)) * direction
+
+
+def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
+    """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
+
+    Parameters
+    ----------
+    path : Path
+        Current paths.
+    first : ndarray
+        The preconditioned gradient.
+    goal : ndarray, shape=[n_batch]
+        Relative reduction of the residual at which a member is done.
+    """
+    model = path.quadratic_model()
+    solution = np.zeros_like(first)
+    rows = np.arange(len(first))
+    residual, z = -path.gradient, -first
+    direction, rho = z.copy(), _dot(residual, z)
+    stop = goal**2 * rho
+    running = rho > 0
+    for iteration in range(_MAX_INNER):
+        image = model.product(direction)
+        curvature = _dot(direction, image)
+        convex = running & (curvature > 0)
+        if iteration == 0:
+            # Steepest descent is the fallback where the energy is not convex along it.
+            solution[running & ~convex] = direction[running & ~convex]
+        alpha = np.where(convex, rho / np.where(convex, curvature, 1.0), 0.0)
+        solution[rows] += _scale(alpha, direction)
+        residual -= _scale(alpha, image)
+        z = model.precondition(residual)
+        fresh = _dot(residual, z)
+        running = convex & (fresh > stop)
+        if not running.any():
+            break
+        beta = np.where(running, fresh / np.where(running, rho, 1.0), 0.0)
+        direction = z + _scale(beta, direction)
+        rho = fresh
+        if np.count_nonzero(running) < _KEEP * len(rows):
+            model, rows, stop = model.take(running), rows[running], stop[running]
+            residual, direction, rho = residual[running], direction[running], rho[running]
+            running = running[running]
+    return solution
+
+
+def minimize(
+    path: AnyPath,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    rough: float = 0.0,
+    worthwhile: Callable[[Array, Array], Array] | None = None,
+    finished: Callable[[Array, AnyPath, Array], None] | None = None,
+) -> Minimum:
+    """Minimize the energy of paths whose ends have size one.
+
+    Parameters
+    ----------
+    path : Path
+        Where to start.
+    tolerance : float
+        Dual norm of the gradient, relative to the length of the path, at which a member is done.
+    max_iterations : int
+        Newton steps at most.
+    rough : float
+        Dual norm at which ``worthwhile`` is asked.
+    worthwhile : callable, optional
+        Whether some members, given by their indices and unknowns, are worth going on with.
+    finished : callable, optional
+        Called with the indices of members that are done, the current paths, and the mask of these
+        members among them.
+
+    Returns
+    -------
+    minimum : Minimum
+        Not necessarily converged: see its ``slope``.
+    """
+    n_batch = len(path.unknowns)
+    result = Minimum(
+        np.empty_like(path.unknowns),
+        np.empty(n_batch),
+        np.empty(n_batch),
+        np.zeros(n_batch, dtype=int),
+        np.full(n_batch, path.n_nodes),
+    )
+    active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
+    for iteration in range(max_iterations + 1):
+        first = path.precondition(path.gradient)
+        square = _dot(path.gradient, first)
+        absolute = np.sqrt(np.maximum(square, 0))
+        slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
+        small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
+        stuck = small & (slope > 0.5 * last_slope)
+        keep = (slope > tolerance) & ~stuck & (iteration < max_iterations)
+        asked = keep & (slope <= rough)
+        if worthwhile is not None and asked.any():
+            keep[asked] = worthwhile(active[asked], path.unknowns[asked])
+        if not keep.all():
+            done, rows = ~keep, active[~keep]
+            result.unknowns[rows], result.energy[rows] = path.unknowns[done], path.energy[done]
+            result.slope[rows] = slope[done]
+            if finished is not None:
+                finished(rows, path, done)
+            if not keep.any():
+                break
+            active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
+        goal = np.maximum(np.minimum(0.1, slope), 0.3 * tolerance / slope)
+        move = _newton_direction(path, first, goal)
+        result.n_iterations[active] += 1
+        trial = path.moved(move)
+        result.n_evaluations[active] += path.n_nodes
+        descent = _dot(path.gradient, move)
+        # Near the minimum the decrease drowns in the rounding of the energy itself.
+        slack = 1e-13 * path.energy
+        factor = np.ones(len(active))
+        for _ in range(_MAX_HALVINGS):
+            failed = ~(trial.energy <= path.energy + 1e-4 * factor * descent + slack)
+            if not failed.any():
+                break
+            factor = np.where(failed, 0.5 * factor, factor)
+            trial = path.moved(_scale(factor, move))
+            result.n_evaluations[active] += path.n_nodes
+        path, last_slope = trial, slope
+    return result

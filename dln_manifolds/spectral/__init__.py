@@ -1,1 +1,0 @@
-"""Metric, root chart, entropy and volumes as functions of the singular value decomposition."""

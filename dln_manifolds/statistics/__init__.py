@@ -1,0 +1,1 @@
+"""Statistics of points: all distances of many."""

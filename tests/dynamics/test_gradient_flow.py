@@ -1,0 +1,134 @@
+"""Gradient flow of the layers and of their product."""
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+import scipy.linalg
+from autograd import grad
+
+from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
+from dln_manifolds.errors import ConvergenceError
+from dln_manifolds.geometry.balancing import act, factor
+from dln_manifolds.geometry.frame import SingularFrame
+
+TIMES = np.linspace(0, 3, 13)
+
+
+def normal(*shape, seed=0):
+    array = np.random.default_rng([*shape, seed]).standard_normal(shape)
+    array.flags.writeable = False
+    return array
+
+
+def completion(n):
+    """Loss of a matrix completion and its gradient."""
+    target, seen = normal(n, 2, seed=1) @ normal(2, n, seed=2), normal(n, n, seed=3) > -0.5
+
+    def loss(X):
+        return 0.5 * anp.sum((seen * (X - target)) ** 2)
+
+    return loss, lambda X: seen * (X - target)
+
+
+def balanced_layers(X, depth, seed=0):
+    """A balanced factorization that is not the one of `factor`."""
+    turns = np.linalg.qr(normal(depth - 1, *X.shape, seed=seed))[0]
+    return act(turns, factor(SingularFrame.of_point(X, depth), depth))
+
+
+def largest(difference):
+    return np.linalg.norm(difference, axis=(-2, -1)).max()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6])
+def test_layer_gradient_against_autograd(depth):
+    loss, gradient = completion(4)
+
+    def of_layers(W):
+        X = W[0]
+        for p in range(1, depth):
+            X = anp.dot(W[p], X)
+        return loss(X)
+
+    W = normal(depth, 4, 4)
+    expected = grad(of_layers)(W)
+    np.testing.assert_allclose(layer_gradient(W, gradient), expected, rtol=1e-12, atol=1e-12)
+    batch = np.stack([W, 2 * W])
+    got = layer_gradient(batch, gradient)
+    np.testing.assert_allclose(got[0], expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(got[1], grad(of_layers)(2 * W), rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize(("depth", "n"), [(1, 3), (2, 3), (3, 3), (3, 5), (5, 3)])
+def test_upstairs_and_downstairs_agree(depth, n):
+    loss, gradient = completion(n)
+    X = 0.3 * normal(n, n)
+    up = flow_of_layers(balanced_layers(X, depth), gradient, TIMES, energy=loss)
+    down = flow_of_point(X, depth, gradient, TIMES, energy=loss)
+    size = largest(down.points)
+    assert largest(up.points - down.points) <= 1e-8 * size
+    assert largest(down.points[-1] - X) > 0.1 * size  # something has happened
+    np.testing.assert_allclose(up.energy, [loss(x) for x in up.points], rtol=1e-14)
+    assert (np.diff(up.energy) < 0).all()
+    assert up.drift.max() <= 1e-10
+    # dE/dt = -|X'|_g^2
+    assert down.drift.max() <= 1e-10
+
+
+def test_downstairs_at_any_depth_against_the_definition():
+    """The first instant of the flow, with fractional powers of matrices."""
+    X, depth, step = normal(3, 3), 3, 1e-5
+    _, gradient = completion(3)
+    before, after = flow_of_point(X, depth, gradient, [0, step, 2 * step]).points[1:]
+    rate = (4 * before - after - 3 * X) / (2 * step)
+    power = scipy.linalg.fractional_matrix_power
+    expected = -sum(
+        power(X @ X.T, (depth - p) / depth) @ gradient(X) @ power(X.T @ X, (p - 1) / depth)
+        for p in range(1, depth + 1)
+    )
+    np.testing.assert_allclose(rate, expected, atol=1e-5)
+
+
+def test_real_depth_against_the_scalar_equation():
+    """N = 2.5, n = 1, E = -X: x' = N x^(2 - 2/N), solved by separation."""
+    times = TIMES[:8]  # infinite at t = 2.3
+    flow = flow_of_point(np.array([[0.5]]), 2.5, lambda X: -np.ones_like(X), times)
+    # y = x^(2/N - 1) has y' = N (2/N - 1) = 2 - N
+    expected = (0.5 ** (2 / 2.5 - 1) + (2 - 2.5) * times) ** (1 / (2 / 2.5 - 1))
+    np.testing.assert_allclose(flow.points[:, 0, 0], expected, rtol=1e-9)
+    assert np.isnan(flow.drift).all()
+    assert flow.energy is None
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_unbalanced_start(depth):
+    """Imbalances are conserved, and X goes another way."""
+    _, gradient = completion(3)
+    W = 0.7 * normal(depth, 3, 3)
+    flow = flow_of_layers(W, gradient, TIMES)
+    above = [w[1:].swapaxes(-1, -2) @ w[1:] for w in flow.layers]
+    below = [w[:-1] @ w[:-1].swapaxes(-1, -2) for w in flow.layers]
+    imbalances = np.array(above) - np.array(below)
+    assert largest(imbalances[0]) > 0.1
+    assert largest(imbalances - imbalances[0]) <= 1e-8 * largest(np.array(below))
+    assert flow.drift.max() <= 1e-8
+    down = flow_of_point(flow.points[0], depth, gradient, TIMES)
+    assert largest(flow.points - down.points) > 1e-2
+
+
+def test_drift_sees_a_wrong_gradient():
+    """A field that is no gradient of the given energy does not pass for one."""
+    loss, gradient = completion(3)
+    flow = flow_of_point(normal(3, 3), 3, lambda X: 1.01 * gradient(X), TIMES, energy=loss)
+    assert flow.drift.max() > 1e-4
+
+
+def test_inputs():
+    _, gradient = completion(3)
+    single = flow_of_layers(normal(2, 3, 3), gradient, np.array([0.0]))
+    np.testing.assert_array_equal(single.layers[0], normal(2, 3, 3))
+    with pytest.raises(ValueError, match="shape"):
+        flow_of_point(normal(3, 3), 2, lambda X: np.sum(X), TIMES)
+    with pytest.raises(ConvergenceError):
+        # X' = 3 x^(4/3) x^4: infinite in finite time
+        flow_of_point(np.eye(1), 3, lambda X: -(X**4), TIMES)
