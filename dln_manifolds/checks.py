@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
-from dln_manifolds.geometry.balancing import BalancedFrame, rebalance, relative_imbalance
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import tangent_part
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -83,7 +83,7 @@ def is_invertible(singular_values: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(smallest > n * np.finfo(dtype).eps * largest)
 
 
-def check_invertible(frame: SingularFrame, dtype: np.dtype[Any], name: str) -> None:
+def check_invertible(frame: Frame, dtype: np.dtype[Any], name: str) -> None:
     """Raise `InvalidPointError` if a member is numerically singular."""
     invertible = is_invertible(frame.singular_values, dtype)
     if invertible.all():
@@ -99,15 +99,15 @@ def check_invertible(frame: SingularFrame, dtype: np.dtype[Any], name: str) -> N
 
 def checked_frame(
     point: Any, shape: tuple[int, ...], depth: float, name: str
-) -> tuple[SingularFrame, np.dtype[Any]]:
+) -> tuple[Frame, np.dtype[Any]]:
     """Validate points, decompose them once, and return the dtype of results."""
     array, dtype = as_matrices(point, shape, name)
     return invertible_frame(array, dtype, depth, name), dtype
 
 
-def invertible_frame(point: Array, dtype: np.dtype[Any], depth: float, name: str) -> SingularFrame:
+def invertible_frame(point: Array, dtype: np.dtype[Any], depth: float, name: str) -> Frame:
     """Decompose points that `as_matrices` returned."""
-    frame = SingularFrame.of_point(point, depth)
+    frame = Frame.of_point(point, depth)
     check_invertible(frame, dtype, name)
     return frame
 
@@ -119,7 +119,7 @@ def cast(value: Array, *dtypes: np.dtype[Any]) -> Array:
 
 def checked_layers(
     point: Any, shape: tuple[int, ...], name: str
-) -> tuple[Array, BalancedFrame, np.dtype[Any]]:
+) -> tuple[Array, Frame, np.dtype[Any]]:
     """Validate balanced layers and read off their frames; also return the dtype of results.
 
     Raises
@@ -142,7 +142,7 @@ def checked_layers(
     if loose.any():
         layers = layers.copy()
         layers[loose] = rebalance(layers[loose])
-    frame = BalancedFrame.of_layers(layers)
+    frame = Frame.of_layers(layers)
     singular = ~is_invertible(frame.roots, dtype)
     if singular.any():
         where = np.argwhere(singular)[0]
@@ -154,7 +154,7 @@ def checked_layers(
 
 
 def checked_tangent(
-    frame: BalancedFrame,
+    frame: Frame,
     vector: Any,
     shape: tuple[int, ...],
     name: str,
@@ -168,7 +168,7 @@ def checked_tangent(
         Besides what :func:`as_matrices` refuses: a vector with a normal part.
     """
     array, dtype = as_matrices(vector, shape, name)
-    common_batch(len(shape), **{name: array, "base_point": frame.bases})
+    common_batch(len(shape), **{name: array, "base_point": frame.left})
     tangent = tangent_part(frame, array)
     axes = tuple(range(-len(shape), 0))
     normal = np.sqrt(np.sum((array - tangent) ** 2, axis=axes))
@@ -244,7 +244,13 @@ def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
     return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
 
 
-def check_connected(first: SingularFrame, last: SingularFrame, tolerate: bool = False) -> Array:
+def flat_frame(frame: Frame, batch: tuple[int, ...]) -> Frame:
+    """Broadcast the batch axes of a frame and join them into one."""
+    n_batch = frame.values.ndim - 1
+    return frame.mapped(lambda array: flatten(array, batch, array.ndim - n_batch))
+
+
+def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
     """Return which pairs of points differ in the sign of det, shape ``(...)``.
 
     Raises

@@ -28,7 +28,7 @@ from dln_manifolds.geometry import balancing
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import second_fundamental_form as balanced_derivatives
 from dln_manifolds.geometry.alignment import align, aligned_pullback
-from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_metric
 from dln_manifolds.geometry.sectors import horizontal_part, push_forward, tangent_part
 from dln_manifolds.numerics.arrays import Array
@@ -94,7 +94,7 @@ def _squared_dist(metric: Any, point_a: Any, point_b: Any) -> tuple[Array, Pullb
     return value, members_pullback(solution, adjoint)
 
 
-def _at(space: Any, point: Any, name: str) -> tuple[Array, BalancedFrame]:
+def _at(space: Any, point: Any, name: str) -> tuple[Array, Frame]:
     layers, frame, _ = checked_layers(point, space.shape, name)
     return layers, frame
 
@@ -147,12 +147,12 @@ def _projection(space: Any, point: Any, vector: Any) -> tuple[Array, Pullback]:
         return value, lambda cotangent: tuple(reversed(pull_both(cotangent)))
     layers, dtype = as_matrices(point, space.shape, "point")
     balanced = space.projection(layers)
-    frame, root_frame, _ = space._both_frames(balanced)
+    frame = Frame.of_layers(balanced)
 
     def pull(cotangent: Array) -> tuple[Array]:
         # Layers move along their fibre, and across it as their end-to-end matrix does.
         by_layers, by_motion = aligned_pullback(balanced, layers, cotangent)
-        covector = apply_metric(root_frame, push_forward(frame, by_motion))
+        covector = apply_metric(frame.ends, push_forward(frame, by_motion))
         return (by_layers + balanced_derivatives.product_derivative(layers, covector),)
 
     return cast(balanced, dtype), pull
@@ -198,13 +198,13 @@ def _entropy(space: Any, point: Any) -> tuple[Array, Pullback]:
 
 def _entropy_gradient(space: Any, point: Any) -> tuple[Array, Pullback]:
     layers = float_array(point)
-    frame, root_frame, _ = space._both_frames(point)
-    slope = volume.entropy_differential(root_frame)
+    _, frame = _at(space, point, "point")
+    slope = volume.entropy_differential(frame.ends)
 
     def pull(cotangent: Array) -> tuple[Array]:
         # The gradient by W of <c, B^T dS(X)>: B moves with W, and X does.
         _, by_point = balanced_derivatives.push_forward_pullback(frame, layers, cotangent, slope)
-        bent = volume.EntropyHessian(root_frame).apply(push_forward(frame, cotangent))
+        bent = volume.EntropyHessian(frame.ends).apply(push_forward(frame, cotangent))
         return (by_point + balanced_derivatives.product_derivative(layers, bent),)
 
     return space.entropy_gradient(point), pull

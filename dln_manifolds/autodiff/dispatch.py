@@ -32,8 +32,8 @@ C = TypeVar("C", bound=type)
 
 _PACKAGE = __name__.partition(".")[0]
 # Modules that know the arrays of one host; PyTorch is imported with the first of its tensors.
-_AUTOGRAD = f"{_PACKAGE}.hosts.autograd_arrays"
-_TORCH = f"{_PACKAGE}.hosts.torch_arrays"
+_AUTOGRAD = f"{_PACKAGE}.autodiff.autograd_arrays"
+_TORCH = f"{_PACKAGE}.autodiff.torch_arrays"
 _DEFAULT = _TORCH if gs.__name__.endswith("pytorch") else None
 
 

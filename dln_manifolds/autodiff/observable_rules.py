@@ -21,12 +21,12 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics.variation import exp_pullback, log_pullback, squared_dist_gradients
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 
 
 def _derivative(point: Any, depth: float) -> observable.CometricDerivative:
-    return observable.CometricDerivative(SingularFrame.of_point(float_array(point), depth))
+    return observable.CometricDerivative(Frame.of_point(float_array(point), depth))
 
 
 def _inner_product(metric: Any, a: Any, b: Any, base_point: Any) -> tuple[Array, Pullback]:
@@ -59,7 +59,7 @@ def _inner_coproduct(metric: Any, a: Any, b: Any, base_point: Any) -> tuple[Arra
 
 def _operator_pullback(point: Any, depth: float, cotangent: Array, inverse: bool) -> Array:
     """Gradient by X of ``<C, matrix of A_X or of its inverse>``: one direction per row of C."""
-    frame = SingularFrame.of_point(float_array(point)[..., None, :, :], depth)
+    frame = Frame.of_point(float_array(point)[..., None, :, :], depth)
     n = frame.values.shape[-1]
     rows = cotangent.reshape(*cotangent.shape[:-1], n, n)
     p, q = frame.enter(np.eye(n * n).reshape(n * n, n, n)), frame.enter(rows)
@@ -115,7 +115,7 @@ def _from_orthonormal_coordinates(
 
 
 def _log_volume_density(metric: Any, base_point: Any) -> tuple[Array, Pullback]:
-    frame = SingularFrame.of_point(float_array(base_point), metric._space.depth)
+    frame = Frame.of_point(float_array(base_point), metric._space.depth)
     gradient = volume.log_riemannian_density_differential(frame)
     return metric.log_volume_density(base_point), lambda cotangent: (weigh(cotangent, gradient, 2),)
 
@@ -162,7 +162,7 @@ def _squared_dist(metric: Any, point_a: Any, point_b: Any) -> tuple[Array, Pullb
 
 
 def _entropy(space: Any, point: Any) -> tuple[Array, Pullback]:
-    frame = SingularFrame.of_point(float_array(point), space.depth)
+    frame = Frame.of_point(float_array(point), space.depth)
     gradient = volume.entropy_differential(frame)
     return space.entropy(point), lambda cotangent: (weigh(cotangent, gradient, 2),)
 

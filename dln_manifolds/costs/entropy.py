@@ -6,7 +6,7 @@ import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -35,8 +35,8 @@ class Entropy(Cost):
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
 
-    def _frame(self, point: Array) -> SingularFrame:
-        return SingularFrame.of_point(point, self.depth)
+    def _frame(self, point: Array) -> Frame:
+        return Frame.of_point(point, self.depth)
 
     def _hessian(self, point: Array) -> EntropyHessian:
         return EntropyHessian(self._frames(point))

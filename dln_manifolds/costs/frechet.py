@@ -12,7 +12,7 @@ from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError, Inva
 from dln_manifolds.geodesics.boundary_value import solve_boundary_value
 from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution
 from dln_manifolds.geodesics.variation import log_pullback
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
@@ -21,7 +21,7 @@ from dln_manifolds.numerics.cache import PointMemo
 class _State(NamedTuple):
     """Geodesics from a point to all the data, and their momenta ``A_X^{-1}(log_X(Y_k))``."""
 
-    frame: SingularFrame
+    frame: Frame
     solution: GeodesicSolution
     momenta: Array
 

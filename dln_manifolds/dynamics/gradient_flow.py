@@ -15,11 +15,11 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from dln_manifolds.errors import ConvergenceError
-from dln_manifolds.geometry.balancing import end_to_end, imbalance, prefix_products
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.balancing import end_to_end, imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_cometric, inner_coproduct
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import prefix_products, transpose
 
 Gradient = Callable[[Array], Array]
 Energy = Callable[[Array], float]
@@ -163,7 +163,7 @@ def flow_of_point(
     def rate(_: float, state: Array) -> Array:
         position = state[:-1].reshape(start.shape)
         covector = _checked(gradient, position)
-        frame = SingularFrame.of_point(position, depth)
+        frame = Frame.of_point(position, depth)
         # The last entry collects the squared speed, which is what the energy loses.
         speed = inner_coproduct(frame, covector, covector)
         return np.append(-apply_cometric(frame, covector), speed)

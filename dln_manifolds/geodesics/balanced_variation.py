@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import Frame, Rest, settle_layers
+from dln_manifolds.geodesics.fields import MovingFrame, Rest, settle_layers
 from dln_manifolds.geodesics.integrate import CONVERGED, flow
 from dln_manifolds.geodesics.variation import solve_variations
-from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.second_fundamental_form import bending, bending_derivative
 from dln_manifolds.geometry.sectors import (
     jacobi_basis,
@@ -34,7 +34,7 @@ class JacobiField:
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``((V, dV, ...), (II(V, V), d II(V, V), ...))``."""
         layers, velocity = state[:, 0, :1], state[:, 1, :1]
-        frame = BalancedFrame.of_layers(layers)
+        frame = Frame.of_layers(layers)
         bent, multiplier = bending(frame, layers, velocity)
         rate = np.empty_like(state)
         rate[:, 0], rate[:, 1, :1] = state[:, 1], bent
@@ -43,7 +43,7 @@ class JacobiField:
         )
         return rate, frame.roots[:, 0, -1]
 
-    def frame(self, state: Array, rate: Array) -> Frame:
+    def frame(self, state: Array, rate: Array) -> MovingFrame:
         """Return the frame at rest."""
         return Rest()
 
@@ -54,8 +54,8 @@ class JacobiField:
     def settle(self, state: Array) -> Array:
         """Take a Newton step onto the manifold, and its variations with it."""
         layers = settle_layers(state[:, 0, :1])
-        frame = BalancedFrame.of_layers(layers)
-        whole = BalancedFrame(frame.bases[:, None], frame.roots[:, None])
+        frame = Frame.of_layers(layers)
+        whole = frame.beside()
         settled = tangent_part(whole, state)
         settled[:, 0, :1] = layers
         fields, velocity = settled[:, 0, 1:], settled[:, 1, :1]
@@ -92,7 +92,7 @@ def _backward_fields(end: Array, covectors: Array, tolerance: float) -> tuple[Ar
     result = flow(JacobiField(), state, np.ones(len(end)), tolerance=tolerance)
     final = result.state[:, :, 1:] * size[:, None]
     final[result.status != CONVERGED] = np.nan
-    frame = BalancedFrame.of_layers(result.state[:, 0, :1])
+    frame = Frame.of_layers(result.state[:, 0, :1])
     return final[:, 0], -tangent_part(frame, final[:, 1])
 
 
@@ -111,7 +111,7 @@ def balanced_exp_pullback(end: Array, cotangent: Array, *, tolerance: float) -> 
     by_point, by_vector : ndarray, shape=[n_batch, N, n, n]
         Tangent vectors at W; V is taken along parallel where W moves.
     """
-    tangent = tangent_part(BalancedFrame.of_layers(end[:, 0]), cotangent)
+    tangent = tangent_part(Frame.of_layers(end[:, 0]), cotangent)
     field, derivative = _backward_fields(end, tangent[:, None], tolerance)
     return derivative[:, 0], -field[:, 0]
 
@@ -138,7 +138,7 @@ def balanced_log_pullback(
     ConjugatePointsError
         If the differential of exp is singular: log has no derivative.
     """
-    first, last = (BalancedFrame.of_layers(state[:, 0]) for state in (start, end))
+    first, last = (Frame.of_layers(state[:, 0]) for state in (start, end))
     sectors = jacobi_basis(last)
     basis = np.concatenate([sectors.horizontal, sectors.vertical], axis=1)
     fields, derivatives = _backward_fields(end, basis, tolerance)

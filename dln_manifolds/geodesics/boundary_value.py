@@ -19,7 +19,7 @@ from dln_manifolds.geodesics.root_paths import PathState, PolarTurn, path_basis
 from dln_manifolds.geodesics.scaling import Cone
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, pull_from_root, raise_, root_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, transpose
@@ -117,8 +117,8 @@ class RootPaths:
 
 
 def solve_boundary_value(
-    first: SingularFrame,
-    last: SingularFrame,
+    first: Frame,
+    last: Frame,
     base_point: Array,
     point: Array,
     *,
@@ -129,7 +129,7 @@ def solve_boundary_value(
 
     Parameters
     ----------
-    first, last : SingularFrame
+    first, last : Frame
         Frames of the base points and of the points, at depth N.
     base_point, point : ndarray, shape=[n_batch, n, n]
         Invertible matrices X(0) and X(1) with equal signs of det.

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.runge_kutta import Attempt
 from dln_manifolds.geodesics.singular import passes_near
 from dln_manifolds.numerics.arrays import Array
@@ -69,7 +69,7 @@ def most_nodes(tolerance: float) -> int:
 
 def attempt(
     field: Field,
-    frame: Frame,
+    frame: MovingFrame,
     state: Array,
     rate: Array,
     smallest: Array,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import error_estimates, gauss_nodes, integrals
-from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.integrate import CONVERGED, QUIET, FlowResult, Trajectory
 from dln_manifolds.geodesics.singular import passes_near
 from dln_manifolds.numerics.arrays import Array
@@ -48,7 +48,7 @@ class Followed(NamedTuple):
     states: Array
     n_evaluations: Array
 
-    def result(self, field: Field, frame: Frame, state: Array, record: bool) -> FlowResult:
+    def result(self, field: Field, frame: MovingFrame, state: Array, record: bool) -> FlowResult:
         """Return the flow of the members that are solved, given their initial states."""
         state, frame = state[self.solved], frame.take(self.solved)
         states = self.states[self.solved]
@@ -87,7 +87,7 @@ def nodes_needed(state: Array, rates: Array, tolerance: float, *, inside: bool) 
 
 def follow(
     field: Field,
-    frame: Frame,
+    frame: MovingFrame,
     state: Array,
     rates: Array,
     n_nodes: int,
@@ -101,7 +101,7 @@ def follow(
     ----------
     field : Field
         The flow.
-    frame : Frame
+    frame : MovingFrame
         Where the geodesics are seen from; at t = 0 it agrees with the frame at rest.
     state : ndarray, shape=[n_batch, 2, ...]
         Initial states.
@@ -134,7 +134,7 @@ def follow(
 def _iterate(
     result: Followed,
     field: Field,
-    frame: Frame,
+    frame: MovingFrame,
     state: Array,
     rates: Array,
     tolerance: float,

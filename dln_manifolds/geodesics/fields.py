@@ -5,13 +5,13 @@ A state stacks position and rate on its second axis, ``(n_batch, 2, ...)``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from dln_manifolds.geometry.balancing import BalancedFrame, imbalance
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.balancing import imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import nodal_state
 from dln_manifolds.geometry.metric import point_of
 from dln_manifolds.geometry.sectors import (
@@ -27,7 +27,7 @@ from dln_manifolds.numerics.matrices import angular_velocities, rotation, transp
 _SHALLOW = 2
 
 
-class Frame(Protocol):
+class MovingFrame(Protocol):
     """A frame that moves with a batch of geodesics by isometries, for the time of one step."""
 
     def seen(self, state: Array, rate: Array) -> Array:
@@ -36,7 +36,7 @@ class Frame(Protocol):
     def leave(self, time: Array, *states: Array) -> list[Array]:
         """Return what was seen from the frame, at a time since its start, as it is at rest."""
 
-    def take(self, members: Array) -> Frame:
+    def take(self, members: Array) -> MovingFrame:
         """Return the frame of some members."""
 
 
@@ -92,7 +92,7 @@ class Turning:
         return Turning(self.velocities[members], at_one)
 
 
-def turning_with(root: Array, velocity: Array, depth: float) -> Frame:
+def turning_with(root: Array, velocity: Array, depth: float) -> MovingFrame:
     """Return a frame that turns with points T, or the one at rest where the chart is nearly flat.
 
     Parameters
@@ -113,7 +113,7 @@ class Field(Protocol):
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the time derivative of states, and the smallest root singular value."""
 
-    def frame(self, state: Array, rate: Array) -> Frame:
+    def frame(self, state: Array, rate: Array) -> MovingFrame:
         """Return a frame from which these states hardly move."""
 
     def watched(self, position: Array) -> Array:
@@ -141,7 +141,7 @@ class RootField:
         np.negative(nodal.gradient, out=rate[:, 1])
         return nodal.left[:, None] @ rate @ nodal.right_t[:, None], nodal.roots[:, -1]
 
-    def frame(self, state: Array, rate: Array) -> Frame:
+    def frame(self, state: Array, rate: Array) -> MovingFrame:
         """Return a frame that turns with T."""
         return turning_with(state[:, 0], rate[:, 0], self.depth)
 
@@ -155,7 +155,7 @@ class RootField:
 
     def points(self, position: Array, scale: Array) -> Array:
         """Return end-to-end matrices X."""
-        return point_of(SingularFrame.of_root(position, self.depth).scaled(scale))
+        return point_of(Frame.of_root(position, self.depth).scaled(scale))
 
 
 class BalancedField:
@@ -170,11 +170,11 @@ class BalancedField:
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(V, II(V, V), II(V, U), ...)``."""
         layers, vectors = state[:, :1], state[:, 1:]
-        frame = BalancedFrame.of_layers(layers)
+        frame = Frame.of_layers(layers)
         bent = second_fundamental_form(frame, layers, vectors[:, :1], vectors)
         return np.concatenate([vectors[:, :1], bent], axis=1), frame.roots[:, 0, -1]
 
-    def frame(self, state: Array, rate: Array) -> Frame:
+    def frame(self, state: Array, rate: Array) -> MovingFrame:
         """Return the frame at rest."""
         return Rest()
 
@@ -185,7 +185,7 @@ class BalancedField:
     def settle(self, state: Array) -> Array:
         """Take a Newton step onto the manifold, and the tangent parts of the vectors."""
         layers = settle_layers(state[:, :1])
-        vectors = tangent_part(BalancedFrame.of_layers(layers), state[:, 1:])
+        vectors = tangent_part(Frame.of_layers(layers), state[:, 1:])
         return np.concatenate([layers, vectors], axis=1)
 
     def points(self, position: Array, scale: Array) -> Array:
@@ -197,10 +197,11 @@ def settle_layers(layers: Array) -> Array:
     """Take one Newton step onto the manifold from nearly balanced layers."""
     if layers.shape[-3] == 1:
         return layers
-    frame = BalancedFrame.of_layers(layers)
+    frame = Frame.of_layers(layers)
     # In the frames, where the imbalance of a small singular value is not drowned by the rounding of
     # the large ones.
     inside = frame.enter(layers)
-    still = BalancedFrame(np.broadcast_to(np.eye(layers.shape[-1]), frame.bases.shape), frame.roots)
+    identity = np.broadcast_to(np.eye(layers.shape[-1]), frame.left.shape)
+    still = replace(frame, left=identity, right_t=identity)
     multiplier = solve_jacobi(still, imbalance(inside))
     return layers - 0.5 * frame.leave(normal_vector(inside, multiplier))

@@ -8,13 +8,13 @@ from dln_manifolds.geodesics.fields import RootField
 from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geometry.closed_forms import lower_bound
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, point_of, push_to_root, raise_, root_of
 from dln_manifolds.numerics.arrays import Array
 
 
 def solve_initial_value(
-    frame: SingularFrame,
+    frame: Frame,
     point: Array,
     tangent_vec: Array,
     *,
@@ -25,7 +25,7 @@ def solve_initial_value(
 
     Parameters
     ----------
-    frame : SingularFrame
+    frame : Frame
         Frames of the points, at depth N.
     point, tangent_vec : ndarray, shape=[n_batch, n, n]
         Invertible matrices X and velocities at X.
@@ -52,7 +52,7 @@ def solve_initial_value(
     result = flow(field, state, np.ones(len(size)), tolerance=tolerance, record=record)
 
     reached = result.status == CONVERGED
-    end = SingularFrame.of_root(result.state[:, 0], depth)
+    end = Frame.of_root(result.state[:, 0], depth)
     last = 0.5 * np.sum(raise_(end, result.state[:, 1]) * result.state[:, 1], axis=(-2, -1))
     drift = np.abs(last - energy) / np.where(energy == 0, 1.0, energy)
     # At N = 1 geodesics are straight lines, free of the rounding of any decomposition.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dln_manifolds.geodesics.confirmation import follow, nodes_needed
-from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.integrate import (
     CONVERGED,
     CROSSED,
@@ -70,7 +70,7 @@ class Members:
         self.n_iterations = np.zeros(n_batch, dtype=int)
         self.n_evaluations = np.zeros(n_batch, dtype=int)
 
-    def confirm(self, pick: Array, momentum: Array, frame: Frame, rates: Array) -> Array:
+    def confirm(self, pick: Array, momentum: Array, frame: MovingFrame, rates: Array) -> Array:
         """Follow geodesics from paths as first guesses, and keep what ends nearer the target.
 
         Parameters
@@ -79,7 +79,7 @@ class Members:
             Members.
         momentum : ndarray, shape=[n_pick, ...]
             Their initial momenta.
-        frame : Frame
+        frame : MovingFrame
             Where the paths are seen from.
         rates : ndarray, shape=[n_pick, n_given, 2, ...]
             Rates of position and momentum along the paths at Gauss nodes, seen from there.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import Frame
+from dln_manifolds.geodesics.fields import MovingFrame
 from dln_manifolds.geodesics.integrate import CROSSED, STALLED
 from dln_manifolds.geodesics.members import Members
 from dln_manifolds.numerics.arrays import Array
@@ -60,7 +60,7 @@ class MovingPath(Path, Protocol):
     """Paths that end at given positions, with what makes them initial-value problems."""
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> MovingFrame:
         """Where the paths are seen from."""
 
     def momentum_at_start(self) -> Array:
@@ -212,17 +212,17 @@ class Found(NamedTuple):
     ----------
     momentum : ndarray, shape=[n_batch, ...]
         Initial momenta.
-    frame : Frame
+    frame : MovingFrame
         Where they are seen from.
     rates : ndarray, shape=[n_batch, n_nodes, 2, ...]
         Rates of position and momentum at Gauss nodes, seen from there.
     """
 
     momentum: Array
-    frame: Frame
+    frame: MovingFrame
     rates: Array
 
-    def take(self, members: Array) -> tuple[Array, Frame, Array]:
+    def take(self, members: Array) -> tuple[Array, MovingFrame, Array]:
         """Return momenta, frame and rates of some members."""
         return self.momentum[members], self.frame.take(members), self.rates[members]
 

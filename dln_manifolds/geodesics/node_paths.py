@@ -15,10 +15,11 @@ import numpy as np
 
 from dln_manifolds.geodesics.fields import Rest
 from dln_manifolds.geodesics.root_paths import rotation_angles
-from dln_manifolds.geometry.balancing import BalancedFrame, prefix_products, rebalance
+from dln_manifolds.geometry.balancing import rebalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import normal_multiplier, normal_vector, tangent_part
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose
+from dln_manifolds.numerics.matrices import nearest_orthogonal, prefix_products, transpose
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class NodePath:
             "bi,bi->b", whole.reshape(len(whole), -1), pull.reshape(len(whole), -1)
         )
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
-        self._bases = BalancedFrame.of_layers(interior)
+        self._bases = Frame.of_layers(interior)
         self.gradient: Array = tangent_part(self._bases, self._pull)
 
     def take(self, members: Array) -> NodePath:
@@ -128,7 +129,7 @@ class NodePath:
 
     def momentum_at_start(self) -> Array:
         """Return minus the derivative of the energy by the start, a tangent vector there."""
-        return -tangent_part(BalancedFrame.of_layers(self.start), self._pull_at_start)
+        return -tangent_part(Frame.of_layers(self.start), self._pull_at_start)
 
     @property
     def frame(self) -> Rest:
@@ -142,7 +143,7 @@ class NodePath:
 
     def quadratic_model(self) -> NodeModel:
         """Prepare Hessian products at this path."""
-        if self._bases.depth == 1:
+        if self._bases.n_layers == 1:
             multiplier = np.zeros((*self._pull.shape[:2], 0, *self._pull.shape[3:]))
         else:
             multiplier = normal_multiplier(self._bases, self._pull)
@@ -161,12 +162,12 @@ class NodeModel:
     """
 
     basis: NodeBasis
-    frame: BalancedFrame
+    frame: Frame
     multiplier: Array
 
     def take(self, members: Array) -> NodeModel:
         """Return the model of some members."""
-        frame = BalancedFrame(self.frame.bases[members], self.frame.roots[members])
+        frame = self.frame.take(members)
         return NodeModel(self.basis, frame, self.multiplier[members])
 
     def product(self, direction: Array) -> Array:

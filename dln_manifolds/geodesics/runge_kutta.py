@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.fields import Field, Frame
+from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.singular import passes_near
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
@@ -56,14 +56,16 @@ def _combine(weights: Array, stages: Array) -> Array:
     return (weights @ flat).reshape(stages.shape[1:])
 
 
-def step(field: Field, frame: Frame, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:
+def step(
+    field: Field, frame: MovingFrame, state: Array, rate: Array, size: Array
+) -> tuple[Array, Array]:
     """Take one step of the given size for every member, as seen from a frame.
 
     Parameters
     ----------
     field : Field
         The flow.
-    frame : Frame
+    frame : MovingFrame
         Where the step is seen from; at its start it agrees with the frame at rest.
     state, rate : ndarray, shape=[n_batch, 2, ...]
         States and their rates, at rest.
@@ -108,7 +110,7 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
 
 def attempt(
     field: Field,
-    frame: Frame,
+    frame: MovingFrame,
     state: Array,
     rate: Array,
     smallest: Array,
@@ -121,7 +123,7 @@ def attempt(
     ----------
     field : Field
         The flow.
-    frame : Frame
+    frame : MovingFrame
         Where the step is seen from; at its start it agrees with the frame at rest.
     state, rate : ndarray, shape=[n_batch, 2, ...]
         States and their rates, at rest.

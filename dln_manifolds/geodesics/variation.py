@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
-from dln_manifolds.geodesics.fields import Frame, turning_with
+from dln_manifolds.geodesics.fields import MovingFrame, turning_with
 from dln_manifolds.geodesics.integrate import CONVERGED, flow
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.geometry.metric import (
     CometricDerivative,
@@ -139,7 +139,7 @@ class VariationField:
         rate[:, 1, 0] = -nodal.leave(nodal.gradient)
         return rate, nodal.roots[:, -1]
 
-    def frame(self, state: Array, rate: Array) -> Frame:
+    def frame(self, state: Array, rate: Array) -> MovingFrame:
         """Return a frame that turns with T: the variations see the same isometries."""
         return turning_with(state[:, 0, 0], rate[:, 0, 0], self.depth)
 
@@ -188,7 +188,7 @@ def _backward_variations(
     return final[:, 0], -final[:, 1]
 
 
-def _root_connection(root: Array, frame: SingularFrame, velocity: Array, xi: Array) -> Array:
+def _root_connection(root: Array, frame: Frame, velocity: Array, xi: Array) -> Array:
     r"""Return the covector ``<Gamma(., xi), velocity>`` of the root chart.
 
     ``(-g (D_xi A) p - d<p, A q> + g (D_v A) q) / 2`` with the momenta p of the velocity v and q
@@ -203,7 +203,7 @@ def _root_connection(root: Array, frame: SingularFrame, velocity: Array, xi: Arr
     return 0.5 * (lower(frame, across[:, 0] - along[:, 0]) + force[:, 1])
 
 
-def _point_connection(frame: SingularFrame, vector: Array, xi: Array) -> Array:
+def _point_connection(frame: Frame, vector: Array, xi: Array) -> Array:
     """Return the covector ``<Gamma(., xi), vector>`` of the chart of X."""
     derivative = CometricDerivative(frame)
     v, x = frame.enter(vector), frame.enter(xi)
@@ -231,7 +231,7 @@ def exp_pullback(
     by_point, by_vector : ndarray, shape=[n_batch, n, n]
         Gradients by X and by Z, as matrices.
     """
-    first, last = (SingularFrame.of_root(state[:, 0], depth) for state in (start, end))
+    first, last = (Frame.of_root(state[:, 0], depth) for state in (start, end))
     final = pull_from_root(last, covector)[:, None]
     xi, mu = (part[:, 0] for part in _backward_variations(end, final, depth, tolerance))
     velocity = raise_(first, start[:, 1])
@@ -268,7 +268,7 @@ def log_pullback(
         If the differential of exp is singular: log has no derivative.
     """
     n_batch, n = len(end), end.shape[-1]
-    first, last = (SingularFrame.of_root(state[:, 0], depth) for state in (start, end))
+    first, last = (Frame.of_root(state[:, 0], depth) for state in (start, end))
     target = raise_(first, pull_from_root(first, covector))
     basis = np.broadcast_to(np.eye(n * n).reshape(n * n, n, n), (n_batch, n * n, n, n))
     xi, mu = _backward_variations(end, basis, depth, tolerance)
@@ -295,7 +295,7 @@ def squared_dist_gradients(start: Array, end: Array, depth: float) -> tuple[Arra
     by_point, by_end : ndarray, shape=[n_batch, n, n]
         Gradients by X and by Y, as matrices.
     """
-    first, last = (SingularFrame.of_root(state[:, 0], depth) for state in (start, end))
+    first, last = (Frame.of_root(state[:, 0], depth) for state in (start, end))
     return push_to_root(first, -2 * start[:, 1]), push_to_root(last, 2 * end[:, 1])
 
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError, ConvergenceError
 from dln_manifolds.geometry.balancing import act, end_to_end, factor
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import vertical_vector
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose
@@ -118,7 +118,7 @@ def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
     balanced : ndarray, shape=[..., N, n, n]
         Balanced layers.
     """
-    frame = SingularFrame.of_point(end_to_end(layers), layers.shape[-3])
+    frame = Frame.of_point(end_to_end(layers), layers.shape[-3])
     balanced = factor(frame, layers.shape[-3])
     if keep_component:
         balanced = _with_signs_of(balanced, layers)

@@ -13,26 +13,11 @@ arXiv 2511.01137).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
-
-
-def prefix_products(matrices: Array) -> Array:
-    """Return the products ``M_1, M_2 M_1, ..., M_N ... M_1`` along the third axis from the end.
-
-    By doubling: about ``log2(N)`` batched products instead of N single ones.
-    """
-    products = matrices.copy()
-    shift, n_factors = 1, matrices.shape[-3]
-    while shift < n_factors:
-        products[..., shift:, :, :] = products[..., shift:, :, :] @ products[..., :-shift, :, :]
-        shift *= 2
-    return products
+from dln_manifolds.numerics.matrices import prefix_products, transpose
 
 
 def end_to_end(layers: Array) -> Array:
@@ -101,54 +86,6 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
     return after @ mean @ transpose(before)
 
 
-@dataclass(frozen=True)
-class BalancedFrame:
-    """Frames of a batch of balanced points.
-
-    Attributes
-    ----------
-    bases : ndarray, shape=[..., N + 1, n, n]
-        The orthogonal ``Q_0 .. Q_N``.
-    roots : ndarray, shape=[..., n]
-        Root singular values, descending.
-    """
-
-    bases: Array
-    roots: Array
-
-    @classmethod
-    def of_layers(cls, layers: Array) -> BalancedFrame:
-        """Read the frames off balanced layers.
-
-        ``Q_p = O_p Q_{p-1}`` with the orthogonal polar factors O_p, which are well defined however
-        close the roots are.
-        """
-        left, values, right_t = np.linalg.svd(layers)
-        polar = left @ right_t
-        first = transpose(right_t[..., 0, :, :])[..., None, :, :]
-        turned = prefix_products(np.concatenate([first, polar], axis=-3))
-        return cls(turned, values.mean(axis=-2))
-
-    @property
-    def depth(self) -> int:
-        """Number of layers N."""
-        return self.bases.shape[-3] - 1
-
-    def enter(self, vector: Array) -> Array:
-        """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``."""
-        return transpose(self.bases[..., 1:, :, :]) @ vector @ self.bases[..., :-1, :, :]
-
-    def leave(self, vector: Array) -> Array:
-        """Return from the frames: ``Q_p Z_p Q_{p-1}^T``."""
-        return self.bases[..., 1:, :, :] @ vector @ transpose(self.bases[..., :-1, :, :])
-
-    def layers(self) -> Array:
-        """Return the balanced layers ``Q_p diag(l) Q_{p-1}^T``."""
-        return (self.bases[..., 1:, :, :] * self.roots[..., None, None, :]) @ transpose(
-            self.bases[..., :-1, :, :]
-        )
-
-
 def act(group: Array, layers: Array) -> Array:
     """Return ``h . W``: the layers ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
 
@@ -183,7 +120,7 @@ def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, 
     return by_group + transpose(cotangent[..., 1:, :, :]) @ after[..., 1:, :, :], by_layers
 
 
-def factor(frame: SingularFrame, depth: int) -> Array:
+def factor(frame: Frame, depth: int) -> Array:
     r"""Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
 
     ``L = diag(s^(1/N))``; that is ``W_p = Q_p L Q_{p-1}^T`` (Menon,
@@ -193,7 +130,7 @@ def factor(frame: SingularFrame, depth: int) -> Array:
 
     Parameters
     ----------
-    frame : SingularFrame
+    frame : Frame
         Frame of X, square; of any depth, since its roots are not used.
     depth : int
         Number of layers N.
@@ -208,4 +145,5 @@ def factor(frame: SingularFrame, depth: int) -> Array:
     bases[..., 1:-1, :, :] = np.eye(n)
     bases[..., 0, :, :] = transpose(frame.right_t)
     bases[..., -1, :, :] = frame.left
-    return BalancedFrame(bases, frame.singular_values ** (1 / depth)).layers()
+    turned = Frame.of_bases(bases, frame.singular_values ** (1 / depth))
+    return turned.compose(turned.roots)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import push_to_root, root_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, nearest_orthogonal, transpose
@@ -21,12 +21,12 @@ from dln_manifolds.numerics.matrices import frobenius, nearest_orthogonal, trans
 _EXACT = 4 * np.finfo(np.float64).eps
 
 
-def closed_form_velocity(start: SingularFrame, end: SingularFrame) -> tuple[Array, Array]:
+def closed_form_velocity(start: Frame, end: Frame) -> tuple[Array, Array]:
     """Return the initial velocity in the root chart where a closed form holds.
 
     Parameters
     ----------
-    start, end : SingularFrame
+    start, end : Frame
         Frames of the end points X_0, X_1 in the same component; same batch shape ``(n_batch,)``.
 
     Returns
@@ -48,15 +48,9 @@ def closed_form_velocity(start: SingularFrame, end: SingularFrame) -> tuple[Arra
         pick = np.nonzero(candidate)[0]
         if pick.size:
             pick = pick[(np.linalg.eigvalsh(aligned[pick]) > 0).all(axis=-1)]
-            velocity[pick] = _bures_wasserstein(_take(start, pick), _take(end, pick))
+            velocity[pick] = _bures_wasserstein(start.take(pick), end.take(pick))
             known[pick] = True
     return velocity, known
-
-
-def _take(frame: SingularFrame, pick: Array) -> SingularFrame:
-    return SingularFrame(
-        frame.left[pick], frame.values[pick], frame.right_t[pick], frame.depth, frame.power
-    )
 
 
 def _share_frames(root_0: Array, root_1: Array) -> Array:
@@ -75,7 +69,7 @@ def _share_frames(root_0: Array, root_1: Array) -> Array:
     return shared
 
 
-def _bures_wasserstein(start: SingularFrame, end: SingularFrame) -> Array:
+def _bures_wasserstein(start: Frame, end: Frame) -> Array:
     """Return the initial velocity at T_0 for N = 2 and equal polar factors."""
     # X = S O with S = W W^T. W(t) = (1-t) W_0 + t W_1 with W_1^T W_0 symmetric is horizontal.
     factor_0 = (start.left * start.roots[:, None, :]) @ transpose(start.left)
@@ -86,7 +80,7 @@ def _bures_wasserstein(start: SingularFrame, end: SingularFrame) -> Array:
     return push_to_root(start, tangent)
 
 
-def lower_bound(start: SingularFrame, end: SingularFrame) -> Array:
+def lower_bound(start: Frame, end: Frame) -> Array:
     r"""Largest rigorous lower bound on the distance of X_0 and X_1 that is known in closed form.
 
     ``sqrt(N) |l_0 - l_1|`` with the root singular values sorted, by von Neumann's trace inequality

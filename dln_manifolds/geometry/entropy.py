@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from dln_manifolds.geometry.coefficients import log_a, log_a_derivative, log_a_second_derivative
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import sinhc
 from dln_manifolds.numerics.matrices import parity_combine
@@ -44,7 +44,7 @@ def log_riemannian_density(singular_values: Array, depth: float) -> Array:
     return -0.5 * np.sum(values, axis=(-2, -1))
 
 
-def _entropy_rates(frame: SingularFrame) -> Array:
+def _entropy_rates(frame: Frame) -> Array:
     """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i``, shape ``(..., n)``."""
     depth, n = frame.depth, frame.values.shape[-1]
     rates = log_a_derivative(2 * depth * frame.half_log_ratio, depth)
@@ -52,13 +52,13 @@ def _entropy_rates(frame: SingularFrame) -> Array:
     return 0.5 * np.sum(np.where(np.eye(n, dtype=bool), 0.0, rates), axis=-1)
 
 
-def log_riemannian_density_differential(frame: SingularFrame) -> Array:
+def log_riemannian_density_differential(frame: Frame) -> Array:
     """Return the Euclidean gradient by X of `log_riemannian_density`, ``(..., n, n)``."""
     rates = log_a_derivative(2 * frame.depth * frame.half_log_ratio, frame.depth)
     return frame.compose(-np.sum(rates, axis=-1) / frame.singular_values)
 
 
-def entropy_gradient(frame: SingularFrame) -> Array:
+def entropy_gradient(frame: Frame) -> Array:
     r"""Return the Riemannian gradient of the entropy at X, shape ``(..., n, n)``.
 
     ``U diag(a_ii dS/ds_i) V^T`` with ``a_ii / s_i = N s_i^(1 - 2/N)``. It equals minus the
@@ -68,7 +68,7 @@ def entropy_gradient(frame: SingularFrame) -> Array:
     return frame.compose(frame.depth * frame.singular_values / frame.roots**2 * rates)
 
 
-def entropy_differential(frame: SingularFrame) -> Array:
+def entropy_differential(frame: Frame) -> Array:
     r"""Return the Euclidean gradient ``U diag(dS/ds_i) V^T`` of the entropy, ``(..., n, n)``."""
     return frame.compose(_entropy_rates(frame) / frame.singular_values)
 
@@ -89,7 +89,7 @@ class EntropyHessian:
     is taken of ``s_i f_i`` by ``log s_i``, without cancellation where singular values are close.
     """
 
-    def __init__(self, frame: SingularFrame) -> None:
+    def __init__(self, frame: Frame) -> None:
         self.frame = frame
         s, n = frame.singular_values, frame.values.shape[-1]
         tau = 2 * frame.depth * frame.half_log_ratio

@@ -1,7 +1,8 @@
-"""The singular frame: one SVD, from which every quantity of the geometry is read off."""
+"""The frame of a point: one decomposition, from which all of the geometry is read off."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,26 +11,32 @@ import numpy as np
 from dln_manifolds.geometry.coefficients import a, log_ratio
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import prefix_products, transpose
 
 
-@dataclass(frozen=True)
-class SingularFrame:
-    r"""Thin singular value decomposition ``X = U diag(s) V^T`` of a batch of matrices at depth N.
+@dataclass(frozen=True, eq=False)
+class Frame:
+    r"""Singular bases and roots of a batch of points, either of matrices or of all layers.
+
+    Of end-to-end matrices: ``X = U diag(s) V^T``, a thin singular value decomposition. Of balanced
+    layers: ``W_p = Q_p diag(l) Q_{p-1}^T`` with common roots l, all layers along one more axis
+    (Chen, arXiv 2510.07324, (1.5)). Vectors ``Z``, or
+    ``(Z_1, ..., Z_N)``, enter and leave both alike.
 
     Attributes
     ----------
-    left : ndarray, shape=[..., m, r]
-        Left singular vectors U.
+    left : ndarray, shape=[..., m, r] or [..., N, n, n]
+        U; or ``Q_1 .. Q_N``.
     values : ndarray, shape=[..., r]
-        Singular values of the matrix that was decomposed, in descending order.
-    right_t : ndarray, shape=[..., r, n]
-        Right singular vectors, transposed: V^T.
+        Singular values of what was decomposed, in descending order.
+    right_t : ndarray, shape=[..., r, n] or [..., N, n, n]
+        ``V^T``; or ``Q_0^T .. Q_{N-1}^T``.
     depth : float
         Depth N >= 1.
     power : float
         ``s = values ** power``: 1 for the frame of an end-to-end matrix X, N for the frame of its
-        root ``T = U diag(s^(1/N)) V^T``. Kept so that close singular values lose no digits.
+        root ``T = U diag(s^(1/N)) V^T`` and of layers. Kept so that close singular values lose no
+        digits.
     """
 
     left: Array
@@ -39,14 +46,68 @@ class SingularFrame:
     power: float
 
     @classmethod
-    def of_point(cls, point: Array, depth: float) -> SingularFrame:
+    def of_point(cls, point: Array, depth: float) -> Frame:
         """Decompose end-to-end matrices X."""
         return cls(*np.linalg.svd(point, full_matrices=False), depth, 1.0)
 
     @classmethod
-    def of_root(cls, root: Array, depth: float) -> SingularFrame:
+    def of_root(cls, root: Array, depth: float) -> Frame:
         """Decompose points T of the root chart."""
         return cls(*np.linalg.svd(root, full_matrices=False), depth, depth)
+
+    @classmethod
+    def of_layers(cls, layers: Array) -> Frame:
+        """Read the frames off balanced layers, shape ``(..., N, n, n)``.
+
+        ``Q_p = O_p Q_{p-1}`` with the orthogonal polar factors O_p, which are well defined however
+        close the roots are.
+        """
+        left, values, right_t = np.linalg.svd(layers)
+        first = transpose(right_t[..., 0, :, :])[..., None, :, :]
+        bases = prefix_products(np.concatenate([first, left @ right_t], axis=-3))
+        return cls.of_bases(bases, values.mean(axis=-2))
+
+    @classmethod
+    def of_bases(cls, bases: Array, roots: Array) -> Frame:
+        """Return the frame of layers with orthogonal ``Q_0 .. Q_N``, ``(..., N+1, n, n)``."""
+        depth = bases.shape[-3] - 1
+        right_t = transpose(bases[..., :-1, :, :])
+        return cls(bases[..., 1:, :, :], roots, right_t, depth, depth)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers of a frame of layers, the depth as an integer."""
+        return self.left.shape[-3]
+
+    @property
+    def layered(self) -> bool:
+        """Whether this is a frame of layers."""
+        return self.left.ndim > self.values.ndim + 1
+
+    @property
+    def ends(self) -> Frame:
+        """Frame of the end-to-end matrices of layers."""
+        left, right_t = self.left[..., -1, :, :], self.right_t[..., 0, :, :]
+        return Frame(left, self.values, right_t, self.depth, self.power)
+
+    @property
+    def middle(self) -> Array:
+        """The bases ``Q_1 .. Q_{N-1}`` between layers, shape ``(..., N-1, n, n)``."""
+        return self.left[..., :-1, :, :]
+
+    def mapped(self, function: Callable[[Array], Array]) -> Frame:
+        """Return the frame with a function of its batch axes applied to all its arrays."""
+        left, values, right_t = map(function, (self.left, self.values, self.right_t))
+        return Frame(left, values, right_t, self.depth, self.power)
+
+    def take(self, members: Array) -> Frame:
+        """Return the frame of some members, along the first axis."""
+        return self.mapped(lambda array: array[members])
+
+    def beside(self) -> Frame:
+        """Return the frame with a new axis after its batch: for several vectors at each point."""
+        batch = self.values.ndim - 1
+        return self.mapped(lambda array: np.expand_dims(array, batch))
 
     @cached_property
     def singular_values(self) -> Array:
@@ -56,7 +117,7 @@ class SingularFrame:
     @cached_property
     def roots(self) -> Array:
         """Root singular values ``l = s^(1/N)``, shape ``(..., r)``."""
-        return self.values ** (self.power / self.depth)
+        return self.values if self.power == self.depth else self.values ** (self.power / self.depth)
 
     @cached_property
     def polar(self) -> Array:
@@ -87,19 +148,20 @@ class SingularFrame:
         antisymmetric = scale * (1 + np.exp(-2 * x)) / (1 + np.exp(-2 * self.depth * x))
         return symmetric, antisymmetric
 
-    def scaled(self, factor: Array) -> SingularFrame:
+    def scaled(self, factor: Array) -> Frame:
         """Return the frame of the matrix times a positive factor, shape ``(...)``."""
         values = self.values * factor[..., None]
-        return SingularFrame(self.left, values, self.right_t, self.depth, self.power)
+        return Frame(self.left, values, self.right_t, self.depth, self.power)
 
     def enter(self, matrix: Array) -> Array:
-        """Express a matrix in the frame: ``U^T Z V``."""
+        """Express vectors in the frame: ``U^T Z V``, or ``Q_p^T Z_p Q_{p-1}``."""
         return transpose(self.left) @ matrix @ transpose(self.right_t)
 
     def leave(self, matrix: Array) -> Array:
-        """Return from the frame: ``U Z V^T``."""
+        """Return vectors from the frame: ``U Z V^T``, or ``Q_p Z_p Q_{p-1}^T``."""
         return self.left @ matrix @ self.right_t
 
     def compose(self, values: Array) -> Array:
-        """Return the matrix with these singular vectors and the given singular values."""
-        return (self.left * values[..., None, :]) @ self.right_t
+        """Return the matrix, or the layers, with these bases and the given singular values."""
+        rows = values[..., None, None, :] if self.layered else values[..., None, :]
+        return (self.left * rows) @ self.right_t

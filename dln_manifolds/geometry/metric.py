@@ -22,41 +22,41 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from dln_manifolds.geometry.coefficients import a_second_difference, kappa
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
 
 
-def apply_cometric(frame: SingularFrame, covector: Array) -> Array:
+def apply_cometric(frame: Frame, covector: Array) -> Array:
     """Return ``A_X(P)``: the tangent vector of a covector (a Euclidean gradient) P at X."""
     return frame.leave(frame.a * frame.enter(covector))
 
 
-def apply_metric(frame: SingularFrame, tangent_vec: Array) -> Array:
+def apply_metric(frame: Frame, tangent_vec: Array) -> Array:
     """Return ``A_X^{-1}(Z)``: the covector of a tangent vector Z at X."""
     return frame.leave(frame.enter(tangent_vec) / frame.a)
 
 
-def inner_product(frame: SingularFrame, vec_a: Array, vec_b: Array) -> Array:
+def inner_product(frame: Frame, vec_a: Array, vec_b: Array) -> Array:
     """Return ``g_X(Z, Z')``, shape ``(...)``."""
     in_a = frame.enter(vec_a)
     in_b = in_a if vec_b is vec_a else frame.enter(vec_b)
     return np.sum(in_a * in_b / frame.a, axis=(-2, -1))
 
 
-def inner_coproduct(frame: SingularFrame, covec_a: Array, covec_b: Array) -> Array:
+def inner_coproduct(frame: Frame, covec_a: Array, covec_b: Array) -> Array:
     """Return ``tr(P^T A_X P')``, shape ``(...)``."""
     in_a = frame.enter(covec_a)
     in_b = in_a if covec_b is covec_a else frame.enter(covec_b)
     return np.sum(in_a * in_b * frame.a, axis=(-2, -1))
 
 
-def operator_matrix(frame: SingularFrame, eigenvalues: Array) -> Array:
+def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
     """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors.
 
     Parameters
     ----------
-    frame : SingularFrame
+    frame : Frame
         Frame of X, batch shape ``(...)``.
     eigenvalues : ndarray, shape=[..., n, n]
         ``a_ij`` for the cometric, ``1 / a_ij`` for the metric.
@@ -92,7 +92,7 @@ class CometricDerivative:
     symbol ``f[x_i, x_j]``, ``f(x) = x^N``; its derivatives have the symbol ``f[x_i, x_j, x_k]``.
     """
 
-    def __init__(self, frame: SingularFrame) -> None:
+    def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
     @cached_property
@@ -156,35 +156,35 @@ class CometricDerivative:
         return frame.leave(self.gradient_in_frame(frame.enter(covec_a), frame.enter(covec_b)))
 
 
-def root_of(frame: SingularFrame) -> Array:
+def root_of(frame: Frame) -> Array:
     """Return T of a frame."""
     return frame.compose(frame.roots)
 
 
-def point_of(frame: SingularFrame) -> Array:
+def point_of(frame: Frame) -> Array:
     """Return X of a frame."""
     return frame.compose(frame.singular_values)
 
 
-def push_to_root(frame: SingularFrame, tangent_vec: Array) -> Array:
+def push_to_root(frame: Frame, tangent_vec: Array) -> Array:
     """Differential of ``X -> T`` applied to a tangent vector at X."""
     symmetric, antisymmetric = frame.chart_factors
     return frame.leave(parity_combine(symmetric, antisymmetric, frame.enter(tangent_vec)))
 
 
-def pull_from_root(frame: SingularFrame, root_vec: Array) -> Array:
+def pull_from_root(frame: Frame, root_vec: Array) -> Array:
     """Differential of ``T -> X`` applied to a tangent vector at T."""
     symmetric, antisymmetric = frame.chart_factors
     return frame.leave(parity_combine(1 / symmetric, 1 / antisymmetric, frame.enter(root_vec)))
 
 
-def lower(frame: SingularFrame, root_vec: Array) -> Array:
+def lower(frame: Frame, root_vec: Array) -> Array:
     """Return the momentum ``P = g_T(v, .)`` of a velocity in the root chart."""
     weight = kappa(frame.half_log_ratio, frame.depth)
     return frame.leave(parity_combine(weight, 1 / weight, frame.enter(root_vec)))
 
 
-def raise_(frame: SingularFrame, momentum: Array) -> Array:
+def raise_(frame: Frame, momentum: Array) -> Array:
     """Return the velocity of a momentum in the root chart: the cometric applied to P."""
     weight = kappa(frame.half_log_ratio, frame.depth)
     return frame.leave(parity_combine(1 / weight, weight, frame.enter(momentum)))

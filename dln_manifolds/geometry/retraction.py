@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geometry.coefficients import a, a_second_difference
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative, index_triples
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -81,7 +81,7 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     return frame.leave((turned * values[..., None, :]) @ transpose(axes))
 
 
-def _stretch(frame: SingularFrame, first: Array, second: Array) -> Array:
+def _stretch(frame: Frame, first: Array, second: Array) -> Array:
     """Return B with ``B B^T`` the new H, from the derivatives of ``M = H^N`` in the frame."""
     # Divided differences of x^N at the roots l: those of a at square roots of s.
     half = np.sqrt(frame.singular_values)

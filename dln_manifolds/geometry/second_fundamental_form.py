@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geometry.balancing import BalancedFrame, prefix_products
-from dln_manifolds.geometry.coefficients import a
+from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.metric import apply_metric
 from dln_manifolds.geometry.sectors import (
     horizontal_lift,
     horizontal_part,
@@ -24,16 +24,16 @@ from dln_manifolds.geometry.sectors import (
     weingarten,
 )
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import prefix_products, transpose
 
 
 def _symmetrized(matrix: Array) -> Array:
     return matrix + transpose(matrix)
 
 
-def bending(frame: BalancedFrame, layers: Array, velocity: Array) -> tuple[Array, Array]:
+def bending(frame: Frame, layers: Array, velocity: Array) -> tuple[Array, Array]:
     """Return ``II(V, V)`` and the S with ``II(V, V)_p = W_p S_{p-1} - S_p W_p``."""
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         return np.zeros_like(velocity), np.zeros((*velocity.shape[:-3], 0, *velocity.shape[-2:]))
     v = velocity
     right_side = v[..., :-1, :, :] @ transpose(v[..., :-1, :, :])
@@ -43,7 +43,7 @@ def bending(frame: BalancedFrame, layers: Array, velocity: Array) -> tuple[Array
 
 
 def bending_derivative(
-    frame: BalancedFrame,
+    frame: Frame,
     layers: Array,
     velocity: Array,
     multiplier: Array,
@@ -57,7 +57,7 @@ def bending_derivative(
 
     Parameters
     ----------
-    frame : BalancedFrame
+    frame : Frame
         Frames of the layers.
     layers, velocity : ndarray, shape=[..., N, n, n]
         W and V.
@@ -66,7 +66,7 @@ def bending_derivative(
     layers_dir, velocity_dir : ndarray, shape=[..., N, n, n]
         Derivatives of W and V.
     """
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         return np.zeros_like(layers_dir)
     w, u = layers, layers_dir
     low, high = np.s_[..., :-1, :, :], np.s_[..., 1:, :, :]
@@ -122,14 +122,12 @@ def _second_product_derivative(layers: Array, vector: Array, covector: Array) ->
     return left_dir @ m @ right + left @ m @ right_dir
 
 
-def _covector(frame: BalancedFrame, vector: Array) -> Array:
+def _covector(frame: Frame, vector: Array) -> Array:
     """Return ``(B B^T)^{-1} B V``: the M whose ``B^T M`` is the horizontal part of V."""
-    last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
-    inside = transpose(last) @ push_forward(frame, vector) @ first
-    return last @ (inside / a(frame.roots**frame.depth, frame.depth)) @ transpose(first)
+    return apply_metric(frame.ends, push_forward(frame, vector))
 
 
-def tangent_part_gradient(frame: BalancedFrame, vector: Array, cotangent: Array) -> Array:
+def tangent_part_gradient(frame: Frame, vector: Array, cotangent: Array) -> Array:
     """Return the gradient by W of ``<c, P_W V>``, P_W the tangent projection."""
     smooth, covector = tangent_part(frame, vector), tangent_part(frame, cotangent)
     return weingarten(frame, smooth, cotangent - covector) + weingarten(
@@ -137,9 +135,7 @@ def tangent_part_gradient(frame: BalancedFrame, vector: Array, cotangent: Array)
     )
 
 
-def horizontal_part_gradient(
-    frame: BalancedFrame, layers: Array, vector: Array, cotangent: Array
-) -> Array:
+def horizontal_part_gradient(frame: Frame, layers: Array, vector: Array, cotangent: Array) -> Array:
     """Return the gradient by W of ``<c, H_W V>``, H_W the horizontal projection."""
     total = _second_product_derivative(
         layers, cotangent - horizontal_part(frame, cotangent), _covector(frame, vector)
@@ -150,7 +146,7 @@ def horizontal_part_gradient(
 
 
 def horizontal_lift_pullback(
-    frame: BalancedFrame, layers: Array, tangent_vec: Array, cotangent: Array
+    frame: Frame, layers: Array, tangent_vec: Array, cotangent: Array
 ) -> tuple[Array, Array]:
     """Return the gradients by Z and by W of ``<c, L>``, L the horizontal lift of Z to W."""
     lift = horizontal_lift(frame, tangent_vec)
@@ -163,7 +159,7 @@ def horizontal_lift_pullback(
 
 
 def push_forward_pullback(
-    frame: BalancedFrame, layers: Array, vector: Array, cotangent: Array
+    frame: Frame, layers: Array, vector: Array, cotangent: Array
 ) -> tuple[Array, Array]:
     """Return the gradients by V and by W of ``<c, B V>``."""
     by_vector = product_derivative(layers, cotangent)

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dst
 
-from dln_manifolds.geometry.balancing import BalancedFrame
-from dln_manifolds.geometry.coefficients import a
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
@@ -84,18 +83,18 @@ def _adjoint_difference(vector: Array, roots: Array) -> Array:
     return row * vector[..., 1:, :, :] - column * vector[..., :-1, :, :]
 
 
-def _coefficients(frame: BalancedFrame, inside: Array) -> tuple[Array, Array]:
+def _coefficients(frame: Frame, inside: Array) -> tuple[Array, Array]:
     """Coefficients of a vector in the left singular vectors of D, and the singular values."""
-    sigma = frequencies(frame.roots, frame.depth)
+    sigma = frequencies(frame.roots, frame.n_layers)
     return _sine(_adjoint_difference(inside, frame.roots)) / sigma, sigma
 
 
-def split(frame: BalancedFrame, vector: Array) -> Sectors:
+def split(frame: Frame, vector: Array) -> Sectors:
     """Split an ambient vector at a balanced point into its three orthogonal parts.
 
     Parameters
     ----------
-    frame : BalancedFrame
+    frame : Frame
         Frames of the point.
     vector : ndarray, shape=[..., N, n, n]
         Ambient vector.
@@ -107,7 +106,7 @@ def split(frame: BalancedFrame, vector: Array) -> Sectors:
     """
     inside = frame.enter(vector)
     horizontal = frame.leave(_horizontal_inside(frame, inside))
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         zero = np.zeros_like(horizontal)
         return Sectors(zero, zero, horizontal)
     # No quotient by a small sigma is taken twice.
@@ -118,19 +117,19 @@ def split(frame: BalancedFrame, vector: Array) -> Sectors:
     return Sectors(frame.leave(normal), frame.leave(vertical), horizontal)
 
 
-def _horizontal_inside(frame: BalancedFrame, inside: Array) -> Array:
-    direction = horizontal_direction(frame.roots, frame.depth)
+def _horizontal_inside(frame: Frame, inside: Array) -> Array:
+    direction = horizontal_direction(frame.roots, frame.n_layers)
     return direction * np.sum(direction * inside, axis=-3, keepdims=True)
 
 
-def horizontal_part(frame: BalancedFrame, vector: Array) -> Array:
+def horizontal_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the horizontal space, without the other two parts."""
     return frame.leave(_horizontal_inside(frame, frame.enter(vector)))
 
 
-def tangent_part(frame: BalancedFrame, vector: Array) -> Array:
+def tangent_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         batch = np.broadcast_shapes(vector.shape[:-3], frame.roots.shape[:-1])
         return np.broadcast_to(vector, batch + vector.shape[-3:]).copy()
     coefficient, sigma = _coefficients(frame, frame.enter(vector))
@@ -138,67 +137,65 @@ def tangent_part(frame: BalancedFrame, vector: Array) -> Array:
     return vector - frame.leave(_difference(symmetric, frame.roots))
 
 
-def normal_multiplier(frame: BalancedFrame, vector: Array) -> Array:
+def normal_multiplier(frame: Frame, vector: Array) -> Array:
     """Return S with ``W_p S_{p-1} - S_p W_p`` the normal part of an ambient vector.
 
     Shape ``(..., N-1, n, n)``, in the chart.
     """
     coefficient, sigma = _coefficients(frame, frame.enter(vector))
     symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
-    middle = frame.bases[..., 1:-1, :, :]
+    middle = frame.middle
     return middle @ symmetric @ transpose(middle)
 
 
-def weingarten(frame: BalancedFrame, tangent_vec: Array, normal_vec: Array) -> Array:
+def weingarten(frame: Frame, tangent_vec: Array, normal_vec: Array) -> Array:
     r"""Return the Weingarten map ``-P(D N[V])`` of a normal vector along a tangent vector.
 
     With ``N_p = W_p S_{p-1} - S_p W_p`` it is ``-P(V_p S_{p-1} - S_p V_p)``, so that
     ``Hess f[V] = P(D^2 f[V]) + weingarten(V, (df)^normal)``. Symmetric: its inner product with V'
     is ``<N, II(V, V')>``.
     """
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         return np.zeros_like(tangent_vec)
     moved = normal_vector(tangent_vec, normal_multiplier(frame, normal_vec))
     return -tangent_part(frame, moved)
 
 
-def vertical_multiplier(frame: BalancedFrame, vector: Array) -> Array:
+def vertical_multiplier(frame: Frame, vector: Array) -> Array:
     """Return the skew A with ``A_p W_p - W_p A_{p-1}`` the vertical part of an ambient vector.
 
     Shape ``(..., N-1, n, n)``, in the chart.
     """
     coefficient, sigma = _coefficients(frame, frame.enter(vector))
     skew = -_sine(0.5 * (coefficient - transpose(coefficient)) / sigma)
-    middle = frame.bases[..., 1:-1, :, :]
+    middle = frame.middle
     return middle @ skew @ transpose(middle)
 
 
-def horizontal_lift(frame: BalancedFrame, tangent_vec: Array) -> Array:
+def horizontal_lift(frame: Frame, tangent_vec: Array) -> Array:
     r"""Return the horizontal vector over a tangent vector Z at ``X = W_N ... W_1``.
 
     ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; its Frobenius norm is ``|Z|_g``.
     """
-    inside = transpose(frame.bases[..., -1, :, :]) @ tangent_vec @ frame.bases[..., 0, :, :]
-    length = np.sqrt(a(frame.roots**frame.depth, frame.depth))
-    direction = horizontal_direction(frame.roots, frame.depth)
+    inside = frame.ends.enter(tangent_vec)
+    length = np.sqrt(frame.a)
+    direction = horizontal_direction(frame.roots, frame.n_layers)
     return frame.leave(direction * (inside / length)[..., None, :, :])
 
 
-def push_forward(frame: BalancedFrame, vector: Array) -> Array:
+def push_forward(frame: Frame, vector: Array) -> Array:
     r"""Return the differential ``sum_p W_N ... W_{p+1} V_p W_{p-1} ... W_1`` of ``W -> X``."""
-    direction = horizontal_direction(frame.roots, frame.depth)
+    direction = horizontal_direction(frame.roots, frame.n_layers)
     inside = np.sum(direction * frame.enter(vector), axis=-3)
-    length = np.sqrt(a(frame.roots**frame.depth, frame.depth))
-    last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
-    return last @ (length * inside) @ transpose(first)
+    return frame.ends.leave(np.sqrt(frame.a) * inside)
 
 
-def solve_jacobi(frame: BalancedFrame, right_side: Array) -> Array:
+def solve_jacobi(frame: Frame, right_side: Array) -> Array:
     r"""Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
 
     Parameters
     ----------
-    frame : BalancedFrame
+    frame : Frame
         Frames of the point.
     right_side : ndarray, shape=[..., N-1, n, n]
         R in the chart: ``Q_p^T R_p Q_p`` enters the systems.
@@ -208,9 +205,9 @@ def solve_jacobi(frame: BalancedFrame, right_side: Array) -> Array:
     solution : ndarray, shape=[..., N-1, n, n]
         S in the chart; symmetric or skew as R is.
     """
-    middle = frame.bases[..., 1:-1, :, :]
+    middle = frame.middle
     inside = transpose(middle) @ right_side @ middle
-    sigma = frequencies(frame.roots, frame.depth)
+    sigma = frequencies(frame.roots, frame.n_layers)
     return middle @ _sine(_sine(inside) / sigma**2) @ transpose(middle)
 
 
@@ -227,14 +224,14 @@ def vertical_vector(layers: Array, skew: Array) -> Array:
     return -normal_vector(layers, skew)
 
 
-def integrability(frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
+def integrability(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
     r"""Return O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
 
     Vertical fields ``K_A = (A_p W_p - W_p A_{p-1})_p`` are linear in W, so
     ``<A_X Y, K_A> = -<Y, K_A(X)>`` for horizontal X, Y: one Jacobi system gives ``A_X Y``; and
     ``A_X K_A = hor(K_A(X))``.
     """
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         return np.zeros(np.broadcast_shapes(vec_a.shape, vec_b.shape))
     x, y = horizontal_part(frame, vec_a), horizontal_part(frame, vec_b)
     product = transpose(x[..., 1:, :, :]) @ y[..., 1:, :, :] - y[..., :-1, :, :] @ transpose(
@@ -263,15 +260,13 @@ def normal_vector(layers: Array, symmetric: Array) -> Array:
     return result
 
 
-def second_fundamental_form(
-    frame: BalancedFrame, layers: Array, vec_a: Array, vec_b: Array
-) -> Array:
+def second_fundamental_form(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
     r"""Return the normal part ``II(V, V')`` of the ambient derivative of tangent fields.
 
     ``II(V, V')_p = W_p S_{p-1} - S_p W_p`` where S solves the Jacobi systems with the right-hand
     side ``sym(V_p V'_p^T - V_{p+1}^T V'_{p+1})``. Geodesics obey ``W'' = II(W', W')``.
     """
-    if frame.depth == 1:
+    if frame.n_layers == 1:
         return np.zeros(np.broadcast_shapes(layers.shape, vec_a.shape, vec_b.shape))
     product = (
         vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :])
@@ -280,12 +275,12 @@ def second_fundamental_form(
     return normal_vector(layers, solve_jacobi(frame, 0.5 * (product + transpose(product))))
 
 
-def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
+def jacobi_basis(frame: Frame) -> JacobiBasis:
     """Return explicit orthonormal bases of the three sectors at balanced points.
 
     Parameters
     ----------
-    frame : BalancedFrame
+    frame : Frame
         Frames of points of batch shape ``(...)``.
 
     Returns
@@ -294,9 +289,9 @@ def jacobi_basis(frame: BalancedFrame) -> JacobiBasis:
         ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors,
         shapes ``(..., k, N, n, n)``; memory is that of the result, ``O(N^2 n^4)`` for a point.
     """
-    roots, depth = frame.roots, frame.depth
+    roots, depth = frame.roots, frame.n_layers
     batch, n = roots.shape[:-1], roots.shape[-1]
-    each = BalancedFrame(frame.bases[..., None, :, :, :], roots[..., None, :])
+    each = frame.beside()
     unit = np.eye(n * n).reshape(n * n, 1, n, n)
     horizontal = each.leave(unit * horizontal_direction(each.roots, depth))
     if depth == 1:

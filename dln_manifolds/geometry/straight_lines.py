@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dln_manifolds.geometry.balancing import BalancedFrame, relative_imbalance
+from dln_manifolds.geometry.balancing import relative_imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import split
 from dln_manifolds.numerics.arrays import Array
 
@@ -93,7 +94,7 @@ def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> Stra
     length = np.linalg.norm(direction.reshape(*direction.shape[:-3], -1), axis=-1)
     size = np.linalg.norm(start.reshape(*start.shape[:-3], -1), axis=-1)
     divisor = np.where(length == 0, 1.0, length)
-    vertical = split(BalancedFrame.of_layers(start), direction).vertical
+    vertical = split(Frame.of_layers(start), direction).vertical
     vertical_defect = np.linalg.norm(vertical.reshape(*start.shape[:-3], -1), axis=-1) / divisor
     balance_defect = relative_imbalance(direction)
     allowed = tolerance + _ROUNDING * size / divisor

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import frequencies, sine_matrix
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -20,7 +20,7 @@ class TangentSpace:
 
     Parameters
     ----------
-    frame : BalancedFrame
+    frame : Frame
         Frames of a single point.
 
     Attributes
@@ -31,10 +31,10 @@ class TangentSpace:
         Number of layers N.
     """
 
-    def __init__(self, frame: BalancedFrame) -> None:
-        self.roots, self.depth = frame.roots, frame.depth
+    def __init__(self, frame: Frame) -> None:
+        self.roots, self.depth = frame.roots, frame.n_layers
         # Copies, so that all products are of contiguous matrices.
-        self._after, self._before = frame.bases[1:].copy(), frame.bases[:-1].copy()
+        self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
         self._after_t = transpose(self._after).copy()
         self._before_t = transpose(self._before).copy()
         # Written out, as broadcasting along rows of small matrices is slow: l_i and l_j, and their

@@ -20,7 +20,8 @@ from dln_manifolds.checks import (
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import sectors as jacobi
 from dln_manifolds.geometry.alignment import nearest_balanced
-from dln_manifolds.geometry.balancing import BalancedFrame, relative_imbalance
+from dln_manifolds.geometry.balancing import relative_imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.manifolds.balanced_metric import BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.fibre import FibreGeometry
@@ -129,7 +130,7 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
             default=np.dtype(np.float64),
         )
         vectors, bases = vectors.astype(np.float64), bases.astype(np.float64)
-        normal = vectors - jacobi.tangent_part(BalancedFrame.of_layers(bases), vectors)
+        normal = vectors - jacobi.tangent_part(Frame.of_layers(bases), vectors)
         sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
         bound = balance_tolerance(loosest) if atol is None else atol
         return sizes[0] <= bound * sizes[1]
@@ -151,7 +152,7 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
         """
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
-        common_batch(3, vector=array, base_point=frame.bases)
+        common_batch(3, vector=array, base_point=frame.left)
         return cast(jacobi.tangent_part(frame, array), dtype, dtype_b)
 
     def projection(self, point: Any, vector: Any = None) -> Array:
@@ -200,7 +201,8 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
             Unbatched for one sample.
         """
         log_s, turns = self._draw(n_samples, bound, self.depth + 1)
-        points = BalancedFrame(turns, np.exp(log_s / self.depth)).layers()
+        frame = Frame.of_bases(turns, np.exp(log_s / self.depth))
+        points = frame.compose(frame.roots)
         return points[0] if n_samples == 1 else points
 
     def _isotropic(self, normal: Array, base_point: Any) -> Array:

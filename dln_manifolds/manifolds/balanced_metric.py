@@ -20,7 +20,7 @@ from dln_manifolds.checks import (
 from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
 from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import tangent_part
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
 from dln_manifolds.numerics.arrays import Array
@@ -47,7 +47,7 @@ class BalancedMetric(GeodesicMetric):
         with or without a `GeodesicWarning`. Invalid input raises always.
     """
 
-    def _frame(self, point: Any, name: str = "base_point") -> tuple[BalancedFrame, np.dtype[Any]]:
+    def _frame(self, point: Any, name: str = "base_point") -> tuple[Frame, np.dtype[Any]]:
         return checked_layers(point, self._space.shape, name)[1:]
 
     def inner_product(
@@ -98,7 +98,7 @@ class BalancedMetric(GeodesicMetric):
         frame, dtype = self._frame(base_point)
         covec_a, dtype_a = as_matrices(cotangent_vec_a, self._space.shape, "cotangent_vec_a")
         covec_b, dtype_b = as_matrices(cotangent_vec_b, self._space.shape, "cotangent_vec_b")
-        common_batch(3, cotangent_vec_a=covec_a, cotangent_vec_b=covec_b, base_point=frame.bases)
+        common_batch(3, cotangent_vec_a=covec_a, cotangent_vec_b=covec_b, base_point=frame.left)
         value = np.sum(tangent_part(frame, covec_a) * covec_b, axis=(-3, -2, -1))
         return cast(value, dtype, dtype_a, dtype_b)
 

@@ -18,8 +18,8 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors as jacobi
-from dln_manifolds.geometry.balancing import BalancedFrame, end_to_end
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.balancing import end_to_end
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array
 
@@ -79,7 +79,7 @@ class FibreGeometry(NetworkSpace):
     def _sectors(self, vector: Any, base_point: Any) -> tuple[jacobi.Sectors, list[np.dtype[Any]]]:
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
-        common_batch(3, vector=array, base_point=frame.bases)
+        common_batch(3, vector=array, base_point=frame.left)
         return jacobi.split(frame, array), [dtype, dtype_b]
 
     def horizontal_projection(self, vector: Any, base_point: Any) -> Array:
@@ -90,7 +90,7 @@ class FibreGeometry(NetworkSpace):
         """
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
-        common_batch(3, vector=array, base_point=frame.bases)
+        common_batch(3, vector=array, base_point=frame.left)
         return cast(jacobi.horizontal_part(frame, array), dtype, dtype_b)
 
     def vertical_projection(self, vector: Any, base_point: Any) -> Array:
@@ -147,27 +147,17 @@ class FibreGeometry(NetworkSpace):
         """Return the differential of ``W -> X``: ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``."""
         _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
         array, dtype_b = as_matrices(vector, self.shape, "vector")
-        common_batch(3, vector=array, base_point=frame.bases)
+        common_batch(3, vector=array, base_point=frame.left)
         return cast(jacobi.push_forward(frame, array), dtype, dtype_b)
 
-    def _both_frames(
-        self, point: Any, name: str = "point"
-    ) -> tuple[BalancedFrame, SingularFrame, np.dtype[Any]]:
-        """Return the frames of W and of its X."""
+    def _end_frame(self, point: Any, name: str = "point") -> tuple[Frame, np.dtype[Any]]:
         _, frame, dtype = checked_layers(point, self.shape, name)
-        last, first = frame.bases[..., -1, :, :], frame.bases[..., 0, :, :]
-        root_frame = SingularFrame(
-            last, frame.roots, np.swapaxes(first, -1, -2), self.depth, self.depth
-        )
-        return frame, root_frame, dtype
-
-    def _end_frame(self, point: Any, name: str = "point") -> tuple[SingularFrame, np.dtype[Any]]:
-        return self._both_frames(point, name)[1:]
+        return frame.ends, dtype
 
     def entropy_gradient(self, point: Any) -> Array:
         """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature."""
-        frame, root_frame, dtype = self._both_frames(point)
-        return cast(jacobi.horizontal_lift(frame, volume.entropy_gradient(root_frame)), dtype)
+        _, frame, dtype = checked_layers(point, self.shape, "point")
+        return cast(jacobi.horizontal_lift(frame, volume.entropy_gradient(frame.ends)), dtype)
 
     def mean_curvature(self, point: Any) -> Array:
         """Mean curvature vector of the fibre: trace of its second fundamental form in the manifold.

@@ -12,7 +12,7 @@ from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.observable_rules import SPACE_RULES
 from dln_manifolds.checks import as_matrices, cast, checked_frame, common_batch, is_invertible
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
 from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.space import NetworkSpace, check_whole
@@ -185,7 +185,7 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
         frame, dtype = self._end_frame(base_point, "base_point")
         return cast(frame.leave(np.sqrt(frame.a) * normal), dtype)
 
-    def _end_frame(self, point: Any, name: str = "point") -> tuple[SingularFrame, np.dtype[Any]]:
+    def _end_frame(self, point: Any, name: str = "point") -> tuple[Frame, np.dtype[Any]]:
         return checked_frame(point, self.shape, self.depth, name)
 
     def entropy_gradient(self, point: Any) -> Array:

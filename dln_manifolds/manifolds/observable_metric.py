@@ -14,6 +14,7 @@ from dln_manifolds.checks import (
     check_connected,
     checked_frame,
     common_batch,
+    flat_frame,
     flatten,
     invertible_frame,
 )
@@ -22,7 +23,7 @@ from dln_manifolds.geodesics.initial_value import solve_initial_value
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
 from dln_manifolds.numerics.arrays import Array
 
@@ -56,7 +57,7 @@ class DLNObservableMetric(GeodesicMetric):
         `GeodesicWarning`. Invalid input raises always.
     """
 
-    def _frame(self, point: Any, name: str = "base_point") -> tuple[SingularFrame, np.dtype[Any]]:
+    def _frame(self, point: Any, name: str = "base_point") -> tuple[Frame, np.dtype[Any]]:
         return checked_frame(point, self._space.shape, self._space.depth, name)
 
     def _vector(self, vector: Any, name: str) -> tuple[Array, np.dtype[Any]]:
@@ -213,7 +214,7 @@ class DLNObservableMetric(GeodesicMetric):
         vector, dtype_b = self._vector(tangent_vec, "tangent_vec")
         batch = common_batch(2, tangent_vec=vector, base_point=base)
         solution = solve_initial_value(
-            _flat_frame(frame, batch),
+            flat_frame(frame, batch),
             flatten(base, batch, 2),
             flatten(vector, batch, 2),
             tolerance=self.tolerance,
@@ -235,21 +236,11 @@ class DLNObservableMetric(GeodesicMetric):
             end = np.where(apart[..., None, None], base, end)
             last = invertible_frame(end, dtype_b, self._space.depth, "point")
         solution = solve_boundary_value(
-            _flat_frame(first, batch),
-            _flat_frame(last, batch),
+            flat_frame(first, batch),
+            flat_frame(last, batch),
             flatten(base, batch, 2),
             flatten(end, batch, 2),
             tolerance=self.tolerance,
             record=record,
         ).without(flatten(apart, batch, 0))
         return solution.reshape(batch), np.result_type(dtype_a, dtype_b)
-
-
-def _flat_frame(frame: SingularFrame, batch: tuple[int, ...]) -> SingularFrame:
-    return SingularFrame(
-        flatten(frame.left, batch, 2),
-        flatten(frame.values, batch, 1),
-        flatten(frame.right_t, batch, 2),
-        frame.depth,
-        frame.power,
-    )

@@ -10,7 +10,8 @@ from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from dln_manifolds.checks import checked_layers
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geometry.balancing import BalancedFrame, rebalance
+from dln_manifolds.geometry.balancing import rebalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.tangent_space import TangentSpace
 from dln_manifolds.manifolds.pymanopt_network import NetworkOptimization, keeps_precision
 from dln_manifolds.numerics.arrays import Array
@@ -24,7 +25,7 @@ class _Point(NamedTuple):
     """A point, validated and decomposed once for all the calls that a solver makes there."""
 
     layers: Array
-    frame: BalancedFrame
+    frame: Frame
     tangent: TangentSpace
     normal_multiplier: PointMemo[Array | None]
 

@@ -13,7 +13,7 @@ from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
 from dln_manifolds.checks import as_matrices, cast
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import rotations
@@ -172,7 +172,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Turn Gaussian arrays into Gaussian tangent vectors."""
 
     @abc.abstractmethod
-    def _end_frame(self, point: Any, name: str = "point") -> tuple[SingularFrame, np.dtype[Any]]:
+    def _end_frame(self, point: Any, name: str = "point") -> tuple[Frame, np.dtype[Any]]:
         """Validate points; return the frame of their end-to-end matrices, and the dtype."""
 
     def entropy(self, point: Any) -> Array:

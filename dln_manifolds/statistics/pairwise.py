@@ -18,8 +18,7 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geodesics.solution import GeodesicSolution, failure
-from dln_manifolds.geometry.balancing import BalancedFrame
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 
 # Doubles in one array of end points of a block: enough pairs for the solver to be fast, few enough
@@ -43,9 +42,7 @@ class PairwiseDistances(abc.ABC):
         """Solve the boundary-value problem; also return the dtype of results."""
 
     @abc.abstractmethod
-    def _frame(
-        self, point: Any, name: str = "base_point"
-    ) -> tuple[SingularFrame | BalancedFrame, np.dtype[Any]]:
+    def _frame(self, point: Any, name: str = "base_point") -> tuple[Frame | Frame, np.dtype[Any]]:
         """Validate points and return their frames; also the dtype of results."""
 
     def dist_pairwise(self, points: Any, n_jobs: int = 1, **joblib_kwargs: Any) -> Array:

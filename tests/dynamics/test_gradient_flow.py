@@ -9,7 +9,7 @@ from autograd import grad
 from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
 from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geometry.balancing import act, factor
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 
 TIMES = np.linspace(0, 3, 13)
 
@@ -33,7 +33,7 @@ def completion(n):
 def balanced_layers(X, depth, seed=0):
     """A balanced factorization that is not the one of `factor`."""
     turns = np.linalg.qr(normal(depth - 1, *X.shape, seed=seed))[0]
-    return act(turns, factor(SingularFrame.of_point(X, depth), depth))
+    return act(turns, factor(Frame.of_point(X, depth), depth))
 
 
 def largest(difference):

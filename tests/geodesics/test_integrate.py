@@ -10,7 +10,7 @@ from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics.fields import Rest, RootField
 from dln_manifolds.geodesics.integrate import CONVERGED, flow
 from dln_manifolds.geodesics.singular import comes_near
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, raise_
 
 DEPTHS = [1, 1.5, 2, 3, 8, 30]
@@ -325,7 +325,7 @@ def test_ill_conditioned_points(depth, condition):
     root = left @ np.diag(roots) @ right
     # All roots grow, so that the smallest does not vanish on the way.
     velocity = left @ (np.eye(3) + 0.3 * rng.standard_normal((3, 3))) @ right
-    momentum_0 = lower(SingularFrame.of_root(root, depth), velocity)
+    momentum_0 = lower(Frame.of_root(root, depth), velocity)
     energy = np.sum(velocity * momentum_0)
     span = np.full(1, 1 / np.sqrt(energy))
     state = np.stack([root, momentum_0])[None]
@@ -335,7 +335,7 @@ def test_ill_conditioned_points(depth, condition):
     t = span[0]
     expected = depth * (np.sum(root**2) + 2 * t * np.sum(root * velocity)) + t**2 * energy
     assert abs(depth * np.sum(end**2) - expected) <= 1e-11 * expected
-    drift = np.sum(raise_(SingularFrame.of_root(end, depth), momentum_1) * momentum_1) / energy - 1
+    drift = np.sum(raise_(Frame.of_root(end, depth), momentum_1) * momentum_1) / energy - 1
     assert abs(drift) <= 1e-10
 
 

@@ -7,7 +7,7 @@ from dln_manifolds import ConvergenceError, DLNObservableManifold, IncompleteGeo
 from dln_manifolds.geodesics import boundary_value
 from dln_manifolds.geodesics.boundary_value import residual_goal
 from dln_manifolds.geometry.closed_forms import closed_form_velocity
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, root_of
 from dln_manifolds.numerics.matrices import transpose
 
@@ -25,7 +25,7 @@ def polar_length(space, starts, ends):
     depth = space.depth
     nodes, weights = np.polynomial.legendre.leggauss(120)
     t = (nodes[:, None] + 1) / 2
-    frames = [SingularFrame.of_point(points, depth) for points in (starts, ends)]
+    frames = [Frame.of_point(points, depth) for points in (starts, ends)]
     turns = [frame.left @ frame.right_t for frame in frames]
     positive = [root_of(frame) @ transpose(turn) for frame, turn in zip(frames, turns, strict=True)]
     values, vectors = np.linalg.eig(transpose(turns[0]) @ turns[1])
@@ -36,7 +36,7 @@ def polar_length(space, starts, ends):
     turning = ((left * (1j * angles * phases)[..., None, :]) @ right).real
     start, chord = positive[0][:, None], (positive[1] - positive[0])[:, None]
     now = start + t[..., None] * chord
-    frame = SingularFrame.of_root(now @ turn, depth)
+    frame = Frame.of_root(now @ turn, depth)
     velocity = chord @ turn + now @ turning
     speed = np.sqrt(np.sum(lower(frame, velocity) * velocity, axis=(-2, -1)))
     return speed @ weights / 2
@@ -240,7 +240,7 @@ class TestClosedForms:
         rng = np.random.default_rng(6)
         a, b = rng.standard_normal((2, 3, 3))
         a, b = a @ a.T + 0.05 * np.eye(3), b @ b.T + 0.05 * np.eye(3)
-        first, last = SingularFrame.of_point(a[None], depth), SingularFrame.of_point(b[None], depth)
+        first, last = Frame.of_point(a[None], depth), Frame.of_point(b[None], depth)
         assert not closed_form_velocity(first, last)[1].any()
         # Straight lines from W_p = A^(1/3) to Q_p B^(1/3) Q_p^T with Q = I: balanced at both ends.
         line = np.sqrt(depth) * np.linalg.norm(root_of(first) - root_of(last))

@@ -8,7 +8,8 @@ from dln_manifolds.geodesics import variation
 from dln_manifolds.geodesics.balanced_variation import JacobiField
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.variation import VariationField, linearized_rates, solve_variations
-from dln_manifolds.geometry.balancing import BalancedFrame, rebalance, relative_imbalance
+from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import second_fundamental_form, tangent_part
 
 
@@ -57,7 +58,7 @@ def test_jacobi_fields_stay_tangent():
     """Variations of balanced layers stay tangent, and their Wronskian is constant."""
     rng = np.random.default_rng(0)
     layers = rebalance(np.eye(3) + 0.2 * rng.normal(size=(2, 1, 4, 3, 3)))
-    frame = BalancedFrame.of_layers(layers)
+    frame = Frame.of_layers(layers)
     velocity, one, two, *rest = (
         tangent_part(frame, rng.normal(size=layers.shape)) for _ in range(5)
     )
@@ -69,7 +70,7 @@ def test_jacobi_fields_stay_tangent():
     state[:, 1, 1:] = rates + second_fundamental_form(frame, layers, velocity, fields)
 
     def wronskian(state):
-        frame = BalancedFrame.of_layers(state[:, 0, :1])
+        frame = Frame.of_layers(state[:, 0, :1])
         covariant = tangent_part(frame, state[:, 1, 1:])
         (a, b), (p, q) = np.moveaxis(state[:, 0, 1:], 1, 0), np.moveaxis(covariant, 1, 0)
         return np.sum(a * q - b * p, axis=(-3, -2, -1))
@@ -78,7 +79,7 @@ def test_jacobi_fields_stay_tangent():
     assert (result.status == 0).all()
     end = result.state
     assert relative_imbalance(end[:, 0, 0]).max() < 1e-14
-    last = BalancedFrame.of_layers(end[:, 0, :1])
+    last = Frame.of_layers(end[:, 0, :1])
     normal = end[:, 0, 1:] - tangent_part(last, end[:, 0, 1:])
     assert np.abs(normal).max() < 1e-12
     assert np.allclose(wronskian(end), wronskian(state), rtol=0, atol=1e-10)

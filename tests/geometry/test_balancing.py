@@ -12,7 +12,7 @@ from dln_manifolds.errors import ConvergenceError, InvalidPointError
 from dln_manifolds.geometry import alignment
 from dln_manifolds.geometry.alignment import align, nearest_balanced
 from dln_manifolds.geometry.balancing import act, factor
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 
 
 def normal(*shape, seed=0):
@@ -56,7 +56,7 @@ def signs(layers):
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_factor(n, depth):
     X = normal(6, n, n)
-    frame = SingularFrame.of_point(X, 2.5)  # its depth does not matter
+    frame = Frame.of_point(X, 2.5)  # its depth does not matter
     layers = factor(frame, depth)
     assert layers.shape == (6, depth, n, n)
     for x, w in zip(X, layers, strict=True):
@@ -131,7 +131,7 @@ def test_alignment_is_a_local_minimum(n, depth):
 @pytest.mark.parametrize("depth", [2, 3, 9, 33])
 def test_alignment_finds_a_planted_turn(depth, keep):
     n = 4
-    W = factor(SingularFrame.of_point(normal(n, n), depth), depth)
+    W = factor(Frame.of_point(normal(n, n), depth), depth)
     h = orthogonal(depth - 1, n, n)
     if keep:
         h[..., 0] *= signs(h)[:, None]
@@ -264,7 +264,7 @@ def test_balancing_flow_is_steepest_descent_in_the_fibre():
 
 
 def test_balancing_flow_at_its_end():
-    W = factor(SingularFrame.of_point(normal(3, 3), 3), 3)
+    W = factor(Frame.of_point(normal(3, 3), 3), 3)
     np.testing.assert_allclose(balancing_flow(W).layers[-1], W, atol=1e-13)
     np.testing.assert_array_equal(balancing_flow(W[:1]).layers[-1], W[:1])
 

@@ -9,7 +9,7 @@ from spectral_matrices import singular_value_triples
 from spectral_reference import BOUND, DEPTHS, EPS, check, check_table, table
 
 from dln_manifolds.geometry import coefficients as co
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 
 S = singular_value_triples()
 # Each unordered pair once, and one diagonal entry; exact symmetry is a test of its own.
@@ -21,7 +21,7 @@ PAIR_CASES = np.stack(PAIRS, axis=-1)
 def frame_of(values, depth):
     """A frame with given singular values and no rotation."""
     identity = np.broadcast_to(np.eye(values.shape[-1]), (*values.shape, values.shape[-1]))
-    return SingularFrame(identity, values, identity, depth, 1.0)
+    return Frame(identity, values, identity, depth, 1.0)
 
 
 def u_of(depth):

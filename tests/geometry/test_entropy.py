@@ -10,7 +10,7 @@ from spectral_matrices import matrices, rotation, singular_value_triples
 from spectral_reference import BOUND, DEPTHS, EPS, check, check_table, rows
 
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_cometric, inner_product, operator_matrix
 
 S = singular_value_triples()
@@ -120,7 +120,7 @@ def test_entropy_scales_with_the_point(depth):
 @pytest.mark.parametrize("kind", ["random", "pairs", "scaled orthogonal", "ill"])
 def test_log_riemannian_density_is_half_the_log_determinant_of_the_metric(kind, depth):
     x = matrices(kind, 4, count=3)
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     signs, log_det = np.linalg.slogdet(operator_matrix(frame, 1 / frame.a))
     got = volume.log_riemannian_density(frame.singular_values, depth)
     assert (signs == 1).all()
@@ -149,7 +149,7 @@ def reference_gradient(x, depth):
 )
 def test_entropy_gradient_of_dense_matrices(kind, n, depth):
     x = matrices(kind, n)[0]
-    got = volume.entropy_gradient(SingularFrame.of_point(x, depth))
+    got = volume.entropy_gradient(Frame.of_point(x, depth))
     error = ref.matrix_error(got, reference_gradient(x, depth))
     check(error, 100 * EPS * np.linalg.cond(x))
 
@@ -173,7 +173,7 @@ def test_entropy_gradient_from_the_determinant_of_the_cometric(kind, depth):
             shift[index // n, index % n] = step
             partial[index] = (entropy(exact + shift) - entropy(exact - shift)) / (2 * step)
         wanted = ref.unvector(ref.literal_cometric(exact, depth) * partial, n)
-    got = volume.entropy_gradient(SingularFrame.of_point(x, depth))
+    got = volume.entropy_gradient(Frame.of_point(x, depth))
     check(ref.matrix_error(got, wanted), 100 * EPS * np.linalg.cond(x))
 
 
@@ -181,7 +181,7 @@ def test_entropy_gradient_from_the_determinant_of_the_cometric(kind, depth):
 @pytest.mark.parametrize("kind", ["random", "pairs", "nearly pairs", "scaled orthogonal"])
 def test_entropy_gradient_represents_the_differential(kind, depth):
     x = matrices(kind, 4)[0]
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     gradient = volume.entropy_gradient(frame)
     z = np.random.default_rng(3).standard_normal((5, 4, 4))
     z *= frame.singular_values[-1] / np.linalg.norm(z, axis=(1, 2), keepdims=True)
@@ -199,7 +199,7 @@ def test_entropy_gradient_represents_the_differential(kind, depth):
 @pytest.mark.parametrize("n", [1, 4])
 def test_entropy_gradient_vanishes_where_the_entropy_is_constant(n):
     # n = 1: the fibre of every point is 2^(N-1) points; N = 1: the fibre is one point
-    frame = SingularFrame.of_point(matrices("random", n)[0], 1 if n > 1 else 3)
+    frame = Frame.of_point(matrices("random", n)[0], 1 if n > 1 else 3)
     check(abs(volume.entropy_gradient(frame)), 0.0)
 
 
@@ -208,7 +208,7 @@ def test_entropy_gradient_at_multiples_of_orthogonal_matrices(depth):
     # S grows along X by half of (2 - 2/N) per pair, so the gradient is A_X of a multiple of X.
     n, factor = 5, 7.0
     x = factor * rotation(n, 4)
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     slope = n * (n - 1) / 2 * (1 - 1 / depth)
     wanted = apply_cometric(frame, x) * slope / (n * factor**2)
     error = np.linalg.norm(volume.entropy_gradient(frame) - wanted)

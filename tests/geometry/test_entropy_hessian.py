@@ -9,7 +9,7 @@ from spectral_reference import EPS, check
 
 from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 
 KINDS = [
     "random",
@@ -62,7 +62,7 @@ def differential(depth):
 def test_derivatives_of_dense_matrices(kind, n, depth):
     x = matrices(kind, n)[0]
     z = np.random.default_rng(7).standard_normal((n, n)) * np.linalg.svd(x)[1][-1]
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     with mp.workdps(120):
         function = differential(mp.mpf(depth))
         first = function(ref.matrix(x))
@@ -77,12 +77,12 @@ def test_hessian_is_symmetric_and_batched():
     x = rng.standard_normal((3, 5, 5))
     x[1] = np.eye(5)
     y, z = rng.standard_normal((2, 3, 5, 5))
-    hessian = volume.EntropyHessian(SingularFrame.of_point(x, 3))
+    hessian = volume.EntropyHessian(Frame.of_point(x, 3))
     a = np.sum(hessian.apply(y) * z, axis=(-2, -1))
     b = np.sum(y * hessian.apply(z), axis=(-2, -1))
     np.testing.assert_allclose(a, b, rtol=1e-12)
     for k in range(3):
-        one = volume.EntropyHessian(SingularFrame.of_point(x[k], 3)).apply(y[k])
+        one = volume.EntropyHessian(Frame.of_point(x[k], 3)).apply(y[k])
         np.testing.assert_allclose(hessian.apply(y)[k], one, rtol=0, atol=1e-12 * abs(one).max())
 
 
@@ -90,7 +90,7 @@ def test_hessian_is_symmetric_and_batched():
 def test_euler_identities(depth):
     # S(c X) = S(X) + (1 - 1/N) n (n-1)/2 log c, so dS[X] is constant and D^2 S[X] = -dS
     x = np.random.default_rng(1).standard_normal((4, 4))
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     slope = volume.entropy_differential(frame)
     assert np.sum(slope * x) == pytest.approx((1 - 1 / depth) * 6, abs=1e-12)
     image = volume.EntropyHessian(frame).apply(x)

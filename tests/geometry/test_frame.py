@@ -9,7 +9,7 @@ from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry import metric as root_chart
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import SecondVariation, nodal_state
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.retraction import geodesic_acceleration, retract
@@ -23,11 +23,11 @@ def normal(shape, seed=0):
 
 
 def of_point(function):
-    return lambda x, z: function(SingularFrame.of_point(x, DEPTH), z)
+    return lambda x, z: function(Frame.of_point(x, DEPTH), z)
 
 
 def of_derivative(function):
-    return lambda x, z: function(CometricDerivative(SingularFrame.of_point(x, DEPTH)), z)
+    return lambda x, z: function(CometricDerivative(Frame.of_point(x, DEPTH)), z)
 
 
 def state_fields(state):
@@ -42,7 +42,7 @@ def frame_fields(frame):
 # Every function of a point and a vector: its values do not depend on the choice of the frame.
 FUNCTIONS = {
     "frame of X": of_point(lambda f, z: frame_fields(f)),
-    "frame of T": lambda x, z: frame_fields(SingularFrame.of_root(x, DEPTH)),
+    "frame of T": lambda x, z: frame_fields(Frame.of_root(x, DEPTH)),
     "log_a": of_point(lambda f, z: coefficients.log_a(f.singular_values, DEPTH)),
     "entropy": of_point(lambda f, z: volume.entropy(f.singular_values, DEPTH)),
     "density": of_point(lambda f, z: volume.log_riemannian_density(f.singular_values, DEPTH)),
@@ -172,7 +172,7 @@ def test_singular_values_are_not_written_to():
 @pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 5), (2, 5, 3)])
 def test_frames_are_thin(shape):
     x = normal(shape)
-    frame = SingularFrame.of_point(x, DEPTH)
+    frame = Frame.of_point(x, DEPTH)
     rank = min(shape[-2:])
     assert frame.left.shape == (*shape[:-1], rank)
     assert frame.values.shape == (*shape[:-2], rank)
@@ -189,8 +189,8 @@ def test_frames_are_thin(shape):
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_frames_of_a_point_and_of_its_root_agree(depth):
     s = np.array([5.0, 2.0, 2.0, 0.1])
-    point = SingularFrame.of_point(rotation(4, 0) * s @ rotation(4, 1), depth)
-    root = SingularFrame.of_root(root_chart.root_of(point), depth)
+    point = Frame.of_point(rotation(4, 0) * s @ rotation(4, 1), depth)
+    root = Frame.of_root(root_chart.root_of(point), depth)
     # rounding of a root to a relative eps is N eps in its power
     for name in ("singular_values", "roots", "half_log_ratio", "a"):
         got, wanted = getattr(root, name), getattr(point, name)
@@ -202,8 +202,8 @@ def test_close_singular_values_lose_no_digits(gap):
     # 1 + gap and its root: u = log(1 + gap) / (2N) from X, and log(1 + gap) / 2 from T
     x = np.diag([1 + gap, 1.0])
     for frame, factor in (
-        (SingularFrame.of_point(x, 1000.0), 1e-3),
-        (SingularFrame.of_root(x, 1000.0), 1.0),
+        (Frame.of_point(x, 1000.0), 1e-3),
+        (Frame.of_root(x, 1000.0), 1.0),
     ):
         wanted = 0.5 * factor * np.log1p((1 + gap) - 1)
         check(abs(frame.half_log_ratio[0, 1] - wanted), 4 * EPS * wanted)
@@ -212,7 +212,7 @@ def test_close_singular_values_lose_no_digits(gap):
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("kind", ["random", "pairs", "gap 1e-9"])
 def test_factors_of_the_chart(kind, depth):
-    frame = SingularFrame.of_point(matrices(kind, 4)[0], depth)
+    frame = Frame.of_point(matrices(kind, 4)[0], depth)
     s, roots = frame.singular_values, frame.roots
     even, odd = frame.chart_factors
     check(abs(odd * (s[:, None] + s) / (roots[:, None] + roots) - 1), 16 * EPS)
@@ -223,7 +223,7 @@ def test_factors_of_the_chart(kind, depth):
 @pytest.mark.parametrize("power", [1.0, DEPTH])
 def test_scaled(power):
     x, factor = matrices("random", 3, 2), np.array([2.0, 1e-50])
-    make = SingularFrame.of_point if power == 1 else SingularFrame.of_root
+    make = Frame.of_point if power == 1 else Frame.of_root
     got = make(x, DEPTH).scaled(factor)
     wanted = make(factor[:, None, None] * x, DEPTH)
     assert (got.depth, got.power) == (wanted.depth, wanted.power)

@@ -9,7 +9,7 @@ from spectral_reference import DEPTHS, EPS, check
 
 from dln_manifolds.geometry import hamiltonian
 from dln_manifolds.geometry import metric as root_chart
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import nodal_state
 
 EQUAL = ["identity", "scaled orthogonal", "triple"]
@@ -161,7 +161,7 @@ def test_velocity_and_momentum_are_dual(kind, depth):
     root, velocity = matrices(kind, 4, 3), normal((3, 4, 4))
     first = nodal_state(root, depth, velocity=velocity)
     second = nodal_state(root, depth, momentum=first.leave(first.momentum))
-    frame = SingularFrame.of_root(root, depth)
+    frame = Frame.of_root(root, depth)
     size = np.linalg.norm(velocity)
     check(np.linalg.norm(second.leave(second.velocity) - velocity), 64 * EPS * depth**2 * size)
     momentum = root_chart.lower(frame, velocity)

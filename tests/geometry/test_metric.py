@@ -9,7 +9,7 @@ from spectral_matrices import matrices, rotation
 from spectral_reference import DEPTHS, EPS, check
 
 from dln_manifolds.geometry import metric as observable
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 
 DENSE = ["random", "identity", "pairs", "nearly pairs", "ill", "quite ill", "very ill", "ill pairs"]
 REPEATED = ["identity", "scaled orthogonal", "pairs", "triple"]
@@ -22,7 +22,7 @@ def normal(shape, seed=0):
 
 def dense_errors(x, z, cometric, metric, depth):
     """Relative errors of everything that is read off a frame, given A_X(Z) and A_X^{-1}(Z)."""
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     exact = ref.matrix(z)
     coproduct, product = ref.inner(exact, cometric), ref.inner(exact, metric)
     return {
@@ -68,7 +68,7 @@ def test_cometric_is_the_sum_over_layers(n, depth):
         left = scipy.linalg.fractional_matrix_power(x @ x.T, (depth - layer) / depth)
         right = scipy.linalg.fractional_matrix_power(x.T @ x, (layer - 1) / depth)
         wanted += left @ p @ right
-    got = observable.apply_cometric(SingularFrame.of_point(x, depth), p)
+    got = observable.apply_cometric(Frame.of_point(x, depth), p)
     check(np.linalg.norm(got - wanted) / np.linalg.norm(wanted), 1e-13)
 
 
@@ -76,7 +76,7 @@ def test_cometric_is_the_sum_over_layers(n, depth):
 @pytest.mark.parametrize("kind", DENSE)
 def test_metric_and_cometric_are_inverse(kind, depth):
     x, z = matrices(kind, 4)[0], normal((4, 4))
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     back = observable.apply_cometric(frame, observable.apply_metric(frame, z))
     # in the frame, entry by entry, so conditioning does not enter before the frame is left
     loss = frame.a.max() / frame.a.min()
@@ -88,7 +88,7 @@ def test_metric_and_cometric_are_inverse(kind, depth):
 def test_matrices_of_the_metric(n, depth):
     x = matrices("separate", n)[0]
     z, y = normal((2, n, n))
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     metric = observable.operator_matrix(frame, 1 / frame.a)
     cometric = observable.operator_matrix(frame, frame.a)
     check(abs(cometric - cometric.T), 8 * EPS * abs(cometric).max())
@@ -101,7 +101,7 @@ def test_matrices_of_the_metric(n, depth):
 
 
 def squared_norm(x, z, depth):
-    return observable.inner_product(SingularFrame.of_point(x, depth), z, z)
+    return observable.inner_product(Frame.of_point(x, depth), z, z)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -128,7 +128,7 @@ def test_metric_is_homogeneous(factor, depth):
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_inner_products_are_symmetric_and_bilinear(depth):
-    frame = SingularFrame.of_point(matrices("random", 4)[0], depth)
+    frame = Frame.of_point(matrices("random", 4)[0], depth)
     x, y, z = normal((3, 4, 4))
     for product in (observable.inner_product, observable.inner_coproduct):
         size = np.sqrt(product(frame, 2 * x + y, 2 * x + y) * product(frame, z, z))
@@ -152,7 +152,7 @@ def test_derivative_of_the_cometric(kind, depth):
             lambda y: ref.cometric(y, covector, last), ref.matrix(x), ref.matrix(z)
         )
         size = float(ref.norm(wanted)) if depth > 1 else np.linalg.norm(z) * np.linalg.norm(p)
-    got = observable.CometricDerivative(SingularFrame.of_point(x, depth)).along(z, p)
+    got = observable.CometricDerivative(Frame.of_point(x, depth)).along(z, p)
     with mp.workdps(120):
         error = float(ref.norm(ref.matrix(got) - wanted))
     check(error / size, 100 * EPS * (np.linalg.cond(x) + depth))
@@ -168,7 +168,7 @@ def test_derivative_of_the_literal_sum(kind, depth):
             lambda y: ref.literal_cometric(y, depth), ref.matrix(x), ref.matrix(z)
         )
         wanted = ref.unvector(derivative * ref.vector(ref.matrix(p)), 3)
-    got = observable.CometricDerivative(SingularFrame.of_point(x, depth)).along(z, p)
+    got = observable.CometricDerivative(Frame.of_point(x, depth)).along(z, p)
     check(ref.matrix_error(got, wanted), 100 * EPS * np.linalg.cond(x))
 
 
@@ -177,7 +177,7 @@ def test_derivative_of_the_literal_sum(kind, depth):
 @pytest.mark.parametrize("n", [2, 5])
 def test_gradient_is_the_adjoint_of_along(kind, n, depth):
     x = matrices(kind, n)[0]
-    derivative = observable.CometricDerivative(SingularFrame.of_point(x, depth))
+    derivative = observable.CometricDerivative(Frame.of_point(x, depth))
     directions, (p, q) = normal((20, n, n)), normal((2, n, n), 1)
     gradient = derivative.gradient(p, q)
     got = np.sum(gradient * directions, axis=(-2, -1))
@@ -189,7 +189,7 @@ def test_gradient_is_the_adjoint_of_along(kind, n, depth):
 @pytest.mark.parametrize("depth", [1.5, 3, 10])
 @pytest.mark.parametrize("kind", ["random", "pairs", "nearly pairs", "ill"])
 def test_gradient_is_symmetric_in_its_covectors(kind, depth):
-    derivative = observable.CometricDerivative(SingularFrame.of_point(matrices(kind, 4)[0], depth))
+    derivative = observable.CometricDerivative(Frame.of_point(matrices(kind, 4)[0], depth))
     p, q = normal((2, 4, 4))
     first, second = derivative.gradient(p, q), derivative.gradient(q, p)
     check(np.linalg.norm(first - second), 100 * EPS * np.linalg.norm(first))

@@ -9,7 +9,7 @@ from spectral_reference import DEPTHS, EPS, check
 
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.checks import is_invertible
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative, push_to_root
 from dln_manifolds.geometry.retraction import geodesic_acceleration, retract
 
@@ -21,12 +21,12 @@ def normal(shape, seed=0):
 
 
 def derivative_at(x, depth):
-    return CometricDerivative(SingularFrame.of_point(x, depth))
+    return CometricDerivative(Frame.of_point(x, depth))
 
 
 def step_of(x, depth, length):
     """A tangent vector that moves T by about ``length`` times its smallest singular value."""
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     z = normal(x.shape)
     return z * length * frame.roots[-1] / np.linalg.norm(push_to_root(frame, z))
 

@@ -9,7 +9,7 @@ from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry import metric as root_chart
 from dln_manifolds.geometry.coefficients import kappa
-from dln_manifolds.geometry.frame import SingularFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.matrices import parity_combine
 
 KINDS = ["random", "identity", "pairs", "nearly pairs", "gap 1e-3", "ill"]
@@ -22,8 +22,8 @@ def normal(shape, seed=0):
 
 def frames(kind, n, depth, count=3):
     """Frames of X and of its root T."""
-    frame = SingularFrame.of_point(matrices(kind, n, count), depth)
-    return frame, SingularFrame.of_root(root_chart.root_of(frame), depth)
+    frame = Frame.of_point(matrices(kind, n, count), depth)
+    return frame, Frame.of_root(root_chart.root_of(frame), depth)
 
 
 def norms(x):
@@ -69,11 +69,11 @@ def test_push_and_pull_are_inverse(kind, depth):
 @pytest.mark.parametrize("kind", ["random", "identity", "pairs", "nearly pairs", "gap 1e-3"])
 def test_push_is_the_differential_of_the_chart(kind, depth):
     x, z = matrices(kind, 4)[0], normal((4, 4))
-    frame = SingularFrame.of_point(x, depth)
+    frame = Frame.of_point(x, depth)
     z *= frame.values[-1] / np.linalg.norm(z)
 
     def root(step):
-        return root_chart.root_of(SingularFrame.of_point(x + step * z, depth))
+        return root_chart.root_of(Frame.of_point(x + step * z, depth))
 
     h = 1e-3
     difference = (8 * (root(h) - root(-h)) - (root(2 * h) - root(-2 * h))) / (12 * h)
@@ -165,7 +165,7 @@ def test_momentum_in_the_chart_is_the_pulled_back_covector(kind, depth):
 @pytest.mark.parametrize("kind", KINDS)
 def test_riemannian_volume_is_lebesgue_measure_in_the_chart(kind, n, depth):
     # sqrt(det g_X) = N^(n/2) |det d(X -> T)|, the determinant taken of the matrix of `push`
-    frame = SingularFrame.of_point(matrices(kind, n)[0], depth)
+    frame = Frame.of_point(matrices(kind, n)[0], depth)
     basis = np.eye(n * n).reshape(n * n, n, n)
     jacobian = root_chart.push_to_root(frame, basis).reshape(n * n, n * n)
     _, log_det = np.linalg.slogdet(jacobian)

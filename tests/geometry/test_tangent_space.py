@@ -20,7 +20,7 @@ from dln_manifolds import (
     pymanopt_problem,
 )
 from dln_manifolds.geometry import sectors as jacobi
-from dln_manifolds.geometry.balancing import BalancedFrame
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.tangent_space import TangentSpace
 
 DEPTHS = [1, 2, 3, 8]
@@ -30,7 +30,7 @@ DEPTHS = [1, 2, 3, 8]
 def setting(request):
     """Return layers, their frame and prepared tangent space."""
     layers = layers_of(ROOTS[request.param[0]], request.param[1])
-    frame = BalancedFrame.of_layers(layers)
+    frame = Frame.of_layers(layers)
     return layers, frame, TangentSpace(frame)
 
 
