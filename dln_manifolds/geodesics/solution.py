@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError
+from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
 from dln_manifolds.geodesics.fields import Field
 from dln_manifolds.geodesics.integrate import (
     CONVERGED,
@@ -233,3 +234,43 @@ def failure(solution: GeodesicSolution) -> IncompleteGeodesicError | Convergence
         f'between them, or make the metric with on_failure="nan".',
         solution=solution,
     )
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """What to do about members of a batch that are not solved: raise, or NaN with a warning or not.
+
+    Attributes
+    ----------
+    mode : {"raise", "warn", "nan"}
+        As ``on_failure`` of the metrics.
+    """
+
+    mode: str
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("raise", "warn", "nan"):
+            raise ValueError(
+                f"on_failure must be one of ('raise', 'warn', 'nan'), not {self.mode!r}."
+            )
+
+    @property
+    def raises(self) -> bool:
+        """Whether a failure raises."""
+        return self.mode == "raise"
+
+    def resolve(self, solution: GeodesicSolution, value: Array, stacklevel: int = 4) -> Array:
+        """Return values of the members of a solution, ``(..., *)``, or do what the mode says."""
+        failed = ~solution.success
+        if not failed.any():
+            return value
+        if self.raises:
+            raise failure(solution)
+        self.warn(f"{solution.message} The others are NaN.", stacklevel=stacklevel)
+        missing = failed.reshape(failed.shape + (1,) * (value.ndim - failed.ndim))
+        return np.where(missing, np.nan, value)
+
+    def warn(self, message: str, stacklevel: int = 3) -> None:
+        """Warn of failures, if the mode says so."""
+        if self.mode == "warn":
+            warnings.warn(message, GeodesicWarning, stacklevel=stacklevel + 1)
