@@ -9,9 +9,8 @@ import numpy as np
 from dln_manifolds.checks import check_connected, checked_frame
 from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError, InvalidPointError
-from dln_manifolds.geodesics.boundary_value import solve_boundary_value
-from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution
-from dln_manifolds.geodesics.variation import log_pullback
+from dln_manifolds.geodesics import ObservableSystem, Points, Status, log_pullback, solve_log
+from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
 from dln_manifolds.numerics.arrays import Array
@@ -75,12 +74,15 @@ class FrechetVariance(Cost):
         base = np.broadcast_to(point, self.points.shape)
         first, _ = checked_frame(base, base.shape[1:], self.depth, "point")
         check_connected(first, self._frames)
-        solution = solve_boundary_value(
-            first, self._frames, base, self.points, tolerance=self.tolerance
+        solution = solve_log(
+            ObservableSystem(self.depth),
+            Points(base, first),
+            Points(self.points, self._frames),
+            tolerance=self.tolerance,
         )
         if not solution.success.all():
             failed = np.flatnonzero(~solution.success)
-            if (solution.status[failed] == CROSSED).any():
+            if (solution.status[failed] == Status.CROSSED).any():
                 raise IncompleteGeodesicError(
                     f"Between the point and datum {failed[0]} the geodesic meets a singular "
                     f"matrix: {solution.message}",
@@ -110,7 +112,6 @@ class FrechetVariance(Cost):
         """
         frame, solution, momenta = self._states(point)
         covector = apply_metric(frame, np.broadcast_to(vector, self.points.shape))
-        start, end = solution.ends
-        by_point, _ = log_pullback(start, end, covector, self.depth, self.tolerance)
+        by_point, _ = log_pullback(solution, np.arange(len(self.points)), covector)
         turned = CometricDerivative(frame).gradient(momenta, covector)
         return np.asarray(-2 * np.einsum("k,kij->ij", self.weights, by_point - turned))
