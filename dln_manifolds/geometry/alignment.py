@@ -1,4 +1,4 @@
-r"""Alignment: the point of a fibre that is nearest to given layers.
+r"""Alignment: the point of a fibre that is nearest to given layers, and its derivatives.
 
 The fibre of W is ``{h . W}``, ``(h . W)_p = h_p W_p h_{p-1}^T`` with orthogonal
 ``h_1 .. h_{N-1}`` and ``h_0 = h_N = I``. Nearest to layers R is the h that maximizes
@@ -11,15 +11,6 @@ and the best ``h_p`` for given neighbours is the orthogonal polar factor of ``C_
 are solved at once, then all even p; Newton's method finishes. A symmetric C also says that the
 line from R to the result is orthogonal to the fibres that it meets: see
 `dln_manifolds.geometry.straight_lines`.
-
-Derivatives of the point of a fibre that is nearest to given layers.
-
-Layers Y are nearest to R on their fibre, ``{h . Y}``, where no vertical vector
-``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}`` (A skew) leads nearer: ``<R, K_A(Y)> = 0`` for all A. As R and
-the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows by the implicit function
-theorem, from ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion
-and ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
-is symmetric there.
 """
 
 from __future__ import annotations
@@ -69,10 +60,8 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 
     Parameters
     ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W, balanced or not.
-    reference : ndarray, shape=[..., N, n, n]
-        Layers R, balanced or not, of the same batch shape up to broadcasting.
+    layers, reference : ndarray, shape=[..., N, n, n]
+        W and R, balanced or not, of the same batch shape up to broadcasting.
     keep_component : bool
         Whether ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
 
@@ -300,10 +289,6 @@ class _Turned:
         mixed[:, :-1] += transpose(inner) @ direction[:, 1:] @ reference
         return np.asarray(0.5 * (image - mixed + transpose(mixed)))
 
-    def momentum_at_start(self) -> Array:
-        """Return the gradient: no path starts here."""
-        return self.gradient
-
 
 # Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
 _FLAT = 1e-12
@@ -318,24 +303,15 @@ def _moment(covector: Array, vector: Array) -> Array:
 def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tuple[Array, Array]:
     """Apply the transpose of the differential of ``(R, fibre) -> Y``, Y nearest to R.
 
-    Cost and memory are those of a dense matrix with ``(N-1) n (n-1) / 2`` rows.
+    Y is where ``<R, K_A(Y)> = 0`` for all vertical ``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}``, A skew. As
+    R and the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows from
+    ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion and
+    ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
+    is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows.
 
-    Parameters
-    ----------
-    aligned, reference : ndarray, shape=[..., N, n, n]
-        Layers Y, a stationary point of the distance from R along its fibre, and R.
-    cotangent : ndarray, shape=[..., N, n, n]
-        Gradient c by Y.
-
-    Returns
-    -------
-    by_reference, by_motion : ndarray, shape=[..., N, n, n]
-        The gradient by R, and that by a motion of the fibre that takes Y along.
-
-    Raises
-    ------
-    ConjugatePointsError
-        If Y is not isolated among the nearest points: R is a focal point of the fibre.
+    Returns the gradient by R, and that by a motion of the fibre that takes Y along, both of shape
+    ``(..., N, n, n)``. If R is a focal point of the fibre, where Y is not isolated among the
+    nearest points, `ConjugatePointsError` is raised.
     """
     depth, n = aligned.shape[-3], aligned.shape[-1]
     upper = np.triu_indices(n, 1)

@@ -39,7 +39,7 @@ from dln_manifolds.geometry.hamiltonian import (
     nodal_state,
     pair_matrices,
 )
-from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.metric import CometricDerivative, lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
 
@@ -100,12 +100,7 @@ class CometricSlopes(NamedTuple):
 
     def raise_(self, momenta: Array) -> Array:
         """Apply the cometric to several momenta at each point."""
-        cosh, sinh = self.cosh[..., None, :, :], self.sinh[..., None, :, :]
-        return cosh * momenta - sinh * transpose(momenta)
-
-    def lower(self, velocity: Array) -> Array:
-        """Apply the metric."""
-        return self.cosh * velocity + self.sinh * transpose(velocity)
+        return raised(self.cosh[..., None, :, :], self.sinh[..., None, :, :], momenta)
 
     def split(self, directions: Array) -> tuple[Array, Array]:
         """Return S and sigma of several directions at each point."""
@@ -123,7 +118,7 @@ class RaisedMomentum:
     def __init__(self, slopes: CometricSlopes, momentum: Array) -> None:
         p, p_t = momentum, transpose(momentum)
         self.slopes, self.p = slopes, p
-        self.g = g = slopes.cosh * p - slopes.sinh * p_t
+        self.g = g = raised(slopes.cosh, slopes.sinh, p)
         even, odd = 0.5 * (p + p_t), 0.5 * (p - p_t)
         self._parts = np.concatenate([even, odd], axis=-1)
         weighed = slopes.d_alpha * even[..., None, :, :], slopes.d_beta * odd[..., None, :, :]
@@ -167,10 +162,11 @@ def root_connection(frame: Frame, velocity: Array, xi: Array) -> Array:
     """
     roots, depth = frame.roots, frame.depth
     slopes = CometricSlopes.of_roots(roots, *pair_matrices(roots, depth), depth)
+    scale = slopes.cosh, slopes.sinh
     v, x = frame.enter(velocity), frame.enter(xi)
-    p, q = (RaisedMomentum(slopes, slopes.lower(vector)) for vector in (v, x))
+    p, q = (RaisedMomentum(slopes, lowered(*scale, vector)) for vector in (v, x))
     turn = q.along(v[..., None, :, :]) - p.along(x[..., None, :, :])
-    return frame.leave(0.5 * (slopes.lower(turn[..., 0, :, :]) - p.gradient(q)))
+    return frame.leave(0.5 * (lowered(*scale, turn[..., 0, :, :]) - p.gradient(q)))
 
 
 def point_connection(frame: Frame, vector: Array, xi: Array) -> Array:

@@ -1,4 +1,4 @@
-r"""The geodesic flow of the root chart as a Hamiltonian system.
+r"""The geodesic flow of the root chart as a Hamiltonian system, and its Lagrangian to second order.
 
 ``H(T, P) = (1/2) <P, A_T P>`` with the cometric ``A_T``. In the singular frame, with the momentum
 ``P`` and the velocity ``G = dH/dP``, put ``KL = G P^T - P G^T`` and ``KR = P^T G - G^T P``. Then
@@ -12,14 +12,6 @@ r"""The geodesic flow of the root chart as a Hamiltonian system.
 ``KR - KL`` vanishes where singular values meet, and the quotient has a limit that is not zero.
 Pairs that are close are summed with divided differences of the cometric instead, in which nothing
 cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
-
-Second derivatives of the Lagrangian ``L(T, v) = g_T(v, v) / 2`` at the nodes of a path.
-
-In the singular frame a direction ``d`` of T turns the frame by the antisymmetric ``Omega_L``,
-``Omega_R`` and moves the roots by ``d_ii``; everything else follows by the product rule. The
-derivative serves Newton's method, whose limit does not depend on it: where singular values are
-closer than a relative 1e-4 they are spread before it is evaluated, which changes it by about as
-much and keeps every quotient well defined.
 """
 
 from __future__ import annotations
@@ -37,6 +29,7 @@ from dln_manifolds.geometry.coefficients import (
     pair_coefficients,
     symmetric_matrix,
 )
+from dln_manifolds.geometry.metric import lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
 
@@ -44,6 +37,8 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
 
+# Gap to which roots are spread for second derivatives.
+_SPREAD = 1e-4
 # Least root, relative to the largest, that is told from zero.
 _SMALLEST = 1e-280
 _TINY = float(np.finfo(np.float64).tiny)
@@ -82,8 +77,7 @@ class NodalState(NamedTuple):
 
     def raise_(self, momentum: Array) -> Array:
         """Apply the cometric to a momentum of the chart."""
-        p = self.enter(momentum)
-        return self.leave(self.cosh * p - self.sinh * transpose(p))
+        return self.leave(raised(self.cosh, self.sinh, self.enter(momentum)))
 
     @property
     def energy(self) -> Array:
@@ -173,26 +167,10 @@ def arranged(
 def nodal_state(
     root: Array, depth: float, *, momentum: Array | None = None, velocity: Array | None = None
 ) -> NodalState:
-    """Evaluate the Hamiltonian system at points T with either a momentum or a velocity.
+    """Evaluate the Hamiltonian system at points T, any sign of det, ``(..., n, n)``.
 
-    Parameters
-    ----------
-    root : ndarray, shape=[..., n, n]
-        Points T of the root chart, any sign of det.
-    depth : float
-        Depth N >= 1.
-    momentum, velocity : ndarray, shape=[..., n, n]
-        Exactly one of the two, in the chart.
-
-    Returns
-    -------
-    state : NodalState
-        Frame, velocity, momentum and gradient.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a root is not finite.
+    Exactly one of momentum and velocity is given, in the chart. A root that is not finite raises
+    `numpy.linalg.LinAlgError`.
     """
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
@@ -202,12 +180,11 @@ def nodal_state(
 
     if velocity is None:
         p = transpose(left) @ momentum @ transpose(right_t)
-        p_t = transpose(p)
-        g = cosh * p - sinh * p_t
+        g = raised(cosh, sinh, p)
     else:
         g = transpose(left) @ velocity @ transpose(right_t)
-        p = cosh * g + sinh * transpose(g)
-        p_t = transpose(p)
+        p = lowered(cosh, sinh, g)
+    p_t = transpose(p)
     outer_left, outer_right = g @ p_t, p_t @ g
     k_left = outer_left - transpose(outer_left)
     k_right = outer_right - transpose(outer_right)
@@ -226,18 +203,13 @@ def nodal_state(
     )
 
 
-_SPREAD = 1e-4
-
-
 class SecondVariation:
-    """Linearization of momentum and force of a batch of nodes, for repeated application.
+    """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
-    Parameters
-    ----------
-    nodal : NodalState
-        Frames, velocities and momenta at the nodes, any batch shape.
-    depth : float
-        Depth N >= 1.
+    A direction d of T turns the frame by the antisymmetric ``Omega_L``, ``Omega_R`` and moves the
+    roots by ``d_ii``; everything else follows by the product rule. This serves Newton's method,
+    whose limit does not depend on it: where singular values are closer than a relative 1e-4 they
+    are spread first, which changes it by about as much and keeps every quotient well defined.
     """
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
@@ -280,18 +252,7 @@ class SecondVariation:
         return part
 
     def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:
-        r"""Differentiate ``(dL/dv, dL/dT)`` along a direction of (T, v), in the chart.
-
-        Parameters
-        ----------
-        root_dir, velocity_dir : ndarray, shape=[..., n, n]
-            Direction of T and of v.
-
-        Returns
-        -------
-        momentum_dir, force_dir : ndarray, shape=[..., n, n]
-            Derivatives of the momentum ``dL/dv`` and of the force ``dL/dT``.
-        """
+        """Differentiate ``(dL/dv, dL/dT)``, momentum and force, along a direction of (T, v)."""
         n = root_dir.shape[-1]
         d = self._left_t @ root_dir @ self._right
         w = self._left_t @ velocity_dir @ self._right

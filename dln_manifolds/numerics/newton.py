@@ -62,18 +62,10 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 
 @dataclass
 class Minimum:
-    """Paths of (nearly) least energy.
+    """Paths of (nearly) least energy, each of shape ``(n_batch, ...)``.
 
-    Attributes
-    ----------
-    unknowns : ndarray, shape=[n_batch, ...]
-        What was varied.
-    energy : ndarray, shape=[n_batch]
-        Their energy.
-    slope : ndarray, shape=[n_batch]
-        Dual norm of the energy's gradient relative to the length: what is left of it.
-    n_iterations, n_evaluations : ndarray of int, shape=[n_batch]
-        Newton steps; evaluations at a node (singular value decompositions).
+    ``slope`` is the dual norm of the energy's gradient relative to the length: what is left of it.
+    ``n_iterations`` counts Newton steps, ``n_evaluations`` singular value decompositions at nodes.
     """
 
     unknowns: Array
@@ -94,14 +86,8 @@ def _scale(factor: Array, direction: Array) -> Array:
 def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
     """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
 
-    Parameters
-    ----------
-    path : Path
-        Current paths.
-    first : ndarray
-        The preconditioned gradient.
-    goal : ndarray, shape=[n_batch]
-        Relative reduction of the residual at which a member is done.
+    ``first`` is the preconditioned gradient; a member is done when its residual is reduced to its
+    share ``goal``, shape ``(n_batch,)``.
     """
     model = path.quadratic_model()
     solution = np.zeros_like(first)
@@ -144,28 +130,12 @@ def minimize(
     worthwhile: Callable[[Array, Array], Array] | None = None,
     finished: Callable[[Array, AnyPath, Array], None] | None = None,
 ) -> Minimum:
-    """Minimize the energy of paths whose ends have size one.
+    """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
-    Parameters
-    ----------
-    path : Path
-        Where to start.
-    tolerance : float
-        Dual norm of the gradient, relative to the length of the path, at which a member is done.
-    max_iterations : int
-        Newton steps at most.
-    rough : float
-        Dual norm at which ``worthwhile`` is asked.
-    worthwhile : callable, optional
-        Whether some members, given by their indices and unknowns, are worth going on with.
-    finished : callable, optional
-        Called with the indices of members that are done, the current paths, and the mask of these
-        members among them.
-
-    Returns
-    -------
-    minimum : Minimum
-        Not necessarily converged: see its ``slope``.
+    A member is done when the dual norm of its gradient, relative to its length, is at most the
+    tolerance. At ``rough`` it is asked whether members, given by their indices and unknowns, are
+    ``worthwhile`` to go on with. ``finished`` is called with the indices of members that are done,
+    the current paths, and the mask of these members among them.
     """
     n_batch = len(path.unknowns)
     result = Minimum(
