@@ -57,14 +57,9 @@ class GradientFlow:
 
 
 def layer_gradient(layers: Array, gradient: Gradient) -> Array:
-    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` for all layers.
+    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T``, ``(..., N, n, n)``.
 
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W.
-    gradient : callable
-        Euclidean gradient ``X -> dE(X)``, shape ``(..., n, n)`` to the same.
+    ``gradient`` is the Euclidean one, ``X -> dE(X)``, from shape ``(..., n, n)`` to the same.
     """
     return end_to_end_pullback(layers, _checked(gradient, end_to_end(layers)))
 

@@ -30,11 +30,10 @@ from dln_manifolds.numerics.newton import minimize
 
 # Gradient relative to |W| |R| at which an alignment counts as solved.
 _TOLERANCE = 1e-13
-# Sweeps for every start, and for the best of them before Newton's method.
-_FIRST_SWEEPS = 8
-_SWEEPS = 20
-_NEWTON_STEPS = 60
-_ROUNDS = 8
+# Sweeps for every start, and for the best of them before Newton steps, and rounds of both.
+_FIRST_SWEEPS, _SWEEPS, _NEWTON_STEPS, _ROUNDS = 8, 20, 60, 8
+# Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
+_FLAT = 1e-12
 # A sweep that gains less than this share of |W| |R| finds nothing that Newton's method missed.
 _GAIN = 1e-12
 
@@ -54,31 +53,15 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
     minimum of the distance, the best of a few starts (layer after layer from the input, and from
-    the output), and there may be a nearer point. The distance ``|h . W - R|`` is
-    therefore no bound on anything for N >= 3, except from above on the distance of R from the
-    fibre.
+    the output), and there may be a nearer point. The distance ``|h . W - R|`` is therefore no bound
+    on anything for N >= 3, except from above on the distance of R from the fibre.
 
-    Parameters
-    ----------
-    layers, reference : ndarray, shape=[..., N, n, n]
-        W and R, balanced or not, of the same batch shape up to broadcasting.
-    keep_component : bool
-        Whether ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
-
-    Returns
-    -------
-    alignment : Alignment
-        h and ``h . W``.
-
-    Raises
-    ------
-    ConvergenceError
-        If the gradient could not be brought to 1e-13 relative to ``|W| |R|``.
+    W and R, shape ``(..., N, n, n)`` up to broadcasting, need not be balanced. With
+    ``keep_component``, ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
+    Raises `ConvergenceError` if the gradient is not brought to 1e-13 relative to ``|W| |R|``.
     """
     layers, reference = np.broadcast_arrays(layers, reference)
-    shape = layers.shape
-    depth, n = shape[-3], shape[-1]
-    batch = shape[:-3]
+    *batch, depth, n, _ = shape = layers.shape
     if depth == 1 or layers.size == 0:
         identity = np.broadcast_to(np.eye(n), (*batch, depth - 1, n, n)).copy()
         return Alignment(identity, layers.copy())
@@ -92,20 +75,8 @@ def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
 
     The balanced factorizations of X are one orbit of ``O(n)^(N-1)``; this is the point of it that
     `align` finds, with the words of caution that stand there. Balanced layers are returned as they
-    are, up to round-off.
-
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers of a network, with an invertible end-to-end matrix.
-    keep_component : bool
-        Whether to look only among balanced layers whose determinants have the given layers' signs.
-        The nearest point may have others if a layer is nearly singular.
-
-    Returns
-    -------
-    balanced : ndarray, shape=[..., N, n, n]
-        Balanced layers.
+    are, up to round-off. ``keep_component`` looks only among balanced layers whose determinants
+    have the given layers' signs; the nearest point may have others if a layer is nearly singular.
     """
     frame = Frame.of_point(end_to_end(layers), layers.shape[-3])
     balanced = factor(frame, layers.shape[-3])
@@ -288,10 +259,6 @@ class _Turned:
         mixed[:, 1:] = reference @ direction[:, :-1] @ transpose(inner)
         mixed[:, :-1] += transpose(inner) @ direction[:, 1:] @ reference
         return np.asarray(0.5 * (image - mixed + transpose(mixed)))
-
-
-# Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
-_FLAT = 1e-12
 
 
 def _moment(covector: Array, vector: Array) -> Array:
