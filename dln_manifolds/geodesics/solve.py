@@ -13,6 +13,9 @@ from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import weigh
 
+# Angles between position and rate, as one minus their cosine, that may be rounding.
+_NEARLY = 1e-6
+
 
 def solve_exp(
     system: System, start: Points, velocity: Array, *, tolerance: float, record: bool = True
@@ -40,11 +43,7 @@ def solve_exp(
     """
     unit = system.unit(start)
     rate = system.flat(unit, velocity)
-    pace, along_ray = radial_rate(start.value, velocity)
-    if along_ray.any():
-        # Free of the rounding of decompositions, which the flow would follow past the tip.
-        factor = system.radial / system.degree * pace[along_ray]
-        rate[along_ray] = weigh(factor, unit.position[along_ray])
+    _straighten(system, start, velocity, unit.position, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
     reached = result.status == Status.CONVERGED
@@ -71,6 +70,22 @@ def solve_exp(
         trajectory=result.trajectory,
         texts=("reached t = 1", "ran out of steps"),
     )
+
+
+def _straighten(
+    system: System, start: Points, velocity: Array, position: Array, rate: Array
+) -> None:
+    """Free the rates of radial velocities of rounding, which would lead past the tip of the cone.
+
+    ``position`` and ``rate`` are those of the solver, the latter changed in place.
+    """
+    x, p = position.reshape(len(position), -1), rate.reshape(len(rate), -1)
+    along = np.abs(np.einsum("bi,bi->b", x, p))
+    rows = np.nonzero(along >= (1 - _NEARLY) * np.sqrt(np.einsum("bi,bi->b", p, p)))[0]
+    if rows.size:
+        pace, radial = radial_rate(start.value[rows], velocity[rows])
+        rows, factor = rows[radial], system.radial / system.degree * pace[radial]
+        rate[rows] = weigh(factor, position[rows])
 
 
 def solve_log(

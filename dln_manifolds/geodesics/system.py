@@ -240,7 +240,7 @@ class MovingPath(Path, Protocol):
         """Return the initial rate: minus the derivative of the energy by the start."""
 
     def rates(self) -> Array:
-        """Return rates at Gauss nodes as the frame sees them, ``(n_batch, n_gauss, 2, 1, *shape)``."""
+        """Return rates at Gauss nodes as the frame sees them, ``(n_batch, n_gauss, *state)``."""
 
     def take(self, members: Array) -> Self:
         """Return some members."""

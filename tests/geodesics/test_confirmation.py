@@ -8,8 +8,8 @@ from dln_manifolds.geodesics import ObservableSystem, Status, multilevel
 from dln_manifolds.geodesics.collocation import follow, gauss_nodes, nodes_needed
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.multilevel import flow_of
-from dln_manifolds.geodesics.node_paths import node_basis
 from dln_manifolds.geodesics.root_paths import PolarTurn
+from dln_manifolds.geodesics.submanifold import node_basis
 from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
 

@@ -1,21 +1,23 @@
-r"""Paths on a submanifold of Euclidean space and their energy.
+r"""Submanifolds of Euclidean space as systems, and paths on them through nodes.
 
-A path is the polynomial through its values at Gauss-Lobatto nodes, every one of them a point of
-the submanifold. Its energy ``int |x'|^2 / 2`` is then an exact quadratic form ``<x, K x> / 2`` of
-the values in the ambient space, and its gradient and Hessian on the submanifold follow from tangent
-projection and Weingarten map at the nodes.
+Geodesics obey ``x'' = II(x', x')``. A path is the polynomial through its values at Gauss-Lobatto
+nodes, every one of them a point of the submanifold. Its energy ``int |x'|^2 / 2`` is then an exact
+quadratic form ``<x, K x> / 2`` of the values in the ambient space, and its gradient and Hessian on
+the submanifold follow from tangent projection and Weingarten map at the nodes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Guess, Rest
+from dln_manifolds.geodesics.system import Flow, Guess, MovingFrame, Points, Rest, Unit
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import size_of, weigh
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 LEVELS = (8, 14, 24, 40, 64)
@@ -97,39 +99,166 @@ def _mix(matrix: Array, values: Array) -> Array:
     return (matrix @ flat).reshape(len(values), len(matrix), *values.shape[2:])
 
 
-D = TypeVar("D", bound="Members")
+D = TypeVar("D", bound="Decomposed")
 
 
-class Members(Protocol):
-    """What belongs to some members of a batch."""
+class Decomposed(Protocol):
+    """What belongs to the points of some members of a batch."""
 
     def take(self, members: Array) -> Self:
         """Return some members."""
 
 
-class Submanifold(Protocol[D]):
-    """A submanifold of Euclidean space, as far as paths through nodes ask for it."""
+class Submanifold(ABC, Generic[D]):
+    """A submanifold of Euclidean space as a system: states (x, v), covectors are tangent vectors."""
 
+    reach = 0.0
+    radial = 1.0
+    degree = 1.0
+    cautious = False
+
+    @property
+    def straight(self) -> bool:
+        """Whether the submanifold is flat; not in general."""
+        return False
+
+    @abstractmethod
+    def goal(self, tolerance: float) -> float:
+        """Return the relative residual at which a log counts as solved."""
+
+    @abstractmethod
+    def rates(self, state: Array) -> tuple[Array, Array]:
+        """Return ``(v, II(v, v))``."""
+
+    @abstractmethod
+    def core(self, position: Array) -> Array:
+        """Return matrices, linear in positions, that are singular where geodesics end."""
+
+    @abstractmethod
+    def project(self, state: Array) -> Array:
+        """Remove what round-off and the integrator have moved off the submanifold."""
+
+    @property
+    @abstractmethod
+    def linearized(self) -> Flow:
+        """Geodesics with variations (dx, dv)."""
+
+    @property
+    @abstractmethod
+    def parallel(self) -> Flow:
+        """Geodesics with vectors in both rows, every one transported: ``u' = II(v, u)``."""
+
+    @abstractmethod
     def frame(self, points: Array) -> D:
-        """Decompose nodes, shape ``(n_batch, n_nodes, *shape)``."""
+        """Decompose points, shape ``(..., *shape)``."""
 
+    @abstractmethod
     def tangent_part(self, frame: D, vector: Array) -> Array:
-        """Project ambient vectors at nodes."""
+        """Project ambient vectors."""
 
+    @abstractmethod
+    def tangent_basis(self, frame: D) -> Array:
+        """Return an orthonormal basis of the tangent space, shape ``(..., dim, *shape)``."""
+
+    @abstractmethod
     def shape(self, frame: D, vector: Array) -> Array:
-        """Return what the Weingarten map takes of the normal parts of vectors at nodes."""
+        """Return what the Weingarten map takes of the normal parts of ambient vectors."""
 
+    @abstractmethod
     def bent(self, tangent_vec: Array, shape: Array) -> Array:
-        """Return minus that Weingarten map along tangent vectors, up to its normal part."""
+        """Return minus that Weingarten map along tangent vectors, up to a normal part."""
 
+    @abstractmethod
     def nearest(self, points: Array, like: Array | None = None) -> Array:
-        """Return points near ambient ones, in the component of those of shape (n_batch, *shape)."""
+        """Return points near ambient ones ``(n_batch, n_nodes, *shape)``.
 
+        In the components of ``like``, shape ``(n_batch, *shape)``, if these are given.
+        """
+
+    @abstractmethod
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
-        """Return a path on the submanifold at some times, shape ``(n_batch, n_times, *shape)``."""
+        """Return a path on the submanifold at some times, ``(n_batch, n_times, *shape)``."""
 
     def nearness(self, points: Array) -> Array:
-        """Return how near nodes are to where geodesics end; large where they do not."""
+        """Return how near nodes are to where geodesics end, one where they do not."""
+        return np.ones(points.shape[:2])
+
+    def unit(self, points: Points) -> Unit:
+        """Scale points to a Frobenius norm of one."""
+        size = size_of(points.value)
+        return Unit(weigh(1 / size, points.value), size)
+
+    def at(self, position: Array, scale: Array) -> Unit:
+        """Return positions."""
+        return Unit(position, scale)
+
+    def point(self, unit: Unit) -> Array:
+        """Return points."""
+        return weigh(unit.scale, unit.position)
+
+    def flat(self, unit: Unit, velocity: Array) -> Array:
+        """Return velocities divided by the scale."""
+        return weigh(1 / unit.scale, velocity)
+
+    def sharp(self, unit: Unit, rate: Array, scale: Array) -> Array:
+        """Return velocities."""
+        return weigh(scale, rate)
+
+    def speed(self, unit: Unit, rate: Array) -> Array:
+        """Return Frobenius norms."""
+        return size_of(rate)
+
+    def lower_bound(self, first: Unit, last: Unit) -> Array:
+        """Return the length of the chord in the ambient space."""
+        common = np.maximum(first.scale, last.scale)
+        start, end = (weigh(unit.scale / common, unit.position) for unit in (first, last))
+        return common * size_of(end - start)
+
+    def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
+        """Return zero where the points are the same, up to scale."""
+        same = (first.position == last.position).reshape(len(first.position), -1).all(axis=1)
+        return np.zeros_like(first.position), same
+
+    def paths(self, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
+        """Return polynomial paths through nodes."""
+        return NodePaths(self)
+
+    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
+        """Return the frame at rest."""
+        return Rest()
+
+    def covector(self, unit: Unit, gradient: Array) -> Array:
+        """Return tangent parts."""
+        return self.tangent_part(self.frame(unit.position), gradient)
+
+    def gradient(self, unit: Unit, covector: Array) -> Array:
+        """Return the tangent vectors."""
+        return covector
+
+    def covector_basis(self, unit: Unit) -> Array:
+        """Return an orthonormal basis of the tangent space."""
+        return self.tangent_basis(self.frame(unit.position))
+
+    def vector(self, unit: Unit, covector: Array) -> Array:
+        """Return the tangent vectors."""
+        return covector
+
+    def momentum(self, unit: Unit, vector: Array) -> Array:
+        """Return the tangent vectors."""
+        return vector
+
+    def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
+        """Return the tangent part of dv."""
+        return self.tangent_part(self.frame(unit.position), change)
+
+    def held(self, unit: Unit, rate: Array, field: Array) -> Array:
+        """Return zero: vectors are taken along parallel, projected where the point moves."""
+        return np.zeros_like(field)
+
+    def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
+        """Return the Weingarten map of the normal part."""
+        frame = self.frame(unit.position)
+        return -self.tangent_part(frame, self.bent(rate, self.shape(frame, gradient)))
 
 
 class NodePath(Generic[D]):
