@@ -12,7 +12,7 @@ from dln_manifolds.geodesics.singular import comes_near
 from dln_manifolds.geodesics.system import Flow, MovingFrame, Status, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, norms
+from dln_manifolds.numerics.matrices import frobenius, norms, weigh
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -141,16 +141,18 @@ class _Run:
         if rows.size == 0:
             return
         pace, radial = radial_rate(x[rows], v[rows])
-        rows, pace = rows[radial], pace[radial]
-        growth = 1 + pace * self.span[rows]
-        ends = growth > 0
-        tip, rest = rows[~ends], rows[ends]
+        # What passes the tip at less than a small distance has met it: beside the start, points
+        # vanish there, and the way on would be that of rounding.
+        aside = norms((v[rows] - pace[:, None] * x[rows])[:, None])[:, 0]
+        missed = aside > -pace * self.system.tip
+        into_tip = (1 + pace * self.span[rows] <= 0) & (radial | ~missed)
+        tip, rest = rows[into_tip], rows[radial & ~into_tip]
         self.status[tip] = _CROSSED
-        self.crossing[tip] = -1 / pace[~ends]
+        self.crossing[tip] = -1 / pace[into_tip]
         self.status[rest] = _CONVERGED
         self.time[rest] = self.span[rest]
-        factor = growth[ends].reshape(-1, *(1,) * (self.state.ndim - 2))
-        self.state[rest, 0] *= factor
+        growth = 1 + pace[radial & ~into_tip] * self.span[rest]
+        self.state[rest, 0] = weigh(growth, self.state[rest, 0])
         if self.record:
             self._note()
 

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Flow, Guess, MovingFrame, Points, Rest, Unit
+from dln_manifolds.geodesics.system import TIP, Flow, Guess, MovingFrame, Points, Rest, Unit
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import size_of, weigh
 
@@ -110,12 +110,17 @@ class Decomposed(Protocol):
 
 
 class Submanifold(ABC, Generic[D]):
-    """A submanifold of Euclidean space as a system: states (x, v), covectors are tangent vectors."""
+    """A submanifold of Euclidean space as a system: states (x, v), tangent covectors."""
 
     reach = 0.0
     radial = 1.0
     degree = 1.0
     cautious = False
+
+    @property
+    def tip(self) -> float:
+        """On straight lines nothing happens near zero."""
+        return 0.0 if self.straight else TIP
 
     @property
     def straight(self) -> bool:

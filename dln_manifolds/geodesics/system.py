@@ -112,6 +112,10 @@ class Flow(Protocol):
     def reach(self) -> float:
         """Distance from a singular matrix within which the flow is not trusted."""
 
+    @property
+    def tip(self) -> float:
+        """Distance from the tip of the cone, relative to the start, that counts as none."""
+
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return time derivatives of states, and how far their cores are from singular ones."""
 
@@ -270,6 +274,10 @@ class PathFamily(Protocol):
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
+
+
+# Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
+TIP = 1e-8
 
 
 def never(n_batch: int) -> Array:
