@@ -277,7 +277,7 @@ class PathFamily(Protocol):
 
 
 # Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
-TIP = 1e-8
+TIP = 1e-11
 
 
 def never(n_batch: int) -> Array:
