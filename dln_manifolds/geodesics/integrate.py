@@ -12,7 +12,7 @@ from dln_manifolds.geodesics.singular import comes_near
 from dln_manifolds.geodesics.system import Flow, MovingFrame, Status, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, norms, weigh
+from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -135,15 +135,15 @@ class _Run:
 
         ``product`` is that of the norms of position and velocity.
         """
-        x, v = (y[:, 0].reshape(len(y), -1) for y in (self.state, self.rate))
-        parallel = np.abs(np.einsum("bi,bi->b", x, v)) >= (1 - 1e-12) * product
+        x, v = self.state[:, 0, 0], self.rate[:, 0, 0]
+        parallel = np.abs(inner(x, v)) >= (1 - 1e-12) * product
         rows = np.nonzero(parallel & (self.status == _STALLED))[0]
         if rows.size == 0:
             return
         pace, radial = radial_rate(x[rows], v[rows])
         # What passes the tip at less than a small distance has met it: beside the start, points
         # vanish there, and the way on would be that of rounding.
-        aside = norms((v[rows] - pace[:, None] * x[rows])[:, None])[:, 0]
+        aside = size_of(v[rows] - weigh(pace, x[rows]))
         missed = aside > -pace * self.system.tip
         into_tip = (1 + pace * self.span[rows] <= 0) & (radial | ~missed)
         tip, rest = rows[into_tip], rows[radial & ~into_tip]

@@ -11,7 +11,7 @@ from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import Points, Status, System, Unit
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import weigh
+from dln_manifolds.numerics.matrices import inner, weigh
 
 # Angles between position and rate, as one minus their cosine, that may be rounding.
 _NEARLY = 1e-6
@@ -45,9 +45,9 @@ def _straighten(
 
     ``position`` and ``rate`` are those of the solver, the latter changed in place.
     """
-    x, p = position.reshape(len(position), -1), rate.reshape(len(rate), -1)
-    along = np.abs(np.einsum("bi,bi->b", x, p))
-    rows = np.nonzero(along >= (1 - _NEARLY) * np.sqrt(np.einsum("bi,bi->b", p, p)))[0]
+    along = np.abs(inner(position, rate))
+    size = np.sqrt(inner(rate, rate))
+    rows = np.nonzero(along >= (1 - _NEARLY) * size)[0]
     if rows.size:
         pace, radial = radial_rate(start.value[rows], velocity[rows])
         rows, factor = rows[radial], system.radial / system.degree * pace[radial]

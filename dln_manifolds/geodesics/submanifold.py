@@ -17,7 +17,7 @@ import numpy as np
 
 from dln_manifolds.geodesics.system import TIP, Flow, Guess, MovingFrame, Points, Rest, Unit
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import size_of, weigh
+from dln_manifolds.numerics.matrices import inner, size_of, weigh
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 LEVELS = (8, 14, 24, 40, 64)
@@ -221,8 +221,8 @@ class Submanifold(ABC, Generic[D]):
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return zero where the points are the same, up to scale."""
-        same = (first.position == last.position).reshape(len(first.position), -1).all(axis=1)
-        return np.zeros_like(first.position), same
+        same = first.position == last.position
+        return np.zeros_like(first.position), same.all(axis=tuple(range(1, same.ndim)))
 
     def paths(self, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
         """Return polynomial paths through nodes."""
@@ -282,9 +282,7 @@ class NodePath(Generic[D]):
         self.unknowns, self.basis, self.n_nodes = interior, basis, basis.nodes.size - 2
         whole = np.concatenate([start[:, None], interior, end[:, None]], axis=1)
         pull = _mix(basis.stiffness, whole)
-        self.energy: Array = 0.5 * np.einsum(
-            "bi,bi->b", whole.reshape(len(whole), -1), pull.reshape(len(whole), -1)
-        )
+        self.energy: Array = 0.5 * inner(whole, pull)
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
         self._decomposed = space.frame(interior)
         self.gradient: Array = space.tangent_part(self._decomposed, self._pull)
