@@ -88,6 +88,11 @@ class GeodesicSolution:
         return self.initial_velocity.shape[self.length.ndim :]
 
     @property
+    def depth(self) -> float:
+        """Depth N of the network."""
+        return float(self.system.depth)
+
+    @property
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
         return np.asarray(self.status == Status.CONVERGED)
@@ -198,8 +203,8 @@ def failure(
         )
     residual = np.where(solution.status == Status.CONVERGED, -1.0, solution.residual)
     return ConvergenceError(
-        f"{solution.message} The worst is{_member(-residual) or ' the only one'}, with a residual "
-        f"of {residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
+        f"{solution.message} The worst{_member(-residual)} has a residual of "
+        f"{residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
         f'on_failure="nan".',
         solution=solution,
     )

@@ -112,6 +112,7 @@ class Decomposed(Protocol):
 class Submanifold(ABC, Generic[D]):
     """A submanifold of Euclidean space as a system: states (x, v), tangent covectors."""
 
+    depth: float = 1.0
     reach = 0.0
     radial = 1.0
     degree = 1.0

@@ -133,6 +133,10 @@ class System(Flow, Protocol):
     """One geometry. As a flow it is that of its geodesics alone."""
 
     @property
+    def depth(self) -> float:
+        """Depth of the network, one where there is none."""
+
+    @property
     def radial(self) -> float:
         """The rate of moving away from the tip of the cone by the position itself."""
 
