@@ -148,7 +148,7 @@ def _projection(space: Any, point: Any, vector: Any) -> tuple[Array, Pullback]:
         # Layers move along their fibre, and across it as their end-to-end matrix does.
         by_layers, by_motion = aligned_pullback(balanced, layers, cotangent)
         covector = apply_metric(frame.ends, push_forward(frame, by_motion))
-        return (by_layers + balanced_derivatives.product_derivative(layers, covector),)
+        return (by_layers + balancing.end_to_end_pullback(layers, covector),)
 
     return cast(balanced, dtype), pull
 
@@ -175,7 +175,7 @@ def _end_to_end(space: Any, point: Any) -> tuple[Array, Pullback]:
     layers = float_array(point)
     # Any layers will do, so that this gradient is not restricted to the manifold.
     return space.end_to_end(point), lambda cotangent: (
-        balanced_derivatives.product_derivative(layers, cotangent),
+        balancing.end_to_end_pullback(layers, cotangent),
     )
 
 
@@ -200,7 +200,7 @@ def _entropy_gradient(space: Any, point: Any) -> tuple[Array, Pullback]:
         # The gradient by W of <c, B^T dS(X)>: B moves with W, and X does.
         _, by_point = balanced_derivatives.push_forward_pullback(frame, layers, cotangent, slope)
         bent = volume.EntropyHessian(frame.ends).apply(push_forward(frame, cotangent))
-        return (by_point + balanced_derivatives.product_derivative(layers, bent),)
+        return (by_point + balancing.end_to_end_pullback(layers, bent),)
 
     return space.entropy_gradient(point), pull
 

@@ -11,12 +11,16 @@ from dln_manifolds.geodesics.submanifold import Submanifold
 from dln_manifolds.geodesics.system import Flow
 from dln_manifolds.geometry.balancing import imbalance, rebalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.second_fundamental_form import bending, bending_derivative
+from dln_manifolds.geometry.second_fundamental_form import (
+    bending,
+    bending_derivative,
+    second_fundamental_form,
+    weingarten,
+)
 from dln_manifolds.geometry.sectors import (
     jacobi_basis,
     normal_multiplier,
     normal_vector,
-    second_fundamental_form,
     solve_jacobi,
     tangent_part,
 )
@@ -144,9 +148,9 @@ class _Linearized(LayerSystem):
         """Return ``((V, dV, ...), (II(V, V), d II(V, V), ...))``."""
         layers, velocity = state[:, 0, :1], state[:, 1, :1]
         frame = Frame.of_layers(layers)
-        bent, multiplier = bending(frame, layers, velocity)
+        multiplier = bending(frame, velocity, velocity)
         rate = np.empty_like(state)
-        rate[:, 0], rate[:, 1, :1] = state[:, 1], bent
+        rate[:, 0], rate[:, 1, :1] = state[:, 1], normal_vector(layers, multiplier)
         rate[:, 1, 1:] = bending_derivative(
             frame, layers, velocity, multiplier, state[:, 0, 1:], state[:, 1, 1:]
         )

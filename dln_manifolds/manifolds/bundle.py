@@ -11,7 +11,7 @@ from dln_manifolds.autodiff.balanced_rules import BUNDLE_RULES
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.checks import as_matrices, cast, checked_layers, common_batch
 from dln_manifolds.geometry.alignment import align
-from dln_manifolds.geometry.sectors import integrability
+from dln_manifolds.geometry.second_fundamental_form import integrability
 from dln_manifolds.numerics.arrays import Array
 
 

@@ -12,7 +12,7 @@ from dln_manifolds.checks import checked_layers
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.tangent_space import TangentSpace
+from dln_manifolds.geometry.sectors import TangentSpace
 from dln_manifolds.manifolds.pymanopt_network import NetworkOptimization, keeps_precision
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo

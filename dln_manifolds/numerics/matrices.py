@@ -75,6 +75,12 @@ def prefix_products(matrices: Array) -> Array:
     return products
 
 
+def identity_before(matrices: Array) -> Array:
+    """Return ``I, M_1, ..., M_{N-1}`` of ``M_1, ..., M_N`` along the third axis from the end."""
+    identity = np.broadcast_to(np.eye(matrices.shape[-1]), matrices[..., :1, :, :].shape)
+    return np.concatenate([identity, matrices[..., :-1, :, :]], axis=-3)
+
+
 def nearest_orthogonal(matrix: Array) -> Array:
     """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
     u, _, vt = np.linalg.svd(matrix)

@@ -9,7 +9,8 @@ from dln_manifolds.geodesics.adjoint import solve_variations
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.sectors import second_fundamental_form, tangent_part
+from dln_manifolds.geometry.second_fundamental_form import second_fundamental_form
+from dln_manifolds.geometry.sectors import tangent_part
 
 
 def phase_space(n, *shape):
