@@ -15,7 +15,6 @@ from dln_manifolds.geometry.second_fundamental_form import (
     bending,
     bending_derivative,
     second_fundamental_form,
-    weingarten,
 )
 from dln_manifolds.geometry.sectors import (
     jacobi_basis,
