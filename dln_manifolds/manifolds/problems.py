@@ -11,7 +11,7 @@ from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.costs.layers import OfLayers
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
-from dln_manifolds.manifolds.pymanopt_network import NetworkOptimization
+from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization
 from dln_manifolds.numerics.arrays import Array
 
 
