@@ -23,7 +23,7 @@ from dln_manifolds.autodiff.rules import (
     weigh,
 )
 from dln_manifolds.checks import as_matrices, cast, checked_layers
-from dln_manifolds.geodesics.balanced_variation import balanced_exp_pullback, balanced_log_pullback
+from dln_manifolds.geodesics import exp_pullback, log_pullback, squared_length_gradients
 from dln_manifolds.geometry import balancing
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import second_fundamental_form as balanced_derivatives
@@ -61,9 +61,7 @@ def _exp(metric: Any, tangent_vec: Any, base_point: Any) -> tuple[Array, Pullbac
     solution, dtype = metric._solve_exp(tangent_vec, base_point, record=True)
 
     def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
-        by_point, by_vector = balanced_exp_pullback(
-            solution.ends[1][pick], cotangent, tolerance=metric.tolerance
-        )
+        by_point, by_vector = exp_pullback(solution, pick, cotangent)
         return by_vector, by_point
 
     value = solved(metric, solution, solution.end_point, dtype)
@@ -74,8 +72,7 @@ def _log(metric: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_log(point, base_point, record=True)
 
     def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
-        start, end = (state[pick] for state in solution.ends)
-        by_point, by_end = balanced_log_pullback(start, end, cotangent, tolerance=metric.tolerance)
+        by_point, by_end = log_pullback(solution, pick, cotangent)
         return by_end, by_point
 
     value = solved(metric, solution, solution.initial_velocity, dtype)
@@ -85,10 +82,8 @@ def _log(metric: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
 def _squared_dist(metric: Any, point_a: Any, point_b: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_log(point_b, point_a, record=True)
 
-    def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
-        start, end = (state[pick, 1] for state in solution.ends)
-        factor = 2 * cotangent * solution.scale[pick]
-        return weigh(-factor, start, 3), weigh(factor, end, 3)
+    def adjoint(pick: Array, cotangent: Array) -> tuple[Array, ...]:
+        return tuple(weigh(cotangent, x, 3) for x in squared_length_gradients(solution, pick))
 
     value = np.square(solved(metric, solution, solution.length, dtype))
     return value, members_pullback(solution, adjoint)

@@ -18,7 +18,7 @@ from dln_manifolds.autodiff.rules import (
     weigh,
 )
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geodesics.variation import exp_pullback, log_pullback, squared_dist_gradients
+from dln_manifolds.geodesics import exp_pullback, log_pullback, squared_length_gradients
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry.frame import Frame
@@ -122,12 +122,9 @@ def _log_volume_density(metric: Any, base_point: Any) -> tuple[Array, Pullback]:
 
 def _exp(metric: Any, tangent_vec: Any, base_point: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_exp(tangent_vec, base_point, record=True)
-    depth, tolerance = metric._space.depth, metric.tolerance
 
     def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
-        start, end = (state[pick] for state in solution.ends)
-        # Point and vector are both divided by the same factor: it drops out.
-        by_point, by_vector = exp_pullback(start, end, cotangent, depth, tolerance)
+        by_point, by_vector = exp_pullback(solution, pick, cotangent)
         return by_vector, by_point
 
     value = solved(metric, solution, solution.end_point, dtype)
@@ -136,11 +133,9 @@ def _exp(metric: Any, tangent_vec: Any, base_point: Any) -> tuple[Array, Pullbac
 
 def _log(metric: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_log(point, base_point, record=True)
-    depth, tolerance = metric._space.depth, metric.tolerance
 
     def adjoint(pick: Array, cotangent: Array) -> tuple[Array, Array]:
-        start, end = (state[pick] for state in solution.ends)
-        by_point, by_end = log_pullback(start, end, cotangent, depth, tolerance)
+        by_point, by_end = log_pullback(solution, pick, cotangent)
         return by_end, by_point
 
     value = solved(metric, solution, solution.initial_velocity, dtype)
@@ -149,13 +144,9 @@ def _log(metric: Any, point: Any, base_point: Any) -> tuple[Array, Pullback]:
 
 def _squared_dist(metric: Any, point_a: Any, point_b: Any) -> tuple[Array, Pullback]:
     solution, dtype = metric._solve_log(point_b, point_a, record=True)
-    depth = metric._space.depth
 
     def adjoint(pick: Array, cotangent: Array) -> tuple[Array, ...]:
-        start, end = (state[pick] for state in solution.ends)
-        # Squared lengths scale as T^2, points as T^N.
-        factor = cotangent * solution.scale[pick] ** (2 - depth)
-        return tuple(weigh(factor, x, 2) for x in squared_dist_gradients(start, end, depth))
+        return tuple(weigh(cotangent, x, 2) for x in squared_length_gradients(solution, pick))
 
     value = np.square(solved(metric, solution, solution.length, dtype))
     return value, members_pullback(solution, adjoint)

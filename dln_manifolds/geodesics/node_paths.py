@@ -1,25 +1,29 @@
-r"""Paths of balanced layers and their energy.
+r"""Paths on a submanifold of Euclidean space and their energy.
 
 A path is the polynomial through its values at Gauss-Lobatto nodes, every one of them a point of
-the manifold. Its energy ``int |W'|^2 / 2`` is then an exact quadratic form ``<W, K W> / 2`` of the
-values in the ambient space, and its gradient and Hessian on the manifold follow from tangent
+the submanifold. Its energy ``int |x'|^2 / 2`` is then an exact quadratic form ``<x, K x> / 2`` of
+the values in the ambient space, and its gradient and Hessian on the submanifold follow from tangent
 projection and Weingarten map at the nodes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import Rest
-from dln_manifolds.geodesics.root_paths import rotation_angles
-from dln_manifolds.geometry.balancing import rebalance
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.sectors import normal_multiplier, normal_vector, tangent_part
+from dln_manifolds.geodesics.system import Guess, Rest
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import nearest_orthogonal, prefix_products, transpose
+
+# Numbers of nodes, from the first rough minimization to the last resort.
+LEVELS = (8, 14, 24, 40, 64)
+_DECAYED = 3e-6
+# Coefficients below this are rounding, beside points of size one.
+_ROUNDING = 1e-14
+# Nodes with singular values this far apart are what minimization leaves of a singular matrix.
+_SINGULAR = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,125 +97,161 @@ def _mix(matrix: Array, values: Array) -> Array:
     return (matrix @ flat).reshape(len(values), len(matrix), *values.shape[2:])
 
 
-class NodePath:
+D = TypeVar("D", bound="Members")
+
+
+class Members(Protocol):
+    """What belongs to some members of a batch."""
+
+    def take(self, members: Array) -> Self:
+        """Return some members."""
+
+
+class Submanifold(Protocol[D]):
+    """A submanifold of Euclidean space, as far as paths through nodes ask for it."""
+
+    def frame(self, points: Array) -> D:
+        """Decompose nodes, shape ``(n_batch, n_nodes, *shape)``."""
+
+    def tangent_part(self, frame: D, vector: Array) -> Array:
+        """Project ambient vectors at nodes."""
+
+    def shape(self, frame: D, vector: Array) -> Array:
+        """Return what the Weingarten map takes of the normal parts of vectors at nodes."""
+
+    def bent(self, tangent_vec: Array, shape: Array) -> Array:
+        """Return minus that Weingarten map along tangent vectors, up to its normal part."""
+
+    def nearest(self, points: Array, like: Array | None = None) -> Array:
+        """Return points near ambient ones, in the component of those of shape (n_batch, *shape)."""
+
+    def first_path(self, start: Array, end: Array, times: Array) -> Array:
+        """Return a path on the submanifold at some times, shape ``(n_batch, n_times, *shape)``."""
+
+    def nearness(self, points: Array) -> Array:
+        """Return how near nodes are to where geodesics end; large where they do not."""
+
+
+class NodePath(Generic[D]):
     """Energy of a batch of paths with its derivatives by the interior nodes.
 
-    Parameters
-    ----------
-    start, end : ndarray, shape=[n_batch, N, n, n]
-        Balanced end points.
-    interior : ndarray, shape=[n_batch, n_nodes - 2, N, n, n]
-        Balanced points at the interior nodes.
-    basis : NodeBasis
-        Nodes.
+    ``start`` and ``end`` are points, shape ``(n_batch, *shape)``, and ``interior`` those at the
+    interior nodes, ``(n_batch, n_nodes - 2, *shape)``.
     """
 
-    def __init__(self, start: Array, end: Array, interior: Array, basis: NodeBasis) -> None:
-        self.start, self.end, self.unknowns, self.basis = start, end, interior, basis
-        self.n_nodes = basis.nodes.size - 2
+    frame = Rest()
+
+    def __init__(
+        self, space: Submanifold[D], start: Array, end: Array, interior: Array, basis: NodeBasis
+    ) -> None:
+        self.space, self.start, self.end = space, start, end
+        self.unknowns, self.basis, self.n_nodes = interior, basis, basis.nodes.size - 2
         whole = np.concatenate([start[:, None], interior, end[:, None]], axis=1)
         pull = _mix(basis.stiffness, whole)
         self.energy: Array = 0.5 * np.einsum(
             "bi,bi->b", whole.reshape(len(whole), -1), pull.reshape(len(whole), -1)
         )
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
-        self._bases = Frame.of_layers(interior)
-        self.gradient: Array = tangent_part(self._bases, self._pull)
+        self._decomposed = space.frame(interior)
+        self.gradient: Array = space.tangent_part(self._decomposed, self._pull)
 
-    def take(self, members: Array) -> NodePath:
+    def take(self, members: Array) -> NodePath[D]:
         """Return some members."""
-        return NodePath(self.start[members], self.end[members], self.unknowns[members], self.basis)
+        ends = self.start[members], self.end[members]
+        return NodePath(self.space, *ends, self.unknowns[members], self.basis)
 
-    def moved(self, step: Array) -> NodePath:
-        """Return the paths after a step along tangent vectors, back on the manifold."""
-        signs = np.linalg.slogdet(self.start)[0][:, None]
-        return NodePath(self.start, self.end, rebalance(self.unknowns + step, signs), self.basis)
+    def moved(self, step: Array) -> NodePath[D]:
+        """Return the paths after a step along tangent vectors, back on the submanifold."""
+        interior = self.space.nearest(self.unknowns + step, self.start)
+        return NodePath(self.space, self.start, self.end, interior, self.basis)
 
-    def momentum_at_start(self) -> Array:
+    def rate_at_start(self) -> Array:
         """Return minus the derivative of the energy by the start, a tangent vector there."""
-        return -tangent_part(Frame.of_layers(self.start), self._pull_at_start)
-
-    @property
-    def frame(self) -> Rest:
-        """The frame at rest."""
-        return Rest()
+        return -self.space.tangent_part(self.space.frame(self.start), self._pull_at_start)
 
     def rates(self) -> Array:
         """Return first and second derivatives of the path at Gauss nodes."""
         whole = np.concatenate([self.start[:, None], self.unknowns, self.end[:, None]], axis=1)
-        return np.stack([_mix(m, whole) for m in (self.basis.slopes, self.basis.bends)], axis=2)
+        both = [_mix(matrix, whole) for matrix in (self.basis.slopes, self.basis.bends)]
+        return np.stack(both, axis=2)[:, :, :, None]
 
-    def quadratic_model(self) -> NodeModel:
+    def quadratic_model(self) -> NodeModel[D]:
         """Prepare Hessian products at this path."""
-        if self._bases.n_layers == 1:
-            multiplier = np.zeros((*self._pull.shape[:2], 0, *self._pull.shape[3:]))
-        else:
-            multiplier = normal_multiplier(self._bases, self._pull)
-        return NodeModel(self.basis, self._bases, multiplier)
+        shape = self.space.shape(self._decomposed, self._pull)
+        return NodeModel(self.space, self.basis, self._decomposed, shape)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`NodeModel`."""
-        return tangent_part(self._bases, _mix(self.basis.compliance, residual))
+        return self.space.tangent_part(self._decomposed, _mix(self.basis.compliance, residual))
 
 
 @dataclass(frozen=True, eq=False)
-class NodeModel:
-    """Hessian of the energy on the manifold, and a preconditioner for it.
+class NodeModel(Generic[D]):
+    """Hessian of the energy on the submanifold, and a preconditioner for it."""
 
-    ``multiplier`` is S with ``W_p S_{p-1} - S_p W_p`` the normal part of the ambient gradient.
-    """
-
+    space: Submanifold[D]
     basis: NodeBasis
-    frame: Frame
-    multiplier: Array
+    frame: D
+    shape: Array
 
-    def take(self, members: Array) -> NodeModel:
+    def take(self, members: Array) -> NodeModel[D]:
         """Return the model of some members."""
-        frame = self.frame.take(members)
-        return NodeModel(self.basis, frame, self.multiplier[members])
+        return NodeModel(self.space, self.basis, self.frame.take(members), self.shape[members])
 
     def product(self, direction: Array) -> Array:
-        """Apply the Hessian: ``P(K V - (V_p S_{p-1} - S_p V_p))``."""
+        """Apply the Hessian: the tangent part of ``K V`` and of the Weingarten map."""
         image = _mix(self.basis.stiffness[1:-1, 1:-1], direction)
-        return tangent_part(self.frame, image - normal_vector(direction, self.multiplier))
+        return self.space.tangent_part(self.frame, image - self.space.bent(direction, self.shape))
 
     def precondition(self, residual: Array) -> Array:
         """Apply the inverse of the ambient stiffness between tangent projections."""
-        return tangent_part(self.frame, _mix(self.basis.compliance, residual))
+        return self.space.tangent_part(self.frame, _mix(self.basis.compliance, residual))
 
 
-def polar_layers(start: Array, end: Array, times: Array) -> Array:
-    r"""Balanced path whose layers turn by their polar factors.
+@dataclass(frozen=True, eq=False)
+class NodePaths(Generic[D]):
+    """Family of polynomial paths through nodes on a submanifold."""
 
-    ``W_p = O_p H_{p-1}``, ``H_p = O_p H_{p-1} O_p^T``, with ``H_0`` on a straight line of positive
-    matrices and ``O_p`` turning from one polar factor to the other. It never leaves the manifold.
+    space: Submanifold[D]
+    n_levels = len(LEVELS)
 
-    Parameters
-    ----------
-    start, end : ndarray, shape=[n_batch, N, n, n]
-        Balanced points of one component.
-    times : ndarray, shape=[n_times]
-        Times in [0, 1].
+    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, None]:
+        """Return the first path at the nodes, and no rivals."""
+        unknowns = self.space.first_path(start, end, node_basis(LEVELS[0]).nodes[1:-1])
+        return Guess(unknowns, np.empty((len(unknowns), 0))), np.empty(0, dtype=int), None
 
-    Returns
-    -------
-    path : ndarray, shape=[n_batch, n_times, N, n, n]
-        Balanced layers.
-    """
-    turn_0, turn_1 = nearest_orthogonal(start), nearest_orthogonal(end)
-    eigenvectors, angles = rotation_angles(transpose(turn_0) @ turn_1)
-    t = times[:, None, None]
-    phases = np.exp(1j * t * angles[:, None])
-    vectors = eigenvectors[:, None]
-    rotation = (vectors * phases[..., None, :]) @ np.conj(transpose(vectors))
-    turns = turn_0[:, None] @ rotation.real
-    first = [
-        (transpose(right_t) * s[:, None, :]) @ right_t
-        for _, s, right_t in (np.linalg.svd(start[:, 0]), np.linalg.svd(end[:, 0]))
-    ]
-    positive = (1 - t) * first[0][:, None] + t * first[1][:, None]
-    # W_p = (O_p ... O_1) H_0 (O_{p-1} ... O_1)^T
-    products = prefix_products(turns)
-    identity = np.broadcast_to(np.eye(start.shape[-1]), products[..., :1, :, :].shape)
-    before = np.concatenate([identity, products[..., :-1, :, :]], axis=-3)
-    return products @ positive[:, :, None] @ transpose(before)
+    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
+        """Evaluate the polynomials at the nodes of this level, back on the submanifold."""
+        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        times = node_basis(LEVELS[level]).nodes[1:-1]
+        finer = self.space.nearest(node_basis(LEVELS[level - 1]).interpolate(whole, times))
+        return replace(guess, unknowns=finer)
+
+    def path(self, guess: Guess, start: Array, end: Array, level: int) -> NodePath[D]:
+        """Return paths with their energy."""
+        return NodePath(self.space, start, end, guess.unknowns, node_basis(LEVELS[level]))
+
+    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
+        """Whether the last Legendre coefficients are small beside the chord and the first."""
+        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        nodes = node_basis(LEVELS[level]).nodes
+        legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
+        flat = whole.reshape(len(whole), len(nodes), -1)
+        sizes = np.linalg.norm(np.linalg.solve(legendre, flat), axis=-1)
+        chord = np.linalg.norm((end - start).reshape(len(start), -1), axis=-1)
+        whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
+        return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
+
+    def singular_time(self, guess: Guess, level: int) -> Array:
+        """Return the time of a node that is singular: the way through the tip of the cone.
+
+        Where layers turn by more than pi in total, no path is as short as those through a singular
+        matrix, and the minimization runs into it.
+        """
+        nearness = self.space.nearness(guess.unknowns)
+        times = node_basis(LEVELS[level]).nodes[1:-1][np.argmin(nearness, axis=1)]
+        return np.where(nearness.min(axis=1) < _SINGULAR, times, np.inf)
+
+    def shift(self, aim: Array, defect: Array) -> Array:
+        """Return the sum, back on the submanifold."""
+        return self.space.nearest(aim + defect)

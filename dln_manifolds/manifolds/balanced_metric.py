@@ -17,9 +17,14 @@ from dln_manifolds.checks import (
     common_batch,
     flatten,
 )
-from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
-from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
-from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.geodesics import (
+    GeodesicSolution,
+    LayerSystem,
+    Points,
+    parallel_transport,
+    solve_exp,
+    solve_log,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import tangent_part
 from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
@@ -178,8 +183,9 @@ class BalancedMetric(GeodesicMetric):
         layers, frame, dtype_a = checked_layers(base_point, shape, "base_point")
         vector, dtype_b = checked_tangent(frame, tangent_vec, shape, "tangent_vec", dtype_a)
         batch = common_batch(3, tangent_vec=vector, base_point=layers)
-        solution = solve_balanced_initial(
-            flatten(layers, batch, 3),
+        solution = solve_exp(
+            LayerSystem(self._space.depth),
+            Points(flatten(layers, batch, 3), frame),
             flatten(vector, batch, 3),
             tolerance=self.tolerance,
             record=record,
@@ -190,16 +196,17 @@ class BalancedMetric(GeodesicMetric):
         self, point: Any, base_point: Any, record: bool
     ) -> tuple[GeodesicSolution, np.dtype[Any]]:
         shape = self._space.shape
-        first, _, dtype_a = checked_layers(base_point, shape, "base_point")
+        first, frame, dtype_a = checked_layers(base_point, shape, "base_point")
         last, _, dtype_b = checked_layers(point, shape, "point")
         batch = common_batch(3, point=last, base_point=first)
         apart = check_layers_connected(first, last, tolerate=self.on_failure != "raise")
         if apart.any():
             # Solved to the base point instead, and dropped at the end.
             last = np.where(apart[..., None, None, None], first, last)
-        solution = solve_balanced_boundary(
-            flatten(first, batch, 3),
-            flatten(last, batch, 3),
+        solution = solve_log(
+            LayerSystem(self._space.depth),
+            Points(flatten(first, batch, 3), frame),
+            Points(flatten(last, batch, 3), frame),
             tolerance=self.tolerance,
             record=record,
         ).without(flatten(apart, batch, 0))
@@ -245,8 +252,11 @@ class BalancedMetric(GeodesicMetric):
         else:
             along, dtype_c = checked_tangent(frame, direction, shape, "direction", dtype_a)
         batch = common_batch(3, tangent_vec=vector, base_point=layers, direction=along)
-        moved, solution = transport(
-            *(flatten(array, batch, 3) for array in (layers, along, vector)),
+        moved, solution = parallel_transport(
+            LayerSystem(self._space.depth),
+            Points(flatten(layers, batch, 3), frame),
+            flatten(along, batch, 3),
+            flatten(vector, batch, 3)[:, None],
             tolerance=self.tolerance,
         )
         moved = self._resolve(solution.reshape(batch), moved.reshape(*batch, *shape))

@@ -13,7 +13,8 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import as_matrices, cast
 from dln_manifolds.errors import GeodesicWarning
-from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution, crossing_error, failure
+from dln_manifolds.geodesics import GeodesicSolution, Status
+from dln_manifolds.geodesics.solution import beyond, failure
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.statistics.pairwise import PairwiseDistances
 
@@ -306,7 +307,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             raise ValueError("Give either end_point or initial_tangent_vec, and not both.")
         if end_point is None:
             solution, dtype = self._solve_exp(initial_tangent_vec, initial_point, record=True)
-            usable = solution.status != CROSSED
+            usable = solution.status != Status.CROSSED
         else:
             solution, dtype = self._solve_log(end_point, initial_point, record=True)
             usable = solution.success
@@ -320,7 +321,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
                 points[~usable] = np.nan
             met = np.isfinite(crossing)
             if met.any() and self.on_failure == "raise":
-                raise crossing_error(crossing, solution)
+                raise beyond(solution, times, crossing)
             if (met.any() or not usable.all()) and self.on_failure == "warn":
                 warnings.warn(
                     f"{solution.message} Points that do not exist are NaN.",

@@ -18,9 +18,7 @@ from dln_manifolds.checks import (
     flatten,
     invertible_frame,
 )
-from dln_manifolds.geodesics.boundary_value import solve_boundary_value
-from dln_manifolds.geodesics.initial_value import solve_initial_value
-from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.geodesics import GeodesicSolution, ObservableSystem, Points, solve_exp, solve_log
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry.frame import Frame
@@ -213,9 +211,9 @@ class DLNObservableMetric(GeodesicMetric):
         frame = invertible_frame(base, dtype_a, self._space.depth, "base_point")
         vector, dtype_b = self._vector(tangent_vec, "tangent_vec")
         batch = common_batch(2, tangent_vec=vector, base_point=base)
-        solution = solve_initial_value(
-            flat_frame(frame, batch),
-            flatten(base, batch, 2),
+        solution = solve_exp(
+            ObservableSystem(self._space.depth),
+            Points(flatten(base, batch, 2), flat_frame(frame, batch)),
             flatten(vector, batch, 2),
             tolerance=self.tolerance,
             record=record,
@@ -235,11 +233,10 @@ class DLNObservableMetric(GeodesicMetric):
             # Solved to the base point instead, and dropped at the end.
             end = np.where(apart[..., None, None], base, end)
             last = invertible_frame(end, dtype_b, self._space.depth, "point")
-        solution = solve_boundary_value(
-            flat_frame(first, batch),
-            flat_frame(last, batch),
-            flatten(base, batch, 2),
-            flatten(end, batch, 2),
+        solution = solve_log(
+            ObservableSystem(self._space.depth),
+            Points(flatten(base, batch, 2), flat_frame(first, batch)),
+            Points(flatten(end, batch, 2), flat_frame(last, batch)),
             tolerance=self.tolerance,
             record=record,
         ).without(flatten(apart, batch, 0))

@@ -22,6 +22,11 @@ def transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
+def weigh(weights: Array, values: Array) -> Array:
+    """Multiply arrays, shape ``(..., *shape)``, by numbers of shape ``(...)``."""
+    return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
+
+
 def frobenius(x: Array) -> Array:
     """Frobenius norms, shape ``(...)``: cheaper than numpy's for few small matrices."""
     return np.asarray(np.sqrt((x * x).sum(axis=(-2, -1))))

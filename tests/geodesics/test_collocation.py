@@ -6,7 +6,7 @@ import pytest
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import collocation
 from dln_manifolds.geodesics import integrate as flow
-from dln_manifolds.geodesics.fields import RootField
+from dln_manifolds.geodesics.observable_system import ObservableSystem
 
 
 @pytest.mark.parametrize(("n_from", "n_to"), [(1, 4), (4, 5), (9, 9), (16, 16)])
@@ -90,7 +90,7 @@ def test_members_do_not_depend_on_each_other(pairs, monkeypatch):
 def test_single_geodesics_take_few_calls(pairs, monkeypatch):
     """Single calls cost by the call of the field: a quarter of those of Runge-Kutta at most."""
     calls = []
-    rates = RootField.rates
+    rates = ObservableSystem.rates
 
     def counted(field, state):
         calls.append(len(state))
@@ -99,7 +99,7 @@ def test_single_geodesics_take_few_calls(pairs, monkeypatch):
     metric = DLNObservableManifold(3, 4).metric
     starts, ends = pairs(3, 6, seed=5)
     vectors = metric.log(ends, starts)
-    monkeypatch.setattr(RootField, "rates", counted)
+    monkeypatch.setattr(ObservableSystem, "rates", counted)
 
     def count():
         calls.clear()

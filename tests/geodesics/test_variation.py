@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from dln_manifolds.errors import ConjugatePointsError
-from dln_manifolds.geodesics import variation
-from dln_manifolds.geodesics.balanced_variation import JacobiField
+from dln_manifolds.geodesics import LayerSystem, ObservableSystem, variation
+from dln_manifolds.geodesics.adjoint import solve_variations
 from dln_manifolds.geodesics.integrate import flow
-from dln_manifolds.geodesics.variation import VariationField, linearized_rates, solve_variations
+from dln_manifolds.geodesics.variation import linearized_rates
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import second_fundamental_form, tangent_part
@@ -49,7 +49,7 @@ def test_linearization_is_symplectic():
         (_, a, b), (_, p, q) = np.moveaxis(state, 0, 2)
         return np.sum(a * q - b * p, axis=(-2, -1))
 
-    result = flow(VariationField(3.5), state, np.ones(2), tolerance=1e-13)
+    result = flow(ObservableSystem(3.5).linearized, state, np.ones(2), tolerance=1e-13)
     assert (result.status == 0).all()
     assert np.allclose(form(result.state), form(state), rtol=0, atol=1e-10)
 
@@ -75,7 +75,7 @@ def test_jacobi_fields_stay_tangent():
         (a, b), (p, q) = np.moveaxis(state[:, 0, 1:], 1, 0), np.moveaxis(covariant, 1, 0)
         return np.sum(a * q - b * p, axis=(-3, -2, -1))
 
-    result = flow(JacobiField(), state, np.ones(2), tolerance=1e-13)
+    result = flow(LayerSystem(4).linearized, state, np.ones(2), tolerance=1e-13)
     assert (result.status == 0).all()
     end = result.state
     assert relative_imbalance(end[:, 0, 0]).max() < 1e-14
