@@ -16,6 +16,7 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _NUMBER = (int, float, np.integer, np.floating)
+_USUAL = np.dtype(np.float64)
 _METHODS = {"__call__", "euclidean_gradient", "euclidean_hessian"}
 
 
@@ -38,24 +39,28 @@ def real_number(value: float, name: str, at_least: float | None = None) -> float
 
 def _plain(value: ArrayLike) -> Array:
     """Return an array of real numbers of NumPy's own class: others multiply in another way."""
-    if type(value) is np.ndarray and value.dtype.kind == "f":
-        return value
     array = as_array(value, "point")
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(f"point has dtype {array.dtype}; real numbers are needed.")
-    return array.astype(np.promote_types(array.dtype, np.float64), copy=False)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _of_plain_arrays(method: Callable[..., Array]) -> Callable[..., Array]:
     """Let a method of a cost meet plain arrays only."""
 
     @wraps(method)
-    def call(self: Cost, *arrays: ArrayLike, **named: ArrayLike) -> Array:
-        if named:
-            named = {name: _plain(value) for name, value in named.items()}
-        return method(self, *map(_plain, arrays), **named)
+    def at(self: Cost, point: Array) -> Array:
+        usual = type(point) is np.ndarray and point.dtype is _USUAL
+        return method(self, point if usual else _plain(point))
 
-    return call
+    @wraps(method)
+    def along(self: Cost, point: Array, vector: Array) -> Array:
+        usual = type(point) is type(vector) is np.ndarray
+        if usual and point.dtype is vector.dtype is _USUAL:
+            return method(self, point, vector)
+        return method(self, _plain(point), _plain(vector))
+
+    return along if method.__name__ == "euclidean_hessian" else at
 
 
 class Domain(NamedTuple):

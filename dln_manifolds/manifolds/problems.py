@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,23 +100,25 @@ def _value(cost: Cost, domain: Domain, point: Array) -> float:
     """Return the cost at a point, infinite where a solver has left the domain of the cost."""
     given = Domain.of_shape(point.shape)
     domain.agree(given, "The problem", f"a point of shape {point.shape} is")
-    if not np.isfinite(point).all():
-        return np.inf
     try:
         found = np.asarray(cost(point))
     except (ConvergenceError, DisconnectedPointsError, IncompleteGeodesicError):
         return np.inf  # its derivatives tell why, if a solver starts here
+    except np.linalg.LinAlgError:
+        if np.isfinite(point).all():
+            raise
+        return np.inf
     if found.ndim:
         raise ValueError(
             f"The cost has shape {found.shape} at a point of shape {point.shape}: one number is "
             f"needed."
         )
-    if np.isnan(found):
+    if isnan(found) and np.isfinite(point).all():
         raise InvalidPointError(
             "The cost is NaN at a finite point; solvers would take that for an improvement. "
             "Let the cost be infinite outside its domain."
         )
-    return np.float64(found)
+    return np.inf if isnan(found) else np.float64(found)
 
 
 def _inside_the_frames(
