@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from dln_manifolds.geodesics.singular import passes_near, stays_away
 from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
+from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
 _FIRST, _MOST, _TYPICAL = 4, 24, 14
@@ -40,38 +40,6 @@ _MOST_FOLLOWED, _SOON = 15, 3
 # it the errors of Gaussian geodesics are below the tolerance up to N = 4, and below 8 times it at
 # N = 30.
 _RATE, _AHEAD = 2.0, 8
-
-
-@lru_cache(maxsize=64)
-def gauss_nodes(n_nodes: int) -> Array:
-    """Return the Gauss nodes of [0, 1]."""
-    return (np.polynomial.legendre.leggauss(n_nodes)[0] + 1) / 2
-
-
-@lru_cache(maxsize=256)
-def integrals(n_from: int, n_to: int) -> Array:
-    """Integrate polynomials through Gauss nodes of [0, 1] up to other Gauss nodes, and up to 1.
-
-    Returns
-    -------
-    matrix : ndarray, shape=[n_to + 1, n_from]
-        Applied to values at ``n_from`` nodes: the integrals from 0.
-    """
-    x = np.append(2 * gauss_nodes(n_to) - 1, 1.0)
-    legendre = np.polynomial.legendre.legvander(x, n_from)
-    k = np.arange(1, n_from)
-    primitives = np.empty((n_to + 1, n_from))
-    primitives[:, 0] = (x + 1) / 2
-    primitives[:, 1:] = (legendre[:, 2:] - legendre[:, :-2]) / (4 * k + 2)
-    return primitives @ _analysis(n_from)
-
-
-@lru_cache(maxsize=32)
-def _analysis(n_nodes: int) -> Array:
-    """Return the matrix from values at Gauss nodes to Legendre coefficients."""
-    x, weights = np.polynomial.legendre.leggauss(n_nodes)
-    legendre = np.polynomial.legendre.legvander(x, n_nodes - 1)
-    return (np.arange(n_nodes) + 0.5)[:, None] * (legendre.T * weights)
 
 
 class _Iterates:
@@ -356,7 +324,7 @@ def error_estimates(
     of position and rate, ``(n_batch, 2)``. Returns both errors, each of shape ``(n_batch,)``.
     """
     n_batch, n_nodes = values.shape[:2]
-    coefficients = _analysis(n_nodes) @ values
+    coefficients = legendre_analysis(n_nodes) @ values
     sizes = norms(coefficients.reshape(n_batch * n_nodes, *shape)).reshape(n_batch, n_nodes, -1)
     sizes *= (size / scale)[:, None]
     tail = np.maximum(sizes[:, -1], 0.1 * sizes[:, -2]) / (4 * n_nodes - 2)

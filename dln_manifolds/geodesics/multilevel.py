@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.collocation import Followed, follow, gauss_nodes, nodes_needed
+from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
 from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
 from dln_manifolds.geodesics.system import (
     Guess,
@@ -28,6 +28,7 @@ from dln_manifolds.geodesics.system import (
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.newton import Minimum, minimize
+from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -236,7 +237,7 @@ def flow_of(
     ones, trajectory = np.ones(n_batch), Trajectory()
     end = system.project(frame.leave(ones, states[:, -1])[0])
     if record:
-        times = gauss_nodes(n_knots - 1)
+        times = gauss(n_knots - 1).nodes
         members = np.repeat(np.arange(n_batch), times.size)
         inner = states[:, :-1].reshape(-1, *state.shape[1:])
         inner = system.project(frame.take(members).leave(np.tile(times, n_batch), inner)[0])

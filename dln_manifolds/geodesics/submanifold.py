@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from dln_manifolds.geodesics.system import TIP, Flow, Guess, MovingFrame, Points, Rest, Unit
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
+from dln_manifolds.numerics.polynomials import NodalBasis, combine, legendre, nodal_basis
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 LEVELS = (8, 14, 24, 40, 64)
@@ -26,77 +26,6 @@ _DECAYED = 3e-6
 _ROUNDING = 1e-14
 # Nodes with singular values this far apart are what minimization leaves of a singular matrix.
 _SINGULAR = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class NodeBasis:
-    """Gauss-Lobatto nodes on [0, 1] and the stiffness of the polynomials through them.
-
-    Attributes
-    ----------
-    nodes, barycentric : ndarray, shape=[n_nodes]
-        Nodes, both ends among them, and weights of the barycentric interpolation formula.
-    stiffness : ndarray, shape=[n_nodes, n_nodes]
-        ``K_qr = int L_q' L_r'``.
-    compliance : ndarray, shape=[n_nodes - 2, n_nodes - 2]
-        Inverse of its interior part.
-    slopes, bends : ndarray, shape=[n_gauss, n_nodes]
-        From nodal values to first and second derivatives, by the time in [0, 1], at as many Gauss
-        nodes.
-    """
-
-    nodes: Array
-    barycentric: Array
-    stiffness: Array
-    compliance: Array
-    slopes: Array
-    bends: Array
-
-    def interpolate(self, values: Array, times: Array) -> Array:
-        """Values at other times of the polynomial through (B, n_nodes, ...) nodal values."""
-        difference = times[:, None] - self.nodes
-        hit = difference == 0
-        weights = self.barycentric / np.where(hit, 1.0, difference)
-        weights = np.where(hit.any(axis=1, keepdims=True), hit, weights)
-        weights /= weights.sum(axis=1, keepdims=True)
-        return np.einsum("tq,bq...->bt...", weights, values)
-
-
-@lru_cache(maxsize=16)
-def node_basis(n_nodes: int) -> NodeBasis:
-    """Return the basis with the given number of nodes."""
-    degree = n_nodes - 1
-    series = np.zeros(n_nodes)
-    series[-1] = 1.0
-    inner = np.polynomial.legendre.legroots(np.polynomial.legendre.legder(series))
-    x = np.concatenate([[-1.0], np.sort(inner.real), [1.0]])
-    heights = np.polynomial.legendre.legval(x, series)
-    weights = 2 / (degree * n_nodes * heights**2)
-    difference = x[:, None] - x + np.eye(n_nodes)
-    # Derivative of the Lagrange polynomials at the nodes, rows summing to zero.
-    slopes = heights[:, None] / heights / difference
-    np.fill_diagonal(slopes, 0.0)
-    np.fill_diagonal(slopes, -slopes.sum(axis=1))
-    stiffness = 2 * slopes.T @ (weights[:, None] * slopes)
-    # On [0, 1] every derivative takes another factor of two.
-    gauss = np.polynomial.legendre.leggauss(n_nodes)[0]
-    basis = np.polynomial.legendre.legvander(gauss, degree)
-    at_gauss = basis @ np.linalg.inv(np.polynomial.legendre.legvander(x, degree))
-    first = at_gauss @ slopes
-    return NodeBasis(
-        (x + 1) / 2,
-        1 / heights / degree,
-        stiffness,
-        np.linalg.inv(stiffness[1:-1, 1:-1]),
-        2 * first,
-        4 * first @ slopes,
-    )
-
-
-def _mix(matrix: Array, values: Array) -> Array:
-    """Apply a matrix along the nodes: (B, R, ...) -> (B, Q, ...)."""
-    flat = values.reshape(*values.shape[:2], -1)
-    return (matrix @ flat).reshape(len(values), len(matrix), *values.shape[2:])
 
 
 D = TypeVar("D", bound="Decomposed")
@@ -277,12 +206,12 @@ class NodePath(Generic[D]):
     frame = Rest()
 
     def __init__(
-        self, space: Submanifold[D], start: Array, end: Array, interior: Array, basis: NodeBasis
+        self, space: Submanifold[D], start: Array, end: Array, interior: Array, basis: NodalBasis
     ) -> None:
         self.space, self.start, self.end = space, start, end
         self.unknowns, self.basis, self.n_nodes = interior, basis, basis.nodes.size - 2
         whole = np.concatenate([start[:, None], interior, end[:, None]], axis=1)
-        pull = _mix(basis.stiffness, whole)
+        pull = combine(basis.stiffness, whole)
         self.energy: Array = 0.5 * inner(whole, pull)
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
         self._decomposed = space.frame(interior)
@@ -305,7 +234,7 @@ class NodePath(Generic[D]):
     def rates(self) -> Array:
         """Return first and second derivatives of the path at Gauss nodes."""
         whole = np.concatenate([self.start[:, None], self.unknowns, self.end[:, None]], axis=1)
-        both = [_mix(matrix, whole) for matrix in (self.basis.slopes, self.basis.bends)]
+        both = [combine(matrix, whole) for matrix in (self.basis.slopes, self.basis.bends)]
         return np.stack(both, axis=2)[:, :, :, None]
 
     def quadratic_model(self) -> NodeModel[D]:
@@ -315,7 +244,7 @@ class NodePath(Generic[D]):
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`NodeModel`."""
-        return self.space.tangent_part(self._decomposed, _mix(self.basis.compliance, residual))
+        return self.space.tangent_part(self._decomposed, combine(self.basis.compliance, residual))
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +252,7 @@ class NodeModel(Generic[D]):
     """Hessian of the energy on the submanifold, and a preconditioner for it."""
 
     space: Submanifold[D]
-    basis: NodeBasis
+    basis: NodalBasis
     frame: D
     shape: Array
 
@@ -333,12 +262,12 @@ class NodeModel(Generic[D]):
 
     def product(self, direction: Array) -> Array:
         """Apply the Hessian: the tangent part of ``K V`` and of the Weingarten map."""
-        image = _mix(self.basis.stiffness[1:-1, 1:-1], direction)
+        image = combine(self.basis.stiffness[1:-1, 1:-1], direction)
         return self.space.tangent_part(self.frame, image - self.space.bent(direction, self.shape))
 
     def precondition(self, residual: Array) -> Array:
         """Apply the inverse of the ambient stiffness between tangent projections."""
-        return self.space.tangent_part(self.frame, _mix(self.basis.compliance, residual))
+        return self.space.tangent_part(self.frame, combine(self.basis.compliance, residual))
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,27 +279,27 @@ class NodePaths(Generic[D]):
 
     def initial(self, start: Array, end: Array) -> tuple[Guess, Array, None]:
         """Return the first path at the nodes, and no rivals."""
-        unknowns = self.space.first_path(start, end, node_basis(LEVELS[0]).nodes[1:-1])
+        unknowns = self.space.first_path(start, end, nodal_basis(LEVELS[0]).nodes[1:-1])
         return Guess(unknowns, np.empty((len(unknowns), 0))), np.empty(0, dtype=int), None
 
     def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
         """Evaluate the polynomials at the nodes of this level, back on the submanifold."""
         whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
-        times = node_basis(LEVELS[level]).nodes[1:-1]
-        finer = self.space.nearest(node_basis(LEVELS[level - 1]).interpolate(whole, times))
+        times = nodal_basis(LEVELS[level]).nodes[1:-1]
+        finer = self.space.nearest(nodal_basis(LEVELS[level - 1]).interpolate(whole, times))
         return replace(guess, unknowns=finer)
 
     def path(self, guess: Guess, start: Array, end: Array, level: int) -> NodePath[D]:
         """Return paths with their energy."""
-        return NodePath(self.space, start, end, guess.unknowns, node_basis(LEVELS[level]))
+        return NodePath(self.space, start, end, guess.unknowns, nodal_basis(LEVELS[level]))
 
     def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
         """Whether the last Legendre coefficients are small beside the chord and the first."""
         whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
-        nodes = node_basis(LEVELS[level]).nodes
-        legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
+        nodes = nodal_basis(LEVELS[level]).nodes
         flat = whole.reshape(len(whole), len(nodes), -1)
-        sizes = np.linalg.norm(np.linalg.solve(legendre, flat), axis=-1)
+        series = np.linalg.solve(legendre(nodes, len(nodes) - 1), flat)
+        sizes = np.linalg.norm(series, axis=-1)
         chord = np.linalg.norm((end - start).reshape(len(start), -1), axis=-1)
         whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
         return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
@@ -382,7 +311,7 @@ class NodePaths(Generic[D]):
         matrix, and the minimization runs into it.
         """
         nearness = self.space.nearness(guess.unknowns)
-        times = node_basis(LEVELS[level]).nodes[1:-1][np.argmin(nearness, axis=1)]
+        times = nodal_basis(LEVELS[level]).nodes[1:-1][np.argmin(nearness, axis=1)]
         return np.where(nearness.min(axis=1) < _SINGULAR, times, np.inf)
 
     def shift(self, aim: Array, defect: Array) -> Array:
