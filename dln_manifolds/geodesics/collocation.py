@@ -222,22 +222,10 @@ def follow(
 ) -> Followed:
     """Follow geodesics from t = 0 to t = 1, given approximations of them; never raises.
 
-    Parameters
-    ----------
-    system : Flow
-        The flow.
-    frame : MovingFrame
-        Where the geodesics are seen from; at t = 0 it agrees with the frame at rest.
-    state : ndarray, shape=[n_batch, 2, 1, *shape]
-        Initial states.
-    rates : ndarray, shape=[n_batch, n_given, 2, 1, *shape]
-        Approximate rates at ``n_given`` Gauss nodes, seen from the frame.
-    n_nodes : int
-        Nodes of the solution.
-    tolerance : float
-        Bound on the error of position and rate, each relative to its norm at t = 0.
-    inside : bool
-        Whether states at the nodes have to be as accurate as that at the end.
+    The frame agrees with the one at rest at t = 0. ``rates`` approximate those at any number of
+    Gauss nodes as it sees them, ``(n_batch, n_given, *state)``; the solution has ``n_nodes``.
+    ``tolerance`` bounds the error of position and rate, each relative to its norm at t = 0, at the
+    end or also ``inside``, at the nodes.
     """
     result = Followed(
         np.zeros(len(state), dtype=bool),

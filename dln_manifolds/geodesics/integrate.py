@@ -51,18 +51,10 @@ class Trajectory:
 class FlowResult:
     """End of the flow of each member.
 
-    Attributes
-    ----------
-    state : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        State at the end of the span, or of the last step before a singular matrix.
-    time : ndarray, shape=[n_batch]
-        The end of the span, or the time t* of the first singular matrix, or where it stalled.
-    status : ndarray of int, shape=[n_batch]
-        CONVERGED, CROSSED or STALLED.
-    n_steps, n_evaluations : ndarray of int, shape=[n_batch]
-        Steps tried and evaluations of the flow.
-    trajectory : Trajectory
-        Filled if it was asked for.
+    ``state`` is that at the end of the span or of the last step before a singular matrix, ``time``
+    the end of the span, the time t* of the first singular matrix, or where the flow stalled.
+    ``n_steps`` counts steps tried, ``n_evaluations`` evaluations of the flow; ``trajectory`` is
+    filled if it was asked for.
     """
 
     state: Array
@@ -76,25 +68,11 @@ class FlowResult:
 def flow(
     system: Flow, state: Array, span: Array, *, tolerance: float, record: bool = False
 ) -> FlowResult:
-    """Follow geodesics for the time ``span`` of each member.
+    """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
-    Parameters
-    ----------
-    system : Flow
-        The flow.
-    state : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        Initial states.
-    span : ndarray, shape=[n_batch]
-        Non-negative lengths of time.
-    tolerance : float
-        Bound on the local error of positions and rates, each relative to its norm.
-    record : bool
-        Whether to keep the accepted steps.
-
-    Returns
-    -------
-    result : FlowResult
-        It never raises for a geodesic that ends early: see its ``status``.
+    ``tolerance`` bounds the local error of positions and rates, each relative to its norm, and
+    ``record`` says whether to keep the accepted steps. It never raises for a geodesic that ends
+    early: see the ``status`` of the result.
     """
     run = _Run(system, state, span, tolerance, record)
     pending = np.nonzero(run.status == _STALLED)[0]

@@ -39,13 +39,9 @@ _WIDE = 2.5
 class Turning:
     """A frame of the root chart that turns from both sides.
 
-    Attributes
-    ----------
-    velocities : ndarray, shape=[n_batch, 2, n, n]
-        Angular velocities ``Omega_L`` and ``Omega_R``: ``T = exp(t Omega_L) T~ exp(-t Omega_R)``,
-        and P likewise.
-    at_one : ndarray, shape=[n_batch, 2, n, n], optional
-        Their exponentials, as :func:`rotation` gives them, if they are known.
+    ``velocities`` are ``Omega_L`` and ``Omega_R``, shape ``(n_batch, 2, n, n)``:
+    ``T = exp(t Omega_L) T~ exp(-t Omega_R)``, and P likewise. ``at_one`` are their exponentials, as
+    :func:`rotation` gives them, if they are known.
     """
 
     velocities: Array
@@ -74,18 +70,8 @@ class Turning:
 class PathState:
     """Energy of a batch of paths with its derivatives by the coefficients.
 
-    Parameters
-    ----------
-    start, end : ndarray, shape=[n_batch, n, n]
-        End points M_0 and M_1, as seen from the frame.
-    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
-        Coefficients c.
-    frame : Turning
-        Where the paths are seen from.
-    basis : ModalBasis
-        Modes and nodes.
-    depth : float
-        Depth N >= 1.
+    ``start`` and ``end`` are M_0 and M_1, as seen from the frame, and ``coefficients`` the c of all
+    modes, shape ``(n_batch, n_modes, n, n)``.
     """
 
     def __init__(
@@ -187,16 +173,10 @@ def _apply_nodal_cometric(basis: ModalBasis, nodal: NodalState, residual: Array)
 
 @dataclass(frozen=True)
 class PolarTurn:
-    r"""The rotation ``O_0^T O_1`` from the orthogonal polar factor of one end to that of the other.
+    """The rotation ``O_0^T O_1`` from the polar factor of one end to that of the other.
 
-    At an angle of exactly pi the plane of rotation is not determined by the ends; one is picked.
-
-    Attributes
-    ----------
-    first : ndarray, shape=[n_batch, n, n]
-        ``O_0``.
-    eigenvectors, angles : ndarray, shape=[n_batch, n, n] and [n_batch, n]
-        Of the rotation.
+    ``first`` is ``O_0``; eigenvectors and angles are those of the rotation. At an angle of exactly
+    pi the plane of rotation is not determined by the ends; one is picked.
     """
 
     first: Array
@@ -259,14 +239,8 @@ def rotation_angles(matrix: Array) -> tuple[Array, Array]:
 class RootPaths:
     """Family of modal paths in the root chart at one depth.
 
-    Attributes
-    ----------
-    depth : float
-        Depth N >= 1.
-    decayed : float
-        Relative size of the last coefficients below which more modes would change nothing.
-    first_polar, last_polar : ndarray, shape=[n_batch, n, n]
-        Orthogonal polar factors of the end points that `initial` is called with.
+    More modes would change nothing where the last coefficients are relatively below ``decayed``;
+    ``first_polar`` and ``last_polar`` are the polar factors of the ends of `initial`.
     """
 
     depth: float
