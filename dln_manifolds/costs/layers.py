@@ -2,7 +2,7 @@ r"""Costs of layers through their product: ``E(W) = E(W_N ... W_1)``."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class OfLayers(Cost):
         self._pulled = PointMemo(self._pull)
         self._latest: tuple[TangentSpace, _Inside] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave what is remembered behind."""
         return {**self.__dict__, "_latest": None}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.root_paths import RootPaths, Turning
-from dln_manifolds.geodesics.system import Flow, MovingFrame, Points, Rest, Unit
+from dln_manifolds.geodesics.system import TIP, Flow, MovingFrame, Points, Rest, Unit
 from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
 from dln_manifolds.geometry.connection import linearized_rates, point_connection, root_connection
 from dln_manifolds.geometry.frame import Frame
@@ -49,6 +49,11 @@ class ObservableSystem:
     def degree(self) -> float:
         """X is a homogeneous function of T of this degree."""
         return self.depth
+
+    @property
+    def tip(self) -> float:
+        """On straight lines nothing happens near zero."""
+        return 0.0 if self.straight else TIP
 
     @property
     def straight(self) -> bool:

@@ -20,6 +20,12 @@ def weigh(weights: Array, values: Array) -> Array:
     return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
 
 
+def inner(a: Array, b: Array) -> Array:
+    """Inner products of the entries of each member, shape ``(n_batch,)``."""
+    flat = a.reshape(len(a), math.prod(a.shape[1:]))
+    return np.einsum("bi,bi->b", flat, b.reshape(flat.shape))
+
+
 def frobenius(x: Array) -> Array:
     """Frobenius norms, shape ``(...)``: cheaper than numpy's for few small matrices."""
     return np.asarray(np.sqrt((x * x).sum(axis=(-2, -1))))
