@@ -148,9 +148,11 @@ def _on_every_backend(method: Method, rule: Rule | Composite | Refusal | None) -
     @functools.wraps(method)
     def call(self: object, *args: object, **kwargs: object) -> object:
         library = _library_of((*args, *kwargs.values()) if kwargs else args)
-        if library is None or (not args and asked_by("pymanopt")):
+        if library is None:
             return method(self, *args, **kwargs)
         host = cast(Host, importlib.import_module(library))
+        if library == _TORCH and not kwargs and asked_by("pymanopt"):
+            return method(self, *(host.to_numpy(host.gathered(value)) for value in args))
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         values = [host.gathered(value) for value in list(bound.arguments.values())[1:]]

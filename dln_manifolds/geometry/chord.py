@@ -44,10 +44,10 @@ def chord_log(first: Frame, last: Frame) -> Array:
     with np.errstate(all="ignore"):  # the middle of a long chord may be singular
         middle = nodal_state(0.5 * (start + end), first.depth, velocity=end - start)
         # Where the expansion fails, the bend is cut to the size of what it corrects: a change of
-        # fourth order.
+        # sixth order.
         bend = 0.5 * middle.gradient
         share = frobenius(bend) / np.maximum(frobenius(middle.momentum), _TINY)
-        bend = bend / np.hypot(1.0, share)[..., None, None]
+        bend = bend / ((1 + share**4) ** 0.25)[..., None, None]
     bend = np.where(np.isfinite(bend), bend, 0.0)
     momentum = first.enter(middle.leave(middle.momentum + bend))
     # The differential of X -> T is symmetric in the frame.

@@ -127,12 +127,14 @@ def _inside_the_frames(
     """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
 
     def gradient(point: Array) -> Array:
+        point = np.asarray(point)
         found = cost.riemannian_gradient(point, manifold.tangent_space(point))
         return manifold._derivative(found, "gradient of the cost")
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
         if refused(tangent_vector):
             return tangent_vector
+        point = np.asarray(point)
         return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
 
     plain = pymanopt.function.numpy(manifold)
