@@ -15,11 +15,11 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from dln_manifolds.errors import ConvergenceError
-from dln_manifolds.geometry.balancing import end_to_end, imbalance
+from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback, imbalance
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_cometric, inner_coproduct
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import prefix_products, transpose
+from dln_manifolds.numerics.matrices import transpose
 
 Gradient = Callable[[Array], Array]
 Energy = Callable[[Array], float]
@@ -70,13 +70,7 @@ def layer_gradient(layers: Array, gradient: Gradient) -> Array:
     gradients : ndarray, shape=[..., N, n, n]
         Euclidean gradient of ``E(W_N .. W_1)``.
     """
-    identity = np.broadcast_to(np.eye(layers.shape[-1]), layers[..., :1, :, :].shape)
-    # All W_{p-1} .. W_1, and all (W_N .. W_{p+1})^T, which begin at the last layer.
-    behind = prefix_products(np.concatenate([identity, layers[..., :-1, :, :]], axis=-3))
-    upwards = transpose(layers[..., :0:-1, :, :])
-    ahead = prefix_products(np.concatenate([identity, upwards], axis=-3))[..., ::-1, :, :]
-    end = _checked(gradient, end_to_end(layers))
-    return np.asarray(ahead @ end[..., None, :, :] @ transpose(behind))
+    return end_to_end_pullback(layers, _checked(gradient, end_to_end(layers)))
 
 
 def flow_of_layers(

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError, ConvergenceError
-from dln_manifolds.geometry.balancing import act, end_to_end, factor
+from dln_manifolds.geometry.balancing import act, end_to_end, factor, moment
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import vertical_vector
 from dln_manifolds.numerics.arrays import Array
@@ -311,8 +311,7 @@ _FLAT = 1e-12
 
 def _moment(covector: Array, vector: Array) -> Array:
     """Return the gradient by a skew A of ``<C, K_A(V)>``, shape ``(..., N-1, n, n)``."""
-    low, high = np.s_[..., :-1, :, :], np.s_[..., 1:, :, :]
-    product = covector[low] @ transpose(vector[low]) - transpose(vector[high]) @ covector[high]
+    product = moment(covector, vector)
     return 0.5 * (product - transpose(product))
 
 

@@ -109,3 +109,17 @@ def lower_bound(start: Frame, end: Frame) -> Array:
         + np.sum((last_0 - last_1 @ transpose(turn)) ** 2, axis=(-2, -1))
     )
     return np.maximum(np.maximum(bound, apart) - rounding, 0.0)
+
+
+def radial_rate(position: Array, velocity: Array) -> tuple[Array, Array]:
+    """Return a with the velocities nearest to ``a x``, and which are that to rounding.
+
+    Radial geodesics of the cone are straight: ``(1 + a t) x``, for end-to-end matrices X with the
+    velocity ``c X`` in the root chart with ``a = c / N``; they end in its tip at ``t = -1 / a``.
+    """
+    x, v = (array.reshape(len(array), -1) for array in (position, velocity))
+    size = np.abs(x).max(axis=1, initial=0.0)[:, None]
+    x, v = x / size, v / size
+    pace = np.einsum("bi,bi->b", x, v) / np.einsum("bi,bi->b", x, x)
+    rest = np.abs(v - pace[:, None] * x).max(axis=1)
+    return pace, rest <= 8 * np.finfo(float).eps * np.abs(v).max(axis=1)

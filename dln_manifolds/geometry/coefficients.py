@@ -65,7 +65,7 @@ def index_pairs(n: int) -> IndexPairs:
 
 def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:
     """Arrange values of index pairs as symmetric matrices with a constant diagonal."""
-    padded = np.empty((*values.shape[:-1], values.shape[-1] + 1))
+    padded = np.empty((*values.shape[:-1], values.shape[-1] + 1), values.dtype)
     padded[..., :-1], padded[..., -1] = values, diagonal
     return padded.take(index_pairs(n).place, axis=-1)
 
@@ -153,10 +153,22 @@ def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]
     return u, coth[0] / coth[1], slope
 
 
-def log_kappa_second_derivative(u: Array, depth: float) -> Array:
-    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
+def log_kappa_derivative(u: Array, depth: float) -> Array:
+    """Return ``d log(kappa) / du = 2N / sinh(2Nu) - 2 / sinh(2u)``, at complex u too."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, np.abs(u)))
+    x = np.where(near, 1.0, u)
+    value = 2 * depth * csch(2 * depth * x) - 2 * csch(2 * x)
+    value[near] = u[near] * horner(_log_kappa_series(depth)[0], u[near] ** 2)
+    return value
+
+
+def log_kappa_second_derivative(u: Array, depth: float) -> Array:
+    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``.
+
+    An even function; complex u will do too.
+    """
+    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
+    both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, u))
     shallow, deep = csch(both) / np.tanh(both)
     value = 4 * (shallow - depth**2 * deep)
     if near.any():

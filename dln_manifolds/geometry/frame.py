@@ -135,6 +135,13 @@ class Frame:
         return a(self.singular_values, self.depth)
 
     @cached_property
+    def root_a(self) -> Array:
+        """``sqrt(a_ij)``, within range also where ``a_ij`` is not; shape ``(..., r, r)``."""
+        largest = self.singular_values[..., :1]
+        scale = largest[..., None] ** (1 - 1 / self.depth)
+        return scale * np.sqrt(a(self.singular_values / largest, self.depth))
+
+    @cached_property
     def chart_factors(self) -> tuple[Array, Array]:
         r"""Differential of ``X -> T`` in the frame, on symmetric and antisymmetric parts.
 

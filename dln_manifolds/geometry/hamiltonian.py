@@ -30,6 +30,7 @@ import numpy as np
 
 from dln_manifolds.geometry.coefficients import (
     NO_EXCESS,
+    IndexPairs,
     cometric_slopes,
     index_pairs,
     log_kappa_second_derivative,
@@ -90,22 +91,22 @@ class NodalState(NamedTuple):
         return 0.5 * np.sum(self.velocity * self.momentum, axis=(-2, -1))
 
 
-def _close_pairs(
-    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
-) -> None:
-    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+def cometric_differences(
+    roots: Array, u: Array, where: tuple[Array, ...], depth: float
+) -> tuple[Array, Array]:
+    """Divided differences ``(f_jk - f_ik) / (l_j - l_i)`` of the cometric's c and e, any gap.
+
+    For the pairs (i, j) of batch members that ``where`` lists, by k: shapes ``(n_pairs, n)``. The
+    cometric is ``P -> c * P + e * P^T`` in the frame.
+    """
     n = roots.shape[-1]
     first, second, _, _ = index_pairs(n)
-    # One point may serve many momenta.
-    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
-    roots = np.broadcast_to(roots, momentum.shape[:-1])
-    *batch, pair = np.nonzero(u < _CLOSE / (2 * depth))
+    *batch, pair = where
     i, j = first[pair], second[pair]
     u = symmetric_matrix(u, n)
     u_i, u_j = u[(*batch, i)], u[(*batch, j)]
     outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
-    gap = outer - inner
-    slope_c, slope_e = cometric_slopes(outer, inner, gap, depth)
+    slope_c, slope_e = cometric_slopes(outer, inner, outer - inner, depth)
     # Divided difference of |u_ik| in l_i: the same for all k outside the pair, up to its sign.
     l_i, l_j = roots[(*batch, i)][:, None], roots[(*batch, j)][:, None]
     equal = l_i == l_j
@@ -114,20 +115,59 @@ def _close_pairs(
     k, i_col, j_col = np.arange(n), i[:, None], j[:, None]
     between = np.where(equal, 0.0, (u_j - u_i) / distance)
     rate = np.where(k <= i_col, -outside, np.where(k >= j_col, outside, between))
-    rows_i, rows_j = momentum[(*batch, i)], momentum[(*batch, j)]
+    return rate * slope_c, rate * slope_e
+
+
+def _close_pairs(
+    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
+) -> None:
+    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+    first, second, _, _ = index_pairs(roots.shape[-1])
+    # One point may serve many momenta.
+    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
+    roots = np.broadcast_to(roots, momentum.shape[:-1])
+    *batch, pair = where = np.nonzero(u < _CLOSE / (2 * depth))
+    slope_c, slope_e = cometric_differences(roots, u, where, depth)
+    i, j = (*batch, first[pair]), (*batch, second[pair])
+    rows_i, rows_j = momentum[i], momentum[j]
     moved = transpose(momentum)
-    cols_i, cols_j = moved[(*batch, i)], moved[(*batch, j)]
-    total = np.sum(
-        rate
-        * (
-            slope_c * (cols_i * cols_j + rows_i * rows_j)
-            + slope_e * (cols_i * rows_j + rows_i * cols_j)
-        ),
-        axis=-1,
-    )
-    shared = added[(*batch, i, j)] / (2 * (l_i + l_j)[:, 0])
-    gradient[(*batch, i, j)] = 0.5 * total - shared
-    gradient[(*batch, j, i)] = 0.5 * total + shared
+    cols_i, cols_j = moved[i], moved[j]
+    terms = slope_c * (cols_i * cols_j + rows_i * rows_j)
+    terms += slope_e * (cols_i * rows_j + rows_i * cols_j)
+    total = np.sum(terms, axis=-1)
+    shared = added[(*i, j[-1])] / (2 * (roots[i] + roots[j]))
+    gradient[(*i, j[-1])] = 0.5 * total - shared
+    gradient[(*j, i[-1])] = 0.5 * total + shared
+
+
+def pair_matrices(roots: Array, depth: float) -> tuple[Array, Array]:
+    """Return u of the pairs and the five matrices from ``cosh`` to ``over_sum`` of `NodalState`."""
+    index = index_pairs(roots.shape[-1])
+    smaller = roots.take(index.second, axis=-1)
+    excess = np.maximum((roots.take(index.first, axis=-1) - smaller) / smaller, NO_EXCESS)
+    u, weight, slope = pair_coefficients(excess, depth)
+    return u, arranged(index, smaller, excess, weight, slope, depth)
+
+
+def arranged(
+    index: IndexPairs, smaller: Array, excess: Array, weight: Array, slope: Array, depth: float
+) -> Array:
+    """Arrange as those five matrices: of all pairs l_j, ``l_i / l_j - 1``, kappa and its slope."""
+    inverse = 1 / weight
+    packed = np.empty((5, *weight.shape[:-1], weight.shape[-1] + 1), weight.dtype)
+    pairs = packed[..., :-1]
+    pairs[0] = weight + inverse
+    pairs[1] = weight - inverse
+    pairs[2] = 2 * slope
+    pairs[3] = -1 / (excess * smaller)
+    pairs[4] = 1 / ((excess + 2) * smaller)
+    packed[0, ..., -1] = depth + 1 / depth
+    packed[1, ..., -1] = depth - 1 / depth
+    packed[2:, ..., -1] = 0.0
+    packed *= 0.5
+    matrices = packed.take(index.place, axis=-1)
+    matrices[2:4] *= index.sign
+    return matrices
 
 
 def nodal_state(
@@ -157,24 +197,7 @@ def nodal_state(
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
     roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
-    first, second, place, sign = index_pairs(roots.shape[-1])
-    larger, smaller = roots.take(first, axis=-1), roots.take(second, axis=-1)
-    excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
-    u, weight, slope = pair_coefficients(excess, depth)
-    inverse = 1 / weight
-    packed = np.empty((5, *u.shape[:-1], first.size + 1))
-    pairs = packed[..., :-1]
-    pairs[0] = weight + inverse
-    pairs[1] = weight - inverse
-    pairs[2] = 2 * slope
-    pairs[3] = -1 / (excess * smaller)
-    pairs[4] = 1 / (larger + smaller)
-    packed[0, ..., -1] = depth + 1 / depth
-    packed[1, ..., -1] = depth - 1 / depth
-    packed[2:, ..., -1] = 0.0
-    packed *= 0.5
-    matrices = packed.take(place, axis=-1)
-    matrices[2:4] *= sign
+    u, matrices = pair_matrices(roots, depth)
     cosh, sinh, slope, over_difference, over_sum = matrices
 
     if velocity is None:

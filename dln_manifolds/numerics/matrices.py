@@ -22,6 +22,17 @@ def transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
+def weigh(weights: Array, values: Array) -> Array:
+    """Multiply arrays, shape ``(..., *shape)``, by numbers of shape ``(...)``."""
+    return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
+
+
+def inner(a: Array, b: Array) -> Array:
+    """Inner products of the entries of each member, shape ``(n_batch,)``."""
+    flat = a.reshape(len(a), math.prod(a.shape[1:]))
+    return np.einsum("bi,bi->b", flat, b.reshape(flat.shape))
+
+
 def frobenius(x: Array) -> Array:
     """Frobenius norms, shape ``(...)``: cheaper than numpy's for few small matrices."""
     return np.asarray(np.sqrt((x * x).sum(axis=(-2, -1))))
@@ -62,6 +73,12 @@ def prefix_products(matrices: Array) -> Array:
         products[..., shift:, :, :] = products[..., shift:, :, :] @ products[..., :-shift, :, :]
         shift *= 2
     return products
+
+
+def identity_before(matrices: Array) -> Array:
+    """Return ``I, M_1, ..., M_{N-1}`` of ``M_1, ..., M_N`` along the third axis from the end."""
+    identity = np.broadcast_to(np.eye(matrices.shape[-1]), matrices[..., :1, :, :].shape)
+    return np.concatenate([identity, matrices[..., :-1, :, :]], axis=-3)
 
 
 def nearest_orthogonal(matrix: Array) -> Array:

@@ -14,8 +14,8 @@ from dln_manifolds import (
     GeodesicWarning,
     IncompleteGeodesicError,
 )
-from dln_manifolds.geodesics.boundary_value import solve_boundary_value
-from dln_manifolds.manifolds import observable_metric
+from dln_manifolds.geodesics import solve_log
+from dln_manifolds.manifolds import metric
 
 DEPTHS = [1, 1.5, 2, 3, 4, 5, 8]
 
@@ -310,11 +310,11 @@ def stalled(monkeypatch):
     """Let the solver of boundary-value problems give up on the second of two members."""
 
     def give_up(*args, **options):
-        solution = solve_boundary_value(*args, **options)
+        solution = solve_log(*args, **options)
         status, residual = np.array([0, 2]), np.array([1e-12, 1e-3])
         return dataclasses.replace(solution, status=status, residual=residual)
 
-    monkeypatch.setattr(observable_metric, "solve_boundary_value", give_up)
+    monkeypatch.setattr(metric, "solve_log", give_up)
     generator = np.random.default_rng(0)
     return np.eye(3) + 0.1 * generator.normal(size=(2, 3, 3)), np.eye(3)
 
