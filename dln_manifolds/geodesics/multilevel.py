@@ -14,14 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
+from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.system import (
+    FlowResult,
     Guess,
     MovingFrame,
     MovingPath,
     PathFamily,
     Status,
     System,
+    Trajectory,
     Unit,
     never,
 )

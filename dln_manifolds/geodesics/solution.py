@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.integrate import Trajectory, flow
-from dln_manifolds.geodesics.system import Status, System
+from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.system import Status, System, Trajectory
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _MODES = ("raise", "warn", "nan")
