@@ -17,7 +17,7 @@ import scipy.linalg
 from _timing import Array
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics.boundary_value import residual_goal
+from dln_manifolds.geodesics import ObservableSystem
 
 DEPTHS = (1.5, 2, 3, 4, 8, 30)
 PAIRS = {2: 200, 3: 200, 5: 200, 8: 200, 10: 20, 20: 8}
@@ -92,7 +92,7 @@ def success_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) ->
         str(int((there.status == 1).sum())),
         str(int((there.status == 2).sum())),
         f"{worst:.1e}",
-        f"{residual_goal(depth):.0e}",
+        f"{ObservableSystem(depth).goal():.0e}",
         f"{asymmetry.max(initial=0):.0e}",
         f"{int(kept.sum())} of {len(length)}",
         f"{np.min(length / polar):.3f} to {np.max(length / polar):.3f}",

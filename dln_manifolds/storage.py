@@ -21,9 +21,7 @@ from geomstats.geometry.manifold import Manifold
 
 import dln_manifolds
 from dln_manifolds.errors import InvalidFileError
-from dln_manifolds.geodesics import fields
-from dln_manifolds.geodesics.integrate import Trajectory
-from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.geodesics import GeodesicSolution, LayerSystem, ObservableSystem, Trajectory
 from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
@@ -173,23 +171,29 @@ def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
     return {"class": type(thing).__name__, "arguments": arguments}
 
 
+# Systems by the names that the first files gave to their flows.
+_SYSTEMS = {"RootField": ObservableSystem, "BalancedField": LayerSystem}
+# Parts of solutions that have another name in files.
+_RENAMED = {name: f"_{name}" for name in ("scale", "trajectory", "between")} | {"system": "_field"}
+
+
 def _describe_solution(
     name: str, solution: GeodesicSolution, arrays: dict[str, Array]
 ) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for part in dataclasses.fields(solution):
-        value = getattr(solution, part.name)
+        value, key = getattr(solution, part.name), _RENAMED.get(part.name, part.name)
         if isinstance(value, np.ndarray | np.generic):
-            arrays[f"{name}/{part.name}"] = np.asarray(value)
+            arrays[f"{name}/{key}"] = np.asarray(value)
         elif isinstance(value, Trajectory):
-            arrays[f"{name}/{part.name}/times"] = np.stack(value.times)
-            arrays[f"{name}/{part.name}/states"] = np.stack(value.states)
-        elif type(value).__module__ == fields.__name__:
-            names = inspect.signature(type(value)).parameters
-            own = {argument: getattr(value, argument) for argument in names}
-            values[part.name] = {"class": type(value).__name__, "arguments": own}
+            arrays[f"{name}/{key}/times"] = np.stack(value.times)
+            # Only the geodesic is recorded, nothing attached to it.
+            arrays[f"{name}/{key}/states"] = np.stack(value.states)[:, :, :, 0]
+        elif part.name == "system":
+            kind = next(name for name, system in _SYSTEMS.items() if type(value) is system)
+            values[key] = {"class": kind, "arguments": {"depth": value.depth}}
         else:
-            values[part.name] = value
+            values[key] = value
     return {"values": values}
 
 
@@ -238,17 +242,20 @@ def _restore_solution(
 ) -> GeodesicSolution:
     parts: dict[str, Any] = {}
     for part in dataclasses.fields(GeodesicSolution):
-        key = f"{name}/{part.name}"
+        stored = _RENAMED.get(part.name, part.name)
+        key = f"{name}/{stored}"
         if key in arrays:
             parts[part.name] = arrays[key]
         elif f"{key}/times" in arrays:
-            pair = arrays[f"{key}/times"], arrays[f"{key}/states"]
-            parts[part.name] = Trajectory(*(list(array) for array in pair))
-        elif isinstance(values[part.name], dict):
-            field = values[part.name]
-            if field["class"] not in ("RootField", "BalancedField"):
-                raise InvalidFileError(f"needs a flow {field['class']}, which is unknown.")
-            parts[part.name] = getattr(fields, field["class"])(**field["arguments"])
+            times, states = arrays[f"{key}/times"], arrays[f"{key}/states"]
+            parts[part.name] = Trajectory(list(times), list(states[:, :, :, None]))
+        elif part.name == "system":
+            flow = values[stored]
+            if flow["class"] not in _SYSTEMS:
+                raise InvalidFileError(f"needs a flow {flow['class']}, which is unknown.")
+            # Files of version 1 kept the depth of layers beside their flow only.
+            depth = flow["arguments"].get("depth", values.get("depth"))
+            parts[part.name] = _SYSTEMS[flow["class"]](depth)
         else:
-            parts[part.name] = values[part.name]
+            parts[part.name] = values[stored]
     return GeodesicSolution(**parts)

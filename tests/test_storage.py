@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,13 +84,28 @@ def test_solution(file, name):
     solution = SOLUTIONS[name]()
     back = round_trip(file, solution)
     for part in dataclasses.fields(solution):
-        if not part.name.startswith("_"):
-            value, other = getattr(solution, part.name), getattr(back, part.name)
-            assert type(other) is type(value)
-            np.testing.assert_array_equal(other, value)
+        value, other = getattr(solution, part.name), getattr(back, part.name)
+        assert type(other) is type(value)
+        pairs = [(value, other)]
+        if part.name == "trajectory":
+            pairs = [(value.times, other.times), (value.states, other.states)]
+        for first, second in pairs:
+            np.testing.assert_array_equal(second, first)
     times = np.array([-0.01, 0, 0.03, 0.5, 1])
     for first, second in zip(solution.evaluate(times), back.evaluate(times), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_files_of_the_first_format():
+    """A file that version 0.1 wrote before its solvers were joined."""
+    back = load(Path(__file__).parent / "data" / "format_1.npz")
+    metric = back["space"].metric
+    end = np.diag([2.0, 1.0]) + 0.1
+    np.testing.assert_allclose(back["log"](1.0), end, rtol=0, atol=1e-11)
+    middle = metric.geodesic(np.diag([1.0, 2.0]), end_point=end)(0.4)[0]
+    np.testing.assert_allclose(back["log"](0.4), middle, rtol=0, atol=1e-11)
+    layers = np.broadcast_to(np.eye(2), (3, 2, 2))
+    np.testing.assert_allclose(back["exp"](0.5), 1.05 * layers, rtol=0, atol=1e-12)
 
 
 def test_several_items_and_plain_values(file):

@@ -7,7 +7,7 @@ method that returns the result and a *pullback*, the map from a gradient by the 
 by the arguments; no solver is ever differentiated step by step.
 
 Results follow the arguments: tensors in, tensors out. Only where no argument is an array does the
-backend of geomstats decide.
+backend of geomstats decide; solvers of pymanopt get NumPy's arrays on every backend.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol, TypeVar, cast
 
 import geomstats.backend as gs
@@ -150,6 +151,8 @@ def _on_every_backend(method: Method, rule: Rule | Composite | Refusal | None) -
         if library is None:
             return method(self, *args, **kwargs)
         host = cast(Host, importlib.import_module(library))
+        if library == _TORCH and not kwargs and asked_by("pymanopt"):
+            return method(self, *(host.to_numpy(host.gathered(value)) for value in args))
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         values = [host.gathered(value) for value in list(bound.arguments.values())[1:]]
@@ -170,6 +173,17 @@ def _on_every_backend(method: Method, rule: Rule | Composite | Refusal | None) -
 
     call.numpy_method = method  # type: ignore[attr-defined]
     return call
+
+
+def asked_by(package: str, beyond: str = f"{_PACKAGE}.") -> bool:
+    """Whether the nearest caller outside this package, and another one, belongs to a package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith((f"{_PACKAGE}.", beyond)):
+            return bool(name.startswith(package))
+        frame = frame.f_back
+    return False
 
 
 def _library_of(values: Sequence[object]) -> str | None:

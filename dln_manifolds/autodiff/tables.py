@@ -29,6 +29,7 @@ from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import second_fundamental_form as layers
 from dln_manifolds.geometry.alignment import align, aligned_pullback
+from dln_manifolds.geometry.balancing import end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
 from dln_manifolds.numerics.arrays import Array
 
@@ -202,7 +203,7 @@ def _layer_projection(
         # Layers move along their fibre, and across it as their end-to-end matrix does.
         by_layers, by_motion = aligned_pullback(balanced, array, cotangent)
         covector = apply_metric(frame.ends, sectors.push_forward(frame, by_motion))
-        return (by_layers + layers.product_derivative(array, covector),)
+        return (by_layers + end_to_end_pullback(array, covector),)
 
     return value, pull
 
@@ -217,7 +218,7 @@ def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
     _, by_point = layers.push_forward_pullback(at.frame, at.point, cotangent, slope)
     along = sectors.push_forward(at.frame, cotangent)
     bent = volume.EntropyHessian(at.frame.ends).apply(along)
-    return (by_point + layers.product_derivative(at.point, bent),)
+    return (by_point + end_to_end_pullback(at.point, bent),)
 
 
 def _layer_transport(
@@ -312,7 +313,7 @@ LAYER_SPACE: Table = {
         kinds.FIBRE,
         anywhere=True,
         # Any layers will do, so that these gradients are not restricted to the manifold.
-        end_to_end=lambda at, c: (layers.product_derivative(at.point, c),),
+        end_to_end=lambda at, c: (end_to_end_pullback(at.point, c),),
         act=lambda at, group, c: balancing.act_pullback(group, at.point, c),
     ),
     **exponential("volume_density", _layer_entropy),

@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from functools import reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import reduce, wraps
+from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.checks import as_array, as_matrices
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _NUMBER = (int, float, np.integer, np.floating)
+_USUAL = np.dtype(np.float64)
+_METHODS = {"__call__", "euclidean_gradient", "euclidean_hessian"}
+
+
+def real_array(value: ArrayLike, name: str, ndim: int | None = None) -> Array:
+    """Return a new float64 array of finite real numbers, with a number of axes if one is given."""
+    array = as_array(value, name)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}.")
+    return np.array(as_matrices(array, array.shape, name)[0])
+
+
+def real_number(value: float, name: str, at_least: float | None = None) -> float:
+    """Return a real number, finite and not below a bound if one is given."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a real number, not {value!r}.")
+    if at_least is not None and not (isfinite(value) and value >= at_least):
+        raise ValueError(f"{name} must be finite and at least {at_least:g}, not {value}.")
+    return float(value)
+
+
+def _plain(value: ArrayLike) -> Array:
+    """Return an array of real numbers of NumPy's own class: others multiply in another way."""
+    array = as_array(value, "point")
+    if array.dtype.kind not in "fiub":
+        raise InvalidPointError(f"point has dtype {array.dtype}; real numbers are needed.")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _of_plain_arrays(method: Callable[..., Array]) -> Callable[..., Array]:
+    """Let a method of a cost meet plain arrays only."""
+
+    @wraps(method)
+    def at(self: Cost, point: Array) -> Array:
+        usual = type(point) is np.ndarray and point.dtype is _USUAL
+        return method(self, point if usual else _plain(point))
+
+    @wraps(method)
+    def along(self: Cost, point: Array, vector: Array) -> Array:
+        usual = type(point) is type(vector) is np.ndarray
+        if usual and point.dtype is vector.dtype is _USUAL:
+            return method(self, point, vector)
+        return method(self, _plain(point), _plain(vector))
+
+    return along if method.__name__ == "euclidean_hessian" else at
 
 
 class Domain(NamedTuple):
@@ -93,6 +142,10 @@ class Cost(ABC):
 
     domain: Domain = Domain()
 
+    def __init_subclass__(cls) -> None:
+        for name in _METHODS & vars(cls).keys():
+            setattr(cls, name, _of_plain_arrays(vars(cls)[name]))
+
     @abstractmethod
     def __call__(self, point: Array) -> Array:
         """Return the value, shape ``(...)``."""
@@ -105,21 +158,21 @@ class Cost(ABC):
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Return the derivative of the Euclidean gradient along a vector, of its shape."""
 
-    def __add__(self, other: Any) -> Cost:
+    def __add__(self, other: object) -> Cost:
         """Add two costs."""
         return _Sum((self, other), (1.0, 1.0)) if isinstance(other, Cost) else NotImplemented
 
-    def __sub__(self, other: Any) -> Cost:
+    def __sub__(self, other: object) -> Cost:
         """Subtract a cost."""
         return _Sum((self, other), (1.0, -1.0)) if isinstance(other, Cost) else NotImplemented
 
-    def __mul__(self, factor: Any) -> Cost:
+    def __mul__(self, factor: object) -> Cost:
         """Multiply by a number."""
         return _Sum((self,), (float(factor),)) if isinstance(factor, _NUMBER) else NotImplemented
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: Any) -> Cost:
+    def __truediv__(self, divisor: object) -> Cost:
         """Divide by a number."""
         return self * (1 / divisor) if isinstance(divisor, _NUMBER) else NotImplemented
 
@@ -132,6 +185,8 @@ class _Sum(Cost):
     """Costs with factors."""
 
     def __init__(self, terms: tuple[Cost, ...], factors: tuple[float, ...]) -> None:
+        if not np.isfinite(factors).all():
+            raise ValueError(f"A cost can be multiplied by finite numbers, not by {factors[0]}.")
         self.terms, self.factors = terms, factors
         for term in terms:
             self.domain = self.domain.agree(term.domain, "One term of a sum of costs", "another")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.costs.base import Cost, Domain
+from dln_manifolds.costs.base import Cost, Domain, real_number
 from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
@@ -28,9 +28,7 @@ class Entropy(Cost):
     """
 
     def __init__(self, depth: float) -> None:
-        if not depth >= 1:
-            raise ValueError(f"depth must be at least 1, not {depth}.")
-        self.depth = float(depth)
+        self.depth = real_number(depth, "depth", at_least=1)
         self.domain = Domain(of_layers=False, depth=self.depth)
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
@@ -76,6 +74,6 @@ def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
     Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Chen, Kotwal and Menon,
     arXiv 2512.06137.
     """
-    if not beta > 0:
+    if not real_number(beta, "beta") > 0:
         raise ValueError(f"beta must be positive, not {beta}.")
     return energy if np.isinf(beta) else energy - Entropy(depth) / beta

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.checks import check_connected, checked_frame
-from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.errors import ConvergenceError, IncompleteGeodesicError, InvalidPointError
-from dln_manifolds.geodesics.boundary_value import solve_boundary_value
-from dln_manifolds.geodesics.solution import CROSSED, GeodesicSolution
-from dln_manifolds.geodesics.variation import log_pullback
-from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.costs.base import Cost, Domain, real_array, real_number
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geodesics import (
+    FailurePolicy,
+    GeodesicSolution,
+    ObservableSystem,
+    Points,
+    log_pullback,
+    solve_log,
+)
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 
 
 class _State(NamedTuple):
     """Geodesics from a point to all the data, and their momenta ``A_X^{-1}(log_X(Y_k))``."""
 
-    frame: Frame
+    derivative: CometricDerivative
     solution: GeodesicSolution
     momenta: Array
 
@@ -39,7 +43,8 @@ class FrechetVariance(Cost):
     depth : float
         Depth N >= 1.
     weights : array-like, shape=[k,], optional
-        Positive; equal by default. They are divided by their sum.
+        Not negative; equal by default. They are divided by their sum, and data of weight zero are
+        left out.
     tolerance : float
         Relative local error of the flow that verifies logarithms.
 
@@ -54,19 +59,25 @@ class FrechetVariance(Cost):
     """
 
     def __init__(
-        self, points: Any, depth: float, weights: Any = None, *, tolerance: float = 1e-13
+        self,
+        points: ArrayLike,
+        depth: float,
+        weights: ArrayLike | None = None,
+        *,
+        tolerance: float = 1e-13,
     ) -> None:
-        points = np.array(points, dtype=float)
+        self.depth, self.tolerance = real_number(depth, "depth", at_least=1), tolerance
+        points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
             raise InvalidPointError(f"points must have shape (k, n, n), not {points.shape}.")
-        self.depth, self.tolerance = float(depth), tolerance
-        self._frames, _ = checked_frame(points, points.shape[1:], self.depth, "points")
-        self.points = points
         self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
-        weights = np.ones(len(points)) if weights is None else np.array(weights, dtype=float)
-        if weights.shape != (len(points),) or not (weights > 0).all():
-            raise ValueError(f"weights must be {len(points)} positive numbers.")
-        self.weights = weights / weights.sum()
+        weights = np.ones(len(points)) if weights is None else real_array(weights, "weights")
+        if weights.shape != (len(points),) or (weights < 0).any() or not weights.any():
+            raise ValueError(f"weights must be {len(points)} numbers >= 0, and not all zero.")
+        # Data of weight zero are left out: not even their geodesics have to exist.
+        self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
+        frames, _ = checked_frame(self.points, points.shape[1:], self.depth, "points")
+        self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
 
     def _state(self, point: Array) -> _State:
@@ -74,25 +85,11 @@ class FrechetVariance(Cost):
             raise InvalidPointError(f"One point at a time is needed, not {point.shape}.")
         base = np.broadcast_to(point, self.points.shape)
         first, _ = checked_frame(base, base.shape[1:], self.depth, "point")
-        check_connected(first, self._frames)
-        solution = solve_boundary_value(
-            first, self._frames, base, self.points, tolerance=self.tolerance
-        )
-        if not solution.success.all():
-            failed = np.flatnonzero(~solution.success)
-            if (solution.status[failed] == CROSSED).any():
-                raise IncompleteGeodesicError(
-                    f"Between the point and datum {failed[0]} the geodesic meets a singular "
-                    f"matrix: {solution.message}",
-                    solution.crossing_time,
-                    solution,
-                )
-            raise ConvergenceError(
-                f"The logarithm of datum {failed[0]} was not solved ({len(failed)} of "
-                f"{len(self.points)}): {solution.message}",
-                solution,
-            )
-        return _State(first, solution, apply_metric(first, solution.initial_velocity))
+        check_connected(first, self._data.frame)
+        system = ObservableSystem(self.depth)
+        solution = solve_log(system, Points(base, first), self._data, tolerance=self.tolerance)
+        velocities = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
+        return _State(CometricDerivative(first), solution, apply_metric(first, velocities))
 
     def __call__(self, point: Array) -> Array:
         """Return V(X)."""
@@ -108,9 +105,9 @@ class FrechetVariance(Cost):
         As the Hessian is symmetric, it is also the transpose of the differential of the gradient:
         that of ``X -> log_X(Y)`` applied to ``A_X^{-1}(Z)``, and that of ``A_X^{-1}``.
         """
-        frame, solution, momenta = self._states(point)
-        covector = apply_metric(frame, np.broadcast_to(vector, self.points.shape))
-        start, end = solution.ends
-        by_point, _ = log_pullback(start, end, covector, self.depth, self.tolerance)
-        turned = CometricDerivative(frame).gradient(momenta, covector)
+        derivative, solution, momenta = self._states(point)
+        everything = np.arange(len(self.points))
+        covector = apply_metric(derivative.frame, np.broadcast_to(vector, self.points.shape))
+        by_point, _ = log_pullback(solution, everything, covector)
+        turned = derivative.gradient(momenta, covector)
         return np.asarray(-2 * np.einsum("k,kij->ij", self.weights, by_point - turned))

@@ -2,12 +2,12 @@ r"""Costs of layers through their product: ``E(W) = E(W_N ... W_1)``."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.geometry.tangent_space import TangentSpace
+from dln_manifolds.geometry.sectors import TangentSpace
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 from dln_manifolds.numerics.matrices import transpose
@@ -61,7 +61,7 @@ class OfLayers(Cost):
         self._pulled = PointMemo(self._pull)
         self._latest: tuple[TangentSpace, _Inside] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave what is remembered behind."""
         return {**self.__dict__, "_latest": None}
 

@@ -5,22 +5,12 @@ For matrices of any shape m x n. Their Hessians do not depend on the point.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.checks import as_array
+from dln_manifolds.costs.base import Cost, Domain, real_array
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.matrices import transpose
-
-
-def _finite(value: Any, name: str, ndim: int) -> Array:
-    array = np.array(value, dtype=float)
-    if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} axes, not {array.ndim}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} is not finite; leave such entries out.")
-    return array
 
 
 class MatrixCompletion(Cost):
@@ -42,21 +32,20 @@ class MatrixCompletion(Cost):
     0.5
     """
 
-    def __init__(self, target: Any, seen: Any) -> None:
-        self.weights = _finite(seen, "seen", 2)
-        target = np.array(target, dtype=float)
+    def __init__(self, target: ArrayLike, seen: ArrayLike) -> None:
+        self.weights = real_array(seen, "seen", 2)
+        target = as_array(target, "target")
         if target.shape != self.weights.shape:
             raise ValueError(f"target is {target.shape} but seen is {self.weights.shape}.")
         if (self.weights < 0).any():
             raise ValueError("seen holds negative weights.")
-        self.target = _finite(np.where(self.weights > 0, target, 0.0), "target", 2)
+        self.target = real_array(np.where(self.weights > 0, target, 0.0), "target")
         self.domain = Domain(of_layers=False, shape=target.shape)
 
     def __call__(self, point: Array) -> Array:
         """Return half the weighted squared error."""
-        return np.asarray(0.5 * np.sum(self.weights * (point - self.target) ** 2, axis=(-2, -1)))[
-            ()
-        ]
+        squares = self.weights * (point - self.target) ** 2
+        return np.asarray(0.5 * np.sum(squares, axis=(-2, -1)))[()]
 
     def euclidean_gradient(self, point: Array) -> Array:
         """Return ``w * (X - Y)``."""
@@ -78,9 +67,9 @@ class MatrixSensing(Cost):
         ``b_k``.
     """
 
-    def __init__(self, operators: Any, measurements: Any) -> None:
-        operators = _finite(operators, "operators", 3)
-        self.measurements = _finite(measurements, "measurements", 1)
+    def __init__(self, operators: ArrayLike, measurements: ArrayLike) -> None:
+        operators = real_array(operators, "operators", 3)
+        self.measurements = real_array(measurements, "measurements", 1)
         if len(operators) != len(self.measurements):
             raise ValueError(
                 f"{len(operators)} operators but {len(self.measurements)} measurements."
@@ -97,9 +86,8 @@ class MatrixSensing(Cost):
 
     def __call__(self, point: Array) -> Array:
         """Return half the squared error."""
-        return np.asarray(0.5 * np.sum((self._measure(point) - self.measurements) ** 2, axis=-1))[
-            ()
-        ]
+        squares = (self._measure(point) - self.measurements) ** 2
+        return np.asarray(0.5 * np.sum(squares, axis=-1))[()]
 
     def euclidean_gradient(self, point: Array) -> Array:
         """Return ``sum_k (<A_k, X> - b_k) A_k``."""
@@ -124,8 +112,8 @@ class LinearRegression(Cost):
         ``y_k``.
     """
 
-    def __init__(self, inputs: Any, targets: Any) -> None:
-        inputs, targets = _finite(inputs, "inputs", 2), _finite(targets, "targets", 2)
+    def __init__(self, inputs: ArrayLike, targets: ArrayLike) -> None:
+        inputs, targets = real_array(inputs, "inputs", 2), real_array(targets, "targets", 2)
         if len(inputs) != len(targets) or len(inputs) == 0:
             raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets.")
         self.domain = Domain(of_layers=False, shape=(targets.shape[1], inputs.shape[1]))

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dln_manifolds.diagnostics.layout import at, curve_of, distance_of, normal_part, size_of
+from dln_manifolds.diagnostics.layout import (
+    Vector,
+    at,
+    curve_of,
+    distance_of,
+    normal_part,
+    size_of,
+)
 from dln_manifolds.diagnostics.results import STEPS, CheckResult, conclude
+
+if TYPE_CHECKING:
+    from pymanopt import Problem
 
 
 def check_gradient(
-    problem: Any, point: Any = None, tangent_vector: Any = None, *, tolerance: float = 1e-8
+    problem: Problem,
+    point: object = None,
+    tangent_vector: Vector | None = None,
+    *,
+    tolerance: float = 1e-8,
 ) -> CheckResult:
     """Check ``f(R(x, t v)) = f(x) + t <grad f, v> + O(t^2)``, and that the gradient is tangent.
 
@@ -48,7 +62,11 @@ def check_gradient(
 
 
 def check_hessian(
-    problem: Any, point: Any = None, tangent_vector: Any = None, *, tolerance: float = 1e-8
+    problem: Problem,
+    point: object = None,
+    tangent_vector: Vector | None = None,
+    *,
+    tolerance: float = 1e-8,
 ) -> CheckResult:
     """Check ``f(c(t)) = f(x) + t <grad f, v> + t^2/2 <Hess f[v], v> + O(t^3)`` along geodesics.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dln_manifolds.numerics.arrays import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Steps at which errors are measured, as multiples of the tangent vector.
 STEPS: Array = np.logspace(-9, -1, 49)
@@ -59,7 +62,7 @@ class CheckResult:
         """Whether the check passed."""
         return self.ok
 
-    def plot(self, ax: Any) -> Any:
+    def plot(self, ax: Axes) -> Axes:
         """Draw errors over steps into matplotlib axes, beside the expected slope; return them."""
         visible = self.errors > 0
         ax.loglog(self.steps[visible], self.errors[visible], ".-", label="error")
@@ -106,7 +109,7 @@ def conclude(
     expected: float | None,
     errors: Array,
     rounding: float,
-    residuals: dict[str, Any],
+    residuals: dict[str, float],
     tolerance: float,
     advice: str,
 ) -> CheckResult:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dln_manifolds.diagnostics.layout import (
+    Vector,
     at,
     combine,
     curve_of,
@@ -19,19 +20,23 @@ from dln_manifolds.diagnostics.layout import (
     leaves,
     normal_part,
     provides,
+    random_point,
     same_layout,
     size_of,
 )
 from dln_manifolds.diagnostics.results import STEPS, CheckResult, conclude
 
+if TYPE_CHECKING:
+    from pymanopt.manifolds.manifold import Manifold
+
 
 def check_retraction(
-    manifold: Any,
-    point: Any = None,
-    tangent_vector: Any = None,
+    manifold: Manifold,
+    point: object = None,
+    tangent_vector: Vector | None = None,
     *,
     order: int = 1,
-    distance: Callable[[Any, Any], float] = distance_of,
+    distance: Callable[[object, object], float] = distance_of,
     tolerance: float = 1e-8,
 ) -> CheckResult:
     """Check that ``R(x, t v)`` agrees with ``exp(x, t v)`` up to ``O(t^(order + 1))``.
@@ -57,7 +62,7 @@ def check_retraction(
     """
     x, v = at(manifold, point, tangent_vector)
     if provides(lambda: manifold.exp(x, v * STEPS[-1])):
-        reference: Callable[[float], Any] = curve_of(manifold, x, v, "exp")
+        reference: Callable[[float], object] = curve_of(manifold, x, v, "exp")
     elif order > 1:
         raise ValueError(f"{manifold} has no exp to tell a retraction of second order by.")
     else:
@@ -79,10 +84,10 @@ def check_retraction(
 
 
 def check_transport(
-    manifold: Any,
-    point: Any = None,
-    tangent_vector: Any = None,
-    direction: Any = None,
+    manifold: Manifold,
+    point: object = None,
+    tangent_vector: Vector | None = None,
+    direction: Vector | None = None,
     *,
     isometric: bool = False,
     tolerance: float = 1e-8,
@@ -143,7 +148,11 @@ def check_transport(
 
 
 def check_projection(
-    manifold: Any, point: Any = None, vector: Any = None, *, tolerance: float = 1e-6
+    manifold: Manifold,
+    point: object = None,
+    vector: Vector | None = None,
+    *,
+    tolerance: float = 1e-6,
 ) -> CheckResult:
     """Check the projection to the tangent space: idempotent, orthogonal, onto true velocities.
 
@@ -192,7 +201,7 @@ def check_projection(
     )
 
 
-def check_dimension(manifold: Any, point: Any = None) -> CheckResult:
+def check_dimension(manifold: Manifold, point: object = None) -> CheckResult:
     """Check that ``dim`` is the rank of random tangent vectors.
 
     Parameters
@@ -207,7 +216,7 @@ def check_dimension(manifold: Any, point: Any = None) -> CheckResult:
     result : CheckResult
         The rank is ``residuals["rank"]``.
     """
-    x = manifold.random_point() if point is None else point
+    x = random_point(manifold) if point is None else point
     n_vectors = int(manifold.dim) + 5
     vectors = [flat(manifold.random_tangent_vector(x)) for _ in range(n_vectors)]
     rank = int(np.linalg.matrix_rank(np.array(vectors), rtol=1e-10))
@@ -219,7 +228,11 @@ def check_dimension(manifold: Any, point: Any = None) -> CheckResult:
 
 
 def check_exponential(
-    manifold: Any, point: Any = None, tangent_vector: Any = None, *, tolerance: float = 1e-7
+    manifold: Manifold,
+    point: object = None,
+    tangent_vector: Vector | None = None,
+    *,
+    tolerance: float = 1e-7,
 ) -> CheckResult:
     """Check ``exp`` against ``log`` and ``dist``, and ``exp(x, t v) = x + t v + O(t^2)``.
 
@@ -259,7 +272,9 @@ def check_exponential(
     )
 
 
-def check_manifold(manifold: Any, point: Any = None, *, order: int = 1) -> list[CheckResult]:
+def check_manifold(
+    manifold: Manifold, point: object = None, *, order: int = 1
+) -> list[CheckResult]:
     """Run every check of a manifold that it provides the methods for.
 
     Parameters
@@ -277,7 +292,7 @@ def check_manifold(manifold: Any, point: Any = None, *, order: int = 1) -> list[
         In the order dimension, projection, retraction, transport, exponential. That of the
         transport tells in its field ``isometric`` whether norms are preserved; nobody demands it.
     """
-    x = manifold.random_point() if point is None else point
+    x = random_point(manifold) if point is None else point
     checks: list[Callable[[], CheckResult]] = [
         lambda: check_dimension(manifold, x),
         lambda: check_projection(manifold, x),

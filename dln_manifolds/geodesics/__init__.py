@@ -1,15 +1,12 @@
 """Geodesics: exp, log, parallel transport and their derivatives, verified; no host known."""
 
+from dln_manifolds.geodesics.adjoint import exp_pullback, log_pullback, squared_length_gradients
+from dln_manifolds.geodesics.integrate import Trajectory
+from dln_manifolds.geodesics.layer_system import LayerSystem
+from dln_manifolds.geodesics.observable_system import ObservableSystem
 from dln_manifolds.geodesics.solution import FailurePolicy, GeodesicSolution
-from dln_manifolds.geodesics.solve import (
-    exp_pullback,
-    log_pullback,
-    parallel_transport,
-    solve_exp,
-    solve_log,
-    squared_length_gradients,
-)
-from dln_manifolds.geodesics.system import LayerSystem, ObservableSystem, Points, Status
+from dln_manifolds.geodesics.solve import parallel_transport, solve_exp, solve_log
+from dln_manifolds.geodesics.system import Points, Status, System
 
 __all__ = [
     "FailurePolicy",
@@ -18,6 +15,8 @@ __all__ = [
     "ObservableSystem",
     "Points",
     "Status",
+    "System",
+    "Trajectory",
     "exp_pullback",
     "log_pullback",
     "parallel_transport",

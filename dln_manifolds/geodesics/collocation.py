@@ -1,25 +1,31 @@
-r"""One long step by Gauss collocation, with all nodes of a step evaluated in one call.
+r"""Long steps by Gauss collocation, with all nodes of a step evaluated in one call.
 
-The step solves ``y(t) = y(0) + int_0^t f(y)`` with the integral taken of the polynomial through f
-at Gauss nodes (Hairer, Norsett and Wanner, *Solving Ordinary Differential Equations I*, section
-II.7). At its end the solution is of order 2Q for Q nodes. The equations are solved by fixed-point
-iteration, Picard's, which starts with few nodes and takes one more each time: early iterates need
-none of the others' accuracy. An iteration is one evaluation of the field at all nodes, so that a
-step of a single geodesic, several times as long as one of Runge-Kutta, costs fewer calls than that.
+A step solves ``y(t) = y(0) + int_0^t f(y)`` with the integral taken of the polynomial through f at
+Gauss nodes (Hairer, Norsett and Wanner, *Solving Ordinary Differential Equations I*, section II.7).
+At its end the solution is of order 2Q for Q nodes. The equations are solved by fixed-point
+iteration, Picard's: one evaluation of the flow at all nodes each time.
+
+:func:`attempt` starts from nothing, with few nodes and one more each time, as early iterates need
+none of the others' accuracy. For a single geodesic that costs fewer calls than Runge-Kutta, whose
+steps are shorter. :func:`follow` takes all of [0, 1] in one step and starts from a path that has
+nearly found the geodesic. That saves most iterations and changes nothing of what it converges to:
+the solution is determined by the initial state alone, and frames by their angular velocities.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.runge_kutta import Attempt
-from dln_manifolds.geodesics.singular import passes_near
+from dln_manifolds.geodesics.singular import passes_near, stays_away
+from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
+from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
 _FIRST, _MOST, _TYPICAL = 4, 24, 14
@@ -28,38 +34,58 @@ _FIRST, _MOST, _TYPICAL = 4, 24, 14
 _LEFT, _PATIENCE = 0.1, 8
 _TINY = float(np.finfo(np.float64).tiny)
 _SAFETY, _SHRINK, _GROW = 0.85, 0.4, 3.0
+# Of geodesics that start from a path: iterations at most, and after how many it may be given up.
+_MOST_FOLLOWED, _SOON = 15, 3
+# The least rate c of convergence that is assumed there, and iterations ahead that are summed. With
+# it the errors of Gaussian geodesics are below the tolerance up to N = 4, and below 8 times it at
+# N = 30.
+_RATE, _AHEAD = 2.0, 8
 
 
-@lru_cache(maxsize=64)
-def gauss_nodes(n_nodes: int) -> Array:
-    """Return the Gauss nodes of [0, 1]."""
-    return (np.polynomial.legendre.leggauss(n_nodes)[0] + 1) / 2
+class _Iterates:
+    """Picard's iterates of one step of some members.
 
-
-@lru_cache(maxsize=256)
-def integrals(n_from: int, n_to: int) -> Array:
-    """Integrate polynomials through Gauss nodes of [0, 1] up to other Gauss nodes, and up to 1.
-
-    Returns
-    -------
-    matrix : ndarray, shape=[n_to + 1, n_from]
-        Applied to values at ``n_from`` nodes: the integrals from 0.
+    ``values`` are the rates of the last iterate at its nodes, ``(n_rows, n_nodes, k)``, as seen
+    from the frame; ``inner`` are the states there.
     """
-    x = np.append(2 * gauss_nodes(n_to) - 1, 1.0)
-    legendre = np.polynomial.legendre.legvander(x, n_from)
-    k = np.arange(1, n_from)
-    primitives = np.empty((n_to + 1, n_from))
-    primitives[:, 0] = (x + 1) / 2
-    primitives[:, 1:] = (legendre[:, 2:] - legendre[:, :-2]) / (4 * k + 2)
-    return primitives @ _analysis(n_from)
 
+    def __init__(
+        self, system: Flow, frame: MovingFrame, state: Array, size: Array, values: Array
+    ) -> None:
+        self.system, self.frame, self.shape = system, frame, state.shape[1:]
+        self.rows = np.arange(len(state))
+        self.origin = state.reshape(len(state), 1, -1)
+        self.size, self.values = size[:, None, None], values.reshape(*values.shape[:2], -1)
+        self.n_nodes, self.n_evaluations = values.shape[1], 0
 
-@lru_cache(maxsize=32)
-def _analysis(n_nodes: int) -> Array:
-    """Return the matrix from values at Gauss nodes to Legendre coefficients."""
-    x, weights = np.polynomial.legendre.leggauss(n_nodes)
-    legendre = np.polynomial.legendre.legvander(x, n_nodes - 1)
-    return (np.arange(n_nodes) + 0.5)[:, None] * (legendre.T * weights)
+    def integrated(self, weights: Array) -> Array:
+        """Return the states that follow from the rates, ``(n_rows, n_points, k)``."""
+        return self.origin + self.size * (weights @ self.values)
+
+    def advance(self, points: Array) -> None:
+        """Evaluate the flow at states at Gauss nodes, ``(n_rows, n_nodes, k)``."""
+        self.n_nodes = points.shape[1]
+        self.n_evaluations += self.n_nodes
+        self.inner = points.reshape(*points.shape[:2], *self.shape)
+        rates, smallest = self.system.rates(points.reshape(-1, *self.shape))
+        seen = self.frame.seen(self.inner, rates.reshape(self.inner.shape))
+        self.values = seen.reshape(points.shape)
+        self.smallest = smallest.reshape(points.shape[:2])
+
+    def sizes_of(self, points: Array) -> Array:
+        """Norms of positions and rates, shape ``(n_rows, n_points, 2)``."""
+        flat = points.reshape(*points.shape[:2], 2, -1)
+        return np.sqrt(np.einsum("bnki,bnki->bnk", flat, flat))
+
+    def take(self, members: Array) -> None:
+        """Go on with some rows only."""
+        self.rows, self.origin, self.size = (
+            self.rows[members],
+            self.origin[members],
+            self.size[members],
+        )
+        self.values = self.values[members]
+        self.frame = self.frame.take(members)
 
 
 def most_nodes(tolerance: float) -> int:
@@ -68,7 +94,7 @@ def most_nodes(tolerance: float) -> int:
 
 
 def attempt(
-    field: Field,
+    system: Flow,
     frame: MovingFrame,
     state: Array,
     rate: Array,
@@ -80,8 +106,7 @@ def attempt(
 
     Parameters and result as for :func:`dln_manifolds.geodesics.runge_kutta.attempt`.
     """
-    n_batch, shape = len(state), state.shape[1:]
-    most = most_nodes(tolerance)
+    n_batch, most = len(state), most_nodes(tolerance)
     result = Attempt(
         state.copy(),
         rate.copy(),
@@ -91,69 +116,62 @@ def attempt(
         np.zeros(n_batch, dtype=int),
         np.zeros(n_batch, dtype=bool),
     )
-    rows = np.arange(n_batch)
-    floor = norms(state)
-    step = size[:, None, None]
-    origin = state.reshape(n_batch, 1, -1)
-    values = frame.seen(state, rate).reshape(n_batch, 1, -1)
-    end, change = origin + step * values, np.full(n_batch, np.inf)
-    n_evaluations, n_nodes = 0, 1
+    iterates = _Iterates(system, frame, state, size, frame.seen(state, rate)[:, None])
+    floor, change = norms(state), np.full(n_batch, np.inf)
+    end = iterates.origin + iterates.size * iterates.values
     for iteration in range(1, _MOST + 1):
-        n_from, n_nodes = n_nodes, min(most, _FIRST + iteration - 1)
-        nodes = origin + step * (integrals(n_from, n_nodes)[:-1] @ values)
-        inner = nodes.reshape(len(rows), n_nodes, *shape)
-        rates, smallest_inner = field.rates(inner.reshape(-1, *shape))
-        n_evaluations += n_nodes
-        values = frame.seen(inner, rates.reshape(inner.shape)).reshape(len(rows), n_nodes, -1)
-        last, before = end, change
-        end = origin + step * (integrals(n_nodes, n_nodes)[-1:] @ values)
-        scale = np.maximum(floor, norms(end.reshape(-1, *shape)))
+        n_nodes = min(most, _FIRST + iteration - 1)
+        iterates.advance(iterates.integrated(integrals(iterates.n_nodes, n_nodes)[:-1]))
+        last, before, end = end, change, iterates.integrated(integrals(n_nodes, n_nodes)[-1:])
+        scale = np.maximum(floor, iterates.sizes_of(end)[:, 0])
         scale[scale == 0] = 1.0
-        change = (norms((end - last).reshape(-1, *shape)) / scale).max(axis=-1)
+        change = (iterates.sizes_of(end - last)[:, 0] / scale).max(axis=-1)
         # Convergence is faster than linear: what is left is about the change times its last ratio.
         ratio = change / np.where((before > 0) & (before < np.inf), before, change + _TINY)
         settled = change * np.minimum(ratio, 1.0) <= _LEFT * tolerance
         lost = ~np.isfinite(change) | ((iteration > _PATIENCE) & (ratio > 1) & ~settled)
         if not (settled | lost).any():
             continue
-        error = error_estimates(values, shape, step[:, 0], scale)[1] / tolerance
-        good = settled & ~lost & ((error < 1) | (n_nodes == most))
+        full = n_nodes == most
+        error = error_estimates(iterates.values, iterates.shape, iterates.size[:, 0], scale)[1]
+        error /= tolerance
+        good = settled & ~lost & ((error < 1) | full)
         done = good | lost
-        result.n_evaluations[rows[done]] = n_evaluations
+        result.n_evaluations[iterates.rows[done]] = iterates.n_evaluations
         if good.any():
-            growth = _growth(error[good], iteration, most if n_nodes == most else None)
-            path = inner[good], smallest_inner.reshape(len(rows), n_nodes)[good]
-            _accept(result, rows[good], field, end[good].reshape(-1, *shape), path)
-            result.error[rows[good]], result.growth[rows[good]] = error[good], growth
+            rows = iterates.rows[good]
+            result.error[rows] = error[good]
+            result.growth[rows] = _growth(error[good], iteration, most if full else None)
+            _accept(result, iterates, good, end)
         if done.all():
             break
         kept = ~done
-        rows, floor, frame = rows[kept], floor[kept], frame.take(kept)
-        step, origin, values = step[kept], origin[kept], values[kept]
-        end, change = end[kept], change[kept]
+        iterates.take(kept)
+        floor, end, change = floor[kept], end[kept], change[kept]
     else:
-        result.n_evaluations[rows] = n_evaluations
+        result.n_evaluations[iterates.rows] = iterates.n_evaluations
     return result
 
 
-def _accept(
-    result: Attempt, rows: Array, field: Field, end: Array, path: tuple[Array, Array]
-) -> None:
-    """Write the end of the step of some members, and whether their paths pass near singular ones.
-
-    ``path`` holds the states at the nodes and their smallest root singular values.
-    """
+def _accept(result: Attempt, iterates: _Iterates, good: Array, end: Array) -> None:
+    """Write the end of the step of some members, and whether they pass near singular matrices."""
+    system, rows, shape = iterates.system, iterates.rows[good], iterates.shape
     start, first = result.end[rows], result.smallest[rows]
+    end = end[good].reshape(-1, *shape)
     result.end[rows] = end
-    result.rate[rows], last = field.rates(end)
+    result.rate[rows], last = system.rates(end)
     result.smallest[rows] = last
     result.n_evaluations[rows] += 1
-    positions = np.concatenate([start[:, None], path[0], end[:, None]], axis=1)[:, :, 0]
-    watched = field.watched(positions.reshape(-1, *positions.shape[2:]))
-    result.near[rows] = passes_near(
-        watched.reshape(*positions.shape[:2], *watched.shape[1:]),
-        np.column_stack([first, path[1], last]),
-    )
+    states = np.concatenate([start[:, None], iterates.inner[good], end[:, None]], axis=1)
+    smallest = np.column_stack([first, iterates.smallest[good], last])
+    result.near[rows] = passes_near(_cores(system, states), smallest)
+
+
+def _cores(system: Flow, states: Array) -> Array:
+    """Return the cores of states, shape ``(n_rows, n_times, c, c)``."""
+    positions = states[:, :, 0, 0]
+    cores = system.core(positions.reshape(-1, *positions.shape[2:]))
+    return cores.reshape(*positions.shape[:2], *cores.shape[1:])
 
 
 def _growth(error: Array, iteration: int, most: int | None) -> Array:
@@ -167,6 +185,118 @@ def _growth(error: Array, iteration: int, most: int | None) -> Array:
     return np.clip(factor, _SHRINK, _GROW)
 
 
+class Followed(NamedTuple):
+    """Geodesics on [0, 1] as far as the iteration has found them.
+
+    ``solved`` tells whether it has settled, the nodes resolve the geodesic, and it stays away from
+    singular matrices; ``states`` are those at the nodes and at the end, seen from the frame,
+    ``(n_batch, n_nodes + 1, 2, 1, *shape)``; NaN unless they have settled.
+    """
+
+    solved: Array
+    states: Array
+    n_evaluations: Array
+
+
+def nodes_needed(state: Array, rates: Array, tolerance: float, *, inside: bool) -> Array:
+    """Return numbers of nodes that will resolve geodesics, infinite if none may.
+
+    Arguments as for :func:`follow`. The error decays geometrically with the number of nodes.
+    """
+    values = rates.reshape(*rates.shape[:2], -1)
+    estimates = error_estimates(values, state.shape[1:], np.ones((1, 1)), _scale(state))
+    error = np.maximum(estimates[0 if inside else 1], _TINY)
+    decay = np.minimum(np.log(error), 0.0) / rates.shape[1]
+    return np.where(decay < 0, np.log(tolerance) / np.where(decay < 0, decay, -1.0), np.inf)
+
+
+def follow(
+    system: Flow,
+    frame: MovingFrame,
+    state: Array,
+    rates: Array,
+    n_nodes: int,
+    tolerance: float,
+    *,
+    inside: bool,
+) -> Followed:
+    """Follow geodesics from t = 0 to t = 1, given approximations of them; never raises.
+
+    The frame agrees with the one at rest at t = 0. ``rates`` approximate those at any number of
+    Gauss nodes as it sees them, ``(n_batch, n_given, *state)``; the solution has ``n_nodes``.
+    ``tolerance`` bounds the error of position and rate, each relative to its norm at t = 0, at the
+    end or also ``inside``, at the nodes.
+    """
+    result = Followed(
+        np.zeros(len(state), dtype=bool),
+        np.full((len(state), n_nodes + 1, *state.shape[1:]), np.nan),
+        np.zeros(len(state), dtype=int),
+    )
+    iterates = _Iterates(system, frame, state, np.ones(len(state)), rates)
+    # What goes astray is left to the flow in steps.
+    with np.errstate(over="ignore", invalid="ignore"), suppress(np.linalg.LinAlgError):
+        _settle(result, iterates, state, n_nodes, tolerance, inside)
+    return result
+
+
+def _settle(
+    result: Followed,
+    iterates: _Iterates,
+    state: Array,
+    n_nodes: int,
+    tolerance: float,
+    inside: bool,
+) -> None:
+    """Iterate until every member has settled or is lost, and write those that have settled.
+
+    How far an iterate is from the solution is read off the largest change at any node, since that
+    at the end may be small by chance.
+    """
+    scale, change = _scale(state), np.full(len(state), np.inf)
+    points, weights = (
+        iterates.integrated(integrals(iterates.n_nodes, n_nodes)),
+        integrals(n_nodes, n_nodes),
+    )
+    for iteration in range(1, _MOST_FOLLOWED + 1):
+        result.n_evaluations[iterates.rows] += n_nodes
+        iterates.advance(points[:, :-1])
+        fresh = iterates.integrated(weights)
+        moved, before, points = iterates.sizes_of(fresh - points), change, fresh
+        change = (moved.max(axis=1) / scale).max(axis=1)
+        # The k-th iteration multiplies changes by about c / k. Early on c is hidden by what the
+        # guess leaves of high modes, which vanish faster.
+        rate = np.full(len(change), _RATE)
+        if iteration > 1:
+            rate = np.maximum(rate, iteration * change / np.maximum(before, _TINY))
+        ahead = np.arange(iteration + 1, _MOST_FOLLOWED + _AHEAD)
+        factors = (rate[:, None] / ahead).cumprod(axis=1)
+        settled = change * factors.sum(axis=1) <= tolerance
+        lost = ~np.isfinite(change)
+        if _SOON <= iteration < _MOST_FOLLOWED:
+            lost |= ~settled & (change * factors[:, _MOST_FOLLOWED - iteration - 1] > tolerance)
+        if settled.any():
+            done = iterates.rows[settled]
+            result.states[done] = points[settled].reshape(-1, *result.states.shape[1:])
+            values = iterates.values[settled]
+            errors = error_estimates(values, iterates.shape, np.ones((1, 1)), scale[settled])
+            path = np.concatenate([state[done][:, None], result.states[done]], axis=1)
+            away = stays_away(_cores(iterates.system, path), iterates.smallest[settled])
+            result.solved[done] = (errors[0 if inside else 1] <= tolerance) & away
+        running = ~(settled | lost)
+        if not running.any():
+            break
+        if not running.all():
+            iterates.take(running)
+            scale, change, points = scale[running], change[running], points[running]
+
+
+def _scale(state: Array) -> Array:
+    """Norms of position and rate that may be divided by, shape ``(n_batch, 2)``."""
+    scale = norms(state)
+    scale[scale == 0] = 1.0
+    return scale
+
+
 def error_estimates(
     values: Array, shape: tuple[int, ...], size: Array, scale: Array
 ) -> tuple[Array, Array]:
@@ -177,22 +307,12 @@ def error_estimates(
     which may decay more slowly: near a singular matrix it was seen to be the square root of the
     other.
 
-    Parameters
-    ----------
-    values : ndarray, shape=[n_batch, n_nodes, k]
-        Rates at the nodes, their entries in one axis.
-    shape : tuple of int
-        Shape of a state.
-    size, scale : ndarray, shape=[n_batch, 1] and [n_batch, 2]
-        Step sizes; norms of position and rate.
-
-    Returns
-    -------
-    inside, end : ndarray, shape=[n_batch]
-        The two errors.
+    ``values`` are rates at the nodes with their entries in one axis, ``(n_batch, n_nodes, k)``,
+    ``shape`` is that of a state, ``size`` the step sizes, ``(n_batch, 1)``, and ``scale`` the norms
+    of position and rate, ``(n_batch, 2)``. Returns both errors, each of shape ``(n_batch,)``.
     """
     n_batch, n_nodes = values.shape[:2]
-    coefficients = _analysis(n_nodes) @ values
+    coefficients = legendre_analysis(n_nodes) @ values
     sizes = norms(coefficients.reshape(n_batch * n_nodes, *shape)).reshape(n_batch, n_nodes, -1)
     sizes *= (size / scale)[:, None]
     tail = np.maximum(sizes[:, -1], 0.1 * sizes[:, -2]) / (4 * n_nodes - 2)

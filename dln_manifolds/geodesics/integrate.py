@@ -1,18 +1,18 @@
-"""The initial-value problem: geodesic flow with a step size for each member."""
+"""The initial-value problem: geodesic flow with a step size for each member of a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
-from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.runge_kutta import step
+from dln_manifolds.geodesics.runge_kutta import Attempt
 from dln_manifolds.geodesics.singular import comes_near
+from dln_manifolds.geodesics.system import Flow, MovingFrame, Status, never
+from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, norms
+from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -23,28 +23,24 @@ _MAX_STEPS = 10_000
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
+# Members of an enum are slow to compare with arrays.
+_CONVERGED, _CROSSED, _STALLED = map(int, (Status.CONVERGED, Status.CROSSED, Status.STALLED))
+# In how many parts a step that meets a singular matrix is divided, again and again, until pieces
+# are shorter than the last number, relative to the matrix at the start.
+_PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
 
-_PARTS = 16
-_ROUNDS = 14
-# Pieces shorter than this, relative to the matrix at the start, are not divided any more.
-_FINEST = 1e-14
-# What numpy may say of a trial that goes too far and is then rejected.
-QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
-# Status codes of a member, shared by every solver.
-CONVERGED, CROSSED, STALLED, DISCONNECTED = 0, 1, 2, 3
+def _quiet() -> np.errstate:
+    """Let numpy say nothing of a trial that goes too far and is then rejected."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 @dataclass
 class Trajectory:
     """Accepted steps of a batch of geodesics.
 
-    Attributes
-    ----------
-    times : list of ndarray, shape=[n_batch]
-        Time of each recorded state, non-decreasing; a member that has ended repeats its last.
-    states : list of ndarray, shape=[n_batch, 2, ...]
-        Position and rate at these times.
+    ``times`` lists arrays of shape ``(n_batch,)``, non-decreasing; a member that has ended repeats
+    its last. ``states`` lists the states at these times, ``(n_batch, 2, 1 + k, *shape)``.
     """
 
     times: list[Array] = field(default_factory=list)
@@ -55,18 +51,10 @@ class Trajectory:
 class FlowResult:
     """End of the flow of each member.
 
-    Attributes
-    ----------
-    state : ndarray, shape=[n_batch, 2, ...]
-        Position and rate at the end of the span, or of the last step before a crossing.
-    time : ndarray, shape=[n_batch]
-        The end of the span, or the time t* of the first singular matrix, or where it stalled.
-    status : ndarray of int, shape=[n_batch]
-        CONVERGED, CROSSED or STALLED.
-    n_steps, n_evaluations : ndarray of int, shape=[n_batch]
-        Steps tried and evaluations of the field.
-    trajectory : Trajectory
-        Filled if it was asked for.
+    ``state`` is that at the end of the span or of the last step before a singular matrix, ``time``
+    the end of the span, the time t* of the first singular matrix, or where the flow stalled.
+    ``n_steps`` counts steps tried, ``n_evaluations`` evaluations of the flow; ``trajectory`` is
+    filled if it was asked for.
     """
 
     state: Array
@@ -78,125 +66,179 @@ class FlowResult:
 
 
 def flow(
-    field: Field,
-    state: Array,
-    span: Array,
-    *,
-    tolerance: float,
-    record: bool = False,
+    system: Flow, state: Array, span: Array, *, tolerance: float, record: bool = False
 ) -> FlowResult:
-    """Follow geodesics for the time ``span`` of each member.
+    """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
-    Parameters
-    ----------
-    field : Field
-        The flow.
-    state : ndarray, shape=[n_batch, 2, ...]
-        Initial positions and rates.
-    span : ndarray, shape=[n_batch]
-        Non-negative lengths of time.
-    tolerance : float
-        Bound on the local error of position and rate, each relative to its norm.
-    record : bool
-        Whether to keep the accepted steps.
-
-    Returns
-    -------
-    result : FlowResult
-        It never raises for a geodesic that ends early: see its ``status``.
+    ``tolerance`` bounds the local error of positions and rates, each relative to its norm, and
+    ``record`` says whether to keep the accepted steps. It never raises for a geodesic that ends
+    early: see the ``status`` of the result.
     """
-    state = state.copy()
-    n_batch = len(state)
-    time, crossing = np.zeros(n_batch), np.full(n_batch, np.inf)
-    status = np.where(span == 0, CONVERGED, STALLED)
-    n_steps, n_evaluations = np.zeros(n_batch, dtype=int), np.ones(n_batch, dtype=int)
-    trajectory = Trajectory([time.copy()], [state.copy()]) if record else Trajectory()
-
-    rate, smallest = field.rates(state)
-    size = _first_steps(state, rate, span, tolerance)
-    # Until when steps must be short: those that come near a singular matrix are repeated with
-    # short ones, which locate it.
-    short_until = np.zeros(n_batch)
-    weight = 40 + state[:1, 0].size
-    pending = np.nonzero(status == STALLED)[0]
+    run = _Run(system, state, span, tolerance, record)
+    pending = np.nonzero(run.status == _STALLED)[0]
     for _ in range(_MAX_STEPS):
         if pending.size == 0:
             break
+        run.step(pending)
+        pending = pending[run.status[pending] == _STALLED]
+    return run.result()
+
+
+class _Run:
+    """A batch of geodesics on their way."""
+
+    def __init__(
+        self, system: Flow, state: Array, span: Array, tolerance: float, record: bool
+    ) -> None:
+        self.system, self.span, self.tolerance, self.record = system, span, tolerance, record
+        self.state = state.copy()
+        n_batch = len(state)
+        self.time, self.crossing = np.zeros(n_batch), never(n_batch)
+        self.status = np.where(span == 0, _CONVERGED, _STALLED)
+        self.n_steps = np.zeros(n_batch, dtype=int)
+        self.n_evaluations = np.ones(n_batch, dtype=int)
+        self.trajectory = Trajectory([self.time.copy()], [state.copy()]) if record else Trajectory()
+        self.rate, self.smallest = system.rates(self.state)
+        sizes, speeds = norms(state), norms(self.rate)
+        self.size = _first_steps(sizes, speeds, state.shape[-1], span, tolerance)
+        # Until when steps must be short: those that come near a singular matrix are repeated with
+        # short ones, which locate it.
+        self.short_until = np.zeros(n_batch)
+        self.weight = 40 + state[:1, 0].size
+        if state.shape[2] == 1:
+            self._leave_radial(sizes[:, 0] * speeds[:, 0])
+
+    def _leave_radial(self, product: Array) -> None:
+        """Solve the members that move along rays of the cone, which end at its tip if anywhere.
+
+        ``product`` is that of the norms of position and velocity.
+        """
+        x, v = self.state[:, 0, 0], self.rate[:, 0, 0]
+        parallel = np.abs(inner(x, v)) >= (1 - 1e-12) * product
+        rows = np.nonzero(parallel & (self.status == _STALLED))[0]
+        if rows.size == 0:
+            return
+        pace, radial = radial_rate(x[rows], v[rows])
+        # What passes the tip at less than a small distance has met it: beside the start, points
+        # vanish there, and the way on would be that of rounding.
+        aside = size_of(v[rows] - weigh(pace, x[rows]))
+        missed = aside > -pace * self.system.tip
+        into_tip = (1 + pace * self.span[rows] <= 0) & (radial | ~missed)
+        tip, rest = rows[into_tip], rows[radial & ~into_tip]
+        self.status[tip] = _CROSSED
+        self.crossing[tip] = -1 / pace[into_tip]
+        self.status[rest] = _CONVERGED
+        self.time[rest] = self.span[rest]
+        growth = 1 + pace[radial & ~into_tip] * self.span[rest]
+        self.state[rest, 0] = weigh(growth, self.state[rest, 0])
+        if self.record:
+            self._note()
+
+    def _note(self) -> None:
+        self.trajectory.times.append(self.time.copy())
+        self.trajectory.states.append(self.state.copy())
+
+    def step(self, pending: Array) -> None:
+        """Try a step of the pending members, or of those that take long ones."""
         attempt, length, active = runge_kutta.attempt, 1.0, pending
-        if pending.size * weight <= _FEW:
-            free = time[pending] >= short_until[pending]
+        if pending.size * self.weight <= _FEW:
+            free = self.time[pending] >= self.short_until[pending]
             if free.any():
                 attempt, length, active = collocation.attempt, _LONG, pending[free]
-        remaining = span[active] - time[active]
-        h = np.minimum(length * size[active], remaining)
-        old, old_rate = state[active], rate[active]
-        frame = field.frame(old, old_rate)
-        n_steps[active] += 1
+        h = np.minimum(length * self.size[active], self.span[active] - self.time[active])
+        old, old_rate = self.state[active], self.rate[active]
+        frame = self.system.moving_frame(old, old_rate)
+        self.n_steps[active] += 1
         try:
             # A trial step that is far too long may overflow; it is then rejected.
-            with np.errstate(**QUIET):
-                tried = attempt(field, frame, old, old_rate, smallest[active], h, tolerance)
+            with _quiet():
+                tried = attempt(
+                    self.system, frame, old, old_rate, self.smallest[active], h, self.tolerance
+                )
         except np.linalg.LinAlgError:
-            size[active] = h * _SHRINK / length
-            continue
-        new, new_rate = tried.end, tried.rate
-        n_evaluations[active] += tried.n_evaluations
+            self.size[active] = h * _SHRINK / length
+            return
+        self.n_evaluations[active] += tried.n_evaluations
+        self.size[active] = h * tried.growth / length
         accepted = tried.error < 1
-        size[active] = h * tried.growth / length
+        self._look_for_singular(active, accepted, tried, old, h, length)
+        if self.system.reach > 0:
+            self._look_ahead(active, accepted, tried, old, h, length)
+        self._accept(active[accepted], accepted, frame, tried, h)
+
+    def _look_for_singular(
+        self, active: Array, accepted: Array, tried: Attempt, old: Array, h: Array, length: float
+    ) -> None:
+        """End members whose step meets a singular matrix; repeat long ones that may with short."""
         suspect = accepted & tried.near
-        if suspect.any() and length > 1:
+        if not suspect.any():
+            return
+        if length > 1:
             accepted[suspect] = False
             again = active[suspect]
-            short_until[again] = time[again] + h[suspect]
-            size[again] = h[suspect] / length
-        elif suspect.any():
-            pick = np.nonzero(suspect)[0]
-            with np.errstate(**QUIET):  # at the tip of the cone itself
-                delay = first_singular(field, old[pick], h[pick])
-            pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
-            accepted[pick] = False
-            crossing[active[pick]] = time[active[pick]] + delay
-            status[active[pick]] = CROSSED
-        if field.reach > 0:
-            eta, turned = _approach(field, field.watched(old[:, 0]), new, new_rate)
-            # Over a singular matrix without having seen it, or thrown off by one (the speed is
-            # constant): again, with a shorter step.
-            over = accepted & (turned | (norms(new)[:, 1] > 1.1 * norms(old)[:, 1]))
-            accepted[over] = False
-            size[active[over]] = h[over] * _SHRINK / length
-            # Positions were divided by the size of the first: the distance left counts as it is.
-            speed = norms(old)[:, 1]
-            near = eta <= field.reach / np.where(speed == 0, 1.0, speed)
-            hit = accepted & near & (h + eta <= remaining)
-            crossing[active[hit]] = (time[active] + h + eta)[hit]
-            status[active[hit]] = CROSSED
-            accepted[hit] = False
-        done = active[accepted]
-        if done.size:
-            end, rate[done] = frame.take(accepted).leave(
-                h[accepted], new[accepted], new_rate[accepted]
-            )
-            state[done] = field.settle(end)
-        smallest[done] = tried.smallest[accepted]
+            self.short_until[again] = self.time[again] + h[suspect]
+            self.size[again] = h[suspect] / length
+            return
+        pick = np.nonzero(suspect)[0]
+        with _quiet():  # at the tip of the cone itself
+            delay = first_singular(self.system, old[pick], h[pick])
+        pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
+        accepted[pick] = False
+        self.crossing[active[pick]] = self.time[active[pick]] + delay
+        self.status[active[pick]] = _CROSSED
+
+    def _look_ahead(
+        self, active: Array, accepted: Array, tried: Attempt, old: Array, h: Array, length: float
+    ) -> None:
+        """End members about to come too near a singular matrix; repeat steps over one."""
+        eta, turned = _approach(self.system, old, tried.end, tried.rate)
+        # Over a singular matrix without having seen it, or thrown off by one (the speed is
+        # constant): again, with a shorter step.
+        speed = norms(old)[:, 1]
+        over = accepted & (turned | (norms(tried.end)[:, 1] > 1.1 * speed))
+        accepted[over] = False
+        self.size[active[over]] = h[over] * _SHRINK / length
+        # Positions were divided by the size of the first: the distance left counts as it is.
+        near = eta <= self.system.reach / np.where(speed == 0, 1.0, speed)
+        hit = accepted & near & (h + eta <= self.span[active] - self.time[active])
+        self.crossing[active[hit]] = (self.time[active] + h + eta)[hit]
+        self.status[active[hit]] = _CROSSED
+        accepted[hit] = False
+
+    def _accept(
+        self, done: Array, accepted: Array, frame: MovingFrame, tried: Attempt, h: Array
+    ) -> None:
+        if done.size == 0:
+            return
+        end, self.rate[done] = frame.take(accepted).leave(
+            h[accepted], tried.end[accepted], tried.rate[accepted]
+        )
+        self.state[done] = self.system.project(end)
+        self.smallest[done] = tried.smallest[accepted]
         # The last step lands on the end exactly, whatever the rounding of the sum.
-        at_end = (h >= remaining)[accepted]
-        time[done] = np.where(at_end, span[done], time[done] + h[accepted])
-        status[done[at_end]] = CONVERGED
-        if record and done.size:
-            trajectory.times.append(time.copy())
-            trajectory.states.append(state.copy())
-        pending = pending[status[pending] == STALLED]
-    time = np.where(status == CROSSED, crossing, time)
-    return FlowResult(state, time, status, n_steps, n_evaluations, trajectory)
+        at_end = h[accepted] >= self.span[done] - self.time[done]
+        self.time[done] = np.where(at_end, self.span[done], self.time[done] + h[accepted])
+        self.status[done[at_end]] = _CONVERGED
+        if self.record:
+            self._note()
+
+    def result(self) -> FlowResult:
+        """Return what has become of all members."""
+        time = np.where(self.status == _CROSSED, self.crossing, self.time)
+        return FlowResult(
+            self.state, time, self.status, self.n_steps, self.n_evaluations, self.trajectory
+        )
 
 
-def _approach(field: Field, was: Array, state: Array, rate: Array) -> tuple[Array, Array]:
+def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Array, Array]:
     """Time in which the smallest singular value vanishes; whether a step has passed zero.
 
     The time is that of the tangent, and infinite unless the singular value is sure to vanish about
     then: where the tangent bends by little until then.
     """
-    now, slope, bend = (field.watched(x) for x in (state[:, 0], state[:, 1], rate[:, 1]))
+    was, now, slope, bend = (
+        system.core(x) for x in (old[:, 0, 0], new[:, 0, 0], new[:, 1, 0], new_rate[:, 1, 0])
+    )
     left, values, right_t = np.linalg.svd(now)
     inside = np.swapaxes(left, -1, -2) @ slope @ np.swapaxes(right_t, -1, -2)
     last, rest = values[:, -1:], values[:, :-1]
@@ -217,45 +259,33 @@ def _approach(field: Field, was: Array, state: Array, rate: Array) -> tuple[Arra
     return eta, sign | (np.einsum("bij,bij->b", was, now) <= 0)
 
 
-def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Array:
-    """Guess first step sizes from the relative speed of position and rate.
+def _first_steps(size: Array, speed: Array, n: int, span: Array, tolerance: float) -> Array:
+    """Guess first step sizes from the relative speed of position and rate of n x n matrices.
 
     The factor is the one with the fewest steps, rejected ones included, on Gaussian geodesics and
     shorter ones at tolerances from 1e-6 to 1e-13, for n from 2 to 30: the more entries a norm is
     taken of, the faster than it is the fastest of them.
     """
-    size, speed = norms(state), norms(rate)
     pace = np.max(speed / np.where(size == 0, 1.0, size), axis=-1)
-    factor = 2.6 * max(1.0, state.shape[-1] / 3) ** -0.3
+    factor = 2.6 * max(1.0, n / 3) ** -0.3
     guess = factor * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
     return np.where(pace == 0, span, np.minimum(span, guess))
 
 
-def first_singular(field: Field, state: Array, size: Array) -> Array:
+def first_singular(system: Flow, state: Array, size: Array) -> Array:
     """Time from the start of a step to its first singular matrix, infinite where there is none.
 
-    Parameters
-    ----------
-    field : Field
-        The flow.
-    state : ndarray, shape=[n_batch, 2, ...]
-        States at the start of the step.
-    size : ndarray, shape=[n_batch]
-        Step sizes.
-
-    Notes
-    -----
-    The step is divided by 16 again and again, every time by single steps of the integrator from
-    its start, seen from its frame: rotations change no singular value. A piece is kept if its
-    chord, from A to B, comes near a singular matrix: it meets one where ``A^{-1} B`` has a real
-    eigenvalue below zero. That holds for geodesics that run along the singular matrices, where a
-    bound by lengths would need very many pieces, and for singular values that vanish in pairs, as
-    on rays of the cone, where the determinant keeps its sign.
+    The step is divided by 16 again and again, every time by single steps of the integrator from its
+    start, seen from its frame: rotations change no singular value. A piece is kept if its chord,
+    from A to B, comes near a singular matrix: it meets one where ``A^{-1} B`` has a real eigenvalue
+    below zero. That holds for geodesics that run along the singular matrices, where a bound by
+    lengths would need very many pieces, and for singular values that vanish in pairs, as on rays of
+    the cone, where the determinant keeps its sign.
     """
-    rate, _ = field.rates(state)
-    frame = field.frame(state, rate)
-    scale = frobenius(field.watched(state[:, 0]))
-    crossing = np.full(size.shape, np.inf)
+    rate, _ = system.rates(state)
+    frame = system.moving_frame(state, rate)
+    scale = frobenius(system.core(state[:, 0, 0]))
+    crossing = never(size.size)
     member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
     fractions = np.arange(_PARTS + 1) / _PARTS
     for _ in range(_ROUNDS):
@@ -263,8 +293,8 @@ def first_singular(field: Field, state: Array, size: Array) -> Array:
             break
         times = low[:, None] + fractions * width[:, None]
         each = np.repeat(member, _PARTS + 1)
-        ends, _ = step(field, frame.take(each), state[each], rate[each], times.ravel())
-        path = field.watched(ends[:, 0])
+        ends, _ = runge_kutta.step(system, frame.take(each), state[each], rate[each], times.ravel())
+        path = system.core(ends[:, 0, 0])
         path = path.reshape(*times.shape, *path.shape[1:])
         values = np.linalg.svd(path, compute_uv=False)
         smallest = values[..., -1]

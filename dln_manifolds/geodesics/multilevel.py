@@ -1,24 +1,34 @@
-"""Solving boundary-value problems level by level, each result verified by the flow.
+"""Boundary-value problems, solved level by level, each result verified by the flow.
 
-What is common to the geodesics of end-to-end matrices and to those of balanced layers: paths with
-few unknowns first and with more until these have decayed; a check of every initial velocity by
-solving the initial-value problem; a correction of the aim by the defect of the flow's end; more
-unknowns where the check fails.
+Paths with few unknowns first and with more until these have decayed; a check of every initial rate
+by solving the initial-value problem, in one collocation step that starts from the path or else in
+steps; a correction of the aim by the defect of the flow's end; more unknowns where the check fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.fields import MovingFrame
-from dln_manifolds.geodesics.integrate import CROSSED, STALLED
-from dln_manifolds.geodesics.members import Members
+from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
+from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
+from dln_manifolds.geodesics.system import (
+    Guess,
+    MovingFrame,
+    MovingPath,
+    PathFamily,
+    Status,
+    System,
+    Unit,
+    never,
+)
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.newton import Minimum, Path, minimize
+from dln_manifolds.numerics.matrices import size_of
+from dln_manifolds.numerics.newton import Minimum, minimize
+from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -30,244 +40,355 @@ _CONTEST = ((0.3, 1.15), (1e-3, 1 - 1e-5))
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
 _BLOCK = 2**13
+# Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
+# sizes, so that members are followed together, and never the same nodes.
+_NODES = (1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Pairs of positions of size one that geodesics are to join.
+
+    ``target`` are the end points themselves, of the scale of the last positions: met if their
+    relative residual is at most the system's goal.
+    """
+
+    system: System
+    first: Unit
+    last: Unit
+    target: Array
+    tolerance: float
+    record: bool
+
+    @property
+    def start(self) -> Array:
+        """Where geodesics start."""
+        return self.first.position
+
+    @property
+    def end(self) -> Array:
+        """Where they shall end."""
+        return self.last.position
+
+    @property
+    def inside(self) -> bool:
+        """Whether a followed geodesic must be accurate at its nodes too."""
+        return self.record or self.system.cautious
+
+    def initial_state(self, pick: Array, rate: Array) -> Array:
+        """Return the initial states of some members."""
+        return np.stack([self.start[pick], rate], axis=1)[:, :, None]
 
 
 @dataclass
-class Guess:
-    """Paths of a batch as their family describes them.
+class Connection:
+    """The best that is known of every geodesic.
 
-    Attributes
-    ----------
-    unknowns : ndarray, shape=[n_batch, ...]
-        What is varied.
-    frames : ndarray, shape=[n_batch, ...]
-        What the unknowns are measured from, if anything; never varied.
+    ``defect`` is what the end of the flow lacks of the end position. A geodesic that could not be
+    followed from a path is ``stepped`` along from then on.
     """
 
-    unknowns: Array
-    frames: Array
+    rate: Array
+    defect: Array
+    end_point: Array
+    residual: Array
+    status: Array
+    crossing: Array
+    stepped: Array
+    n_iterations: Array
+    n_evaluations: Array
+    trajectory: Trajectory = field(default_factory=Trajectory)
 
-    def take(self, members: Array | slice) -> Guess:
-        """Return some members: views, if they are a slice."""
-        return Guess(self.unknowns[members], self.frames[members])
+    @classmethod
+    def unknown(cls, problem: Problem) -> Connection:
+        """Return what is known before anything was tried."""
+        n_batch = len(problem.start)
+        return cls(
+            rate=np.zeros_like(problem.start),
+            defect=np.zeros_like(problem.start),
+            end_point=np.full_like(problem.target, np.nan),
+            residual=never(n_batch),
+            status=np.full(n_batch, Status.STALLED),
+            crossing=never(n_batch),
+            stepped=np.zeros(n_batch, dtype=bool),
+            n_iterations=np.zeros(n_batch, dtype=int),
+            n_evaluations=np.zeros(n_batch, dtype=int),
+        )
 
-    def put(self, members: Array, other: Guess) -> None:
-        """Replace some members."""
-        self.unknowns[members], self.frames[members] = other.unknowns, other.frames
+    def improve(self, problem: Problem, pick: Array, rate: Array, result: FlowResult) -> None:
+        """Keep what ends nearer the target than what is known of some members."""
+        system, reached = problem.system, result.status == Status.CONVERGED
+        self.n_evaluations[pick] += result.n_evaluations
+        position, target = result.state[:, 0, 0], problem.target[pick]
+        end_point = system.point(system.at(position, problem.last.scale[pick]))
+        sizes = size_of(np.concatenate([end_point - target, target]))
+        residual = np.where(reached, sizes[: pick.size] / sizes[pick.size :], np.inf)
+        end_point[~reached] = np.nan
+        better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
+        kept = pick[better]
+        self.rate[kept], self.residual[kept] = rate[better], residual[better]
+        self.defect[kept] = (problem.end[pick] - position)[better]
+        self.end_point[kept] = end_point[better]
+        crossed = result.status == Status.CROSSED
+        self.crossing[kept] = np.where(crossed, result.time, np.inf)[better]
+        solved = residual <= system.goal(problem.tolerance)
+        ended = np.where(solved, Status.CONVERGED, Status.STALLED)
+        self.status[kept] = np.where(crossed, Status.CROSSED, ended)[better]
+        if problem.record:
+            self._record(problem, kept, result.trajectory, better)
 
-
-class MovingPath(Path, Protocol):
-    """Paths that end at given positions, with what makes them initial-value problems."""
-
-    @property
-    def frame(self) -> MovingFrame:
-        """Where the paths are seen from."""
-
-    def momentum_at_start(self) -> Array:
-        """Return the initial momentum: minus the derivative of the energy by the start."""
-
-    def rates(self) -> Array:
-        """Return rates of position and momentum at Gauss nodes, seen from the frame.
-
-        Shape ``(n_batch, n_gauss, 2, ...)``.
-        """
-
-
-class PathFamily(Protocol):
-    """Paths of increasing resolution between two points."""
-
-    @property
-    def n_levels(self) -> int:
-        """Number of resolutions."""
-
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess | None]:
-        """Return first guesses on the first level.
-
-        One for every member; members that may have a shorter geodesic elsewhere, and guesses at
-        it, or None if there are no such members.
-        """
-
-    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
-        """Carry unknowns over from the level below to this one."""
-
-    def path(self, guess: Guess, start: Array, end: Array, level: int) -> MovingPath:
-        """Return paths with their energy."""
-
-    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
-        """Whether more unknowns would change nothing that matters, shape ``(n_batch,)``."""
-
-    def singular_time(self, guess: Guess, level: int) -> Array:
-        """Time at which paths of least energy run into a singular matrix, infinite if not."""
-
-    def shift(self, aim: Array, defect: Array) -> Array:
-        """Return aims moved by defects."""
-
-
-def refine(members: Members, family: PathFamily, pending: Array) -> None:
-    """Solve the pending members by paths of increasing resolution."""
-    start, end = members.start, members.end
-    guess, rows, rivals = family.initial(start[pending], end[pending])
-    if rivals is not None:
-        _contest(members, family, pending, guess, rows, rivals)
-    for level in range(family.n_levels):
-        members.aim[pending] = end[pending]
-        if level > 0:
-            guess = family.extend(guess, start[pending], end[pending], level)
-        chosen = np.arange(pending.size)
-        for correction in range(1 + _MAX_CORRECTIONS):
-            pick, some = pending[chosen], guess.take(chosen)
-            before = members.residual[pick]
-            tried = _try(members, family, pick, some, level, judged=correction == 0)
-            guess.put(chosen, some)
-            after = members.residual[pick]
-            again = tried & (members.status[pick] == STALLED)
-            again &= after < np.minimum(_NEAR, 0.5 * before)
-            chosen, pick = chosen[again], pick[again]
-            if chosen.size == 0:
-                break
-            members.aim[pick] = family.shift(members.aim[pick], members.defect[pick])
-        remaining = members.status[pending] == STALLED
-        pending, guess = pending[remaining], guess.take(remaining)
-        if pending.size == 0:
-            break
+    def _record(self, problem: Problem, kept: Array, new: Trajectory, better: Array) -> None:
+        """Replace the trajectories of some members, padding the shorter ones with their end."""
+        mine = self.trajectory
+        if not mine.times:
+            everyone = np.arange(len(self.rate))
+            mine.times.append(np.zeros(everyone.size))
+            mine.states.append(problem.initial_state(everyone, self.rate))
+        for k in range(max(len(mine.times), len(new.times))):
+            if k >= len(mine.times):
+                mine.times.append(mine.times[-1].copy())
+                mine.states.append(mine.states[-1].copy())
+            last = min(k, len(new.times) - 1)
+            mine.times[k][kept] = new.times[last][better]
+            mine.states[k][kept] = new.states[last][better]
 
 
-def _try(
-    members: Members, family: PathFamily, pick: Array, guess: Guess, level: int, *, judged: bool
-) -> Array:
-    """Minimize the energy of some members' paths and see where their momenta lead.
+def connect(
+    system: System, first: Unit, last: Unit, target: Array, *, tolerance: float, record: bool
+) -> Connection:
+    """Find geodesics between positions of size one, by a closed form or by paths, and verify them.
 
-    Paths whose unknowns have not decayed are left alone, if that is to be ``judged``.
-
-    Returns
-    -------
-    tried : ndarray of bool, shape=[n_pick]
-        Whose momenta were followed.
+    ``target`` are the end points, of the scale of ``last``.
     """
-    fine = max(_FINE, _FINE_SHARE * members.tolerance)
-    rough = _ROUGH[min(level, 1)] if judged else 0.0
-    momentum, tried = np.empty_like(members.start[pick]), np.ones(pick.size, dtype=bool)
-    confirmed = np.zeros(pick.size, dtype=bool)
-    for block in _blocks(guess):
-        rows, some = pick[block], guess.take(block)
-        found = _find(members, family, rows, some, level, fine, rough)
-        momentum[block] = found.momentum
-        if judged:
-            tried[block], collapsed = _judge(members, family, rows, some, level)
-            members.status[rows[collapsed]] = CROSSED
-        ready = np.nonzero(tried[block])[0]
-        if ready.size:
-            confirmed[block][ready] = members.confirm(rows[ready], *found.take(ready))
-    left = tried & ~confirmed
-    if left.any():
-        members.verify(pick[left], momentum[left])
-    return tried
+    problem = Problem(system, first, last, target, tolerance, record)
+    best = Connection.unknown(problem)
+    rate, known = system.closed_form(first, last)
+    pick = np.nonzero(known)[0]
+    if pick.size:
+        _step_along(problem, best, pick, rate[pick])
+    pending = np.nonzero(best.status == Status.STALLED)[0]
+    if pending.size:
+        everyone = pending.size == len(rate)
+        ends = (first, last) if everyone else (first.take(pending), last.take(pending))
+        _Levels(problem, system.paths(*ends, tolerance), best).solve(pending)
+    return best
 
 
-def _contest(
-    members: Members,
-    family: PathFamily,
-    pending: Array,
-    guess: Guess,
-    rows: Array,
-    rivals: Guess,
-) -> None:
-    """Replace the first guesses of some members by their rivals where these have less energy."""
-    first = guess.take(rows)
-    energy = _energies(members, family, pending[rows], first, _ROUGH[0])
-    guess.put(rows, first)
-    for slope, share in _CONTEST:
-        reached = _energies(members, family, pending[rows], rivals, slope)
-        ahead = reached < share * energy
-        rows, energy, rivals = rows[ahead], energy[ahead], rivals.take(ahead)
-    guess.put(rows, rivals)
-
-
-def _energies(
-    members: Members, family: PathFamily, pick: Array, guess: Guess, slope: float
-) -> Array:
-    """Minimize the energy of some members' paths on the first level, in place; return it."""
-    energy = np.empty(pick.size)
-    for block in _blocks(guess):
-        some = guess.take(block)
-        path = family.path(some, members.start[pick[block]], members.aim[pick[block]], 0)
-        energy[block] = _minimize(members, pick[block], some, path, slope).energy
-    return energy
-
-
-def _judge(
-    members: Members, family: PathFamily, rows: Array, guess: Guess, level: int
-) -> tuple[Array, Array]:
-    """Whether paths of some members are worth finishing; whether they met a singular matrix."""
-    members.crossing[rows] = family.singular_time(guess, level)
-    collapsed = np.isfinite(members.crossing[rows])
-    decayed = family.has_decayed(guess, members.start[rows], members.end[rows], level)
-    return (decayed | (level == family.n_levels - 1)) & ~collapsed, collapsed
+def _step_along(problem: Problem, best: Connection, pick: Array, rate: Array) -> None:
+    """Follow the flow from the given initial rates in steps."""
+    state, span = problem.initial_state(pick, rate), np.ones(pick.size)
+    result = flow(problem.system, state, span, tolerance=problem.tolerance, record=problem.record)
+    best.improve(problem, pick, rate, result)
 
 
 class Found(NamedTuple):
     """Paths of least energy as far as the flow needs to know them.
 
-    Attributes
-    ----------
-    momentum : ndarray, shape=[n_batch, ...]
-        Initial momenta.
-    frame : MovingFrame
-        Where they are seen from.
-    rates : ndarray, shape=[n_batch, n_nodes, 2, ...]
-        Rates of position and momentum at Gauss nodes, seen from there.
+    ``rate`` is the initial rate, ``rates`` those at Gauss nodes as seen from the frame.
     """
 
-    momentum: Array
+    rate: Array
     frame: MovingFrame
     rates: Array
 
-    def take(self, members: Array) -> tuple[Array, MovingFrame, Array]:
-        """Return momenta, frame and rates of some members."""
-        return self.momentum[members], self.frame.take(members), self.rates[members]
+    def take(self, members: Array) -> Found:
+        """Return some members."""
+        return Found(self.rate[members], self.frame.take(members), self.rates[members])
 
 
-def _find(
-    members: Members,
-    family: PathFamily,
-    rows: Array,
-    some: Guess,
-    level: int,
-    slope: float,
-    rough: float,
-) -> Found:
-    """Minimize the energy of some members' paths in place.
+def _follow(problem: Problem, best: Connection, pick: Array, found: Found) -> Array:
+    """Follow geodesics of some members in one step from their paths; return which could be."""
+    rate, frame, rates = found
+    state = problem.initial_state(pick, rate)
+    inside = problem.inside
+    needed = nodes_needed(state, rates, problem.tolerance, inside=inside)
+    needed[best.stepped[pick]] = np.inf
+    solved = np.zeros(pick.size, dtype=bool)
+    fewer, left = 0.0, pick.size
+    for share in _NODES:
+        n_nodes = int(share * rates.shape[1]) + 2
+        rows = np.nonzero((fewer < needed) & (needed <= n_nodes))[0]
+        fewer, left = n_nodes, left - rows.size
+        if rows.size:
+            there, some = frame.take(rows), state[rows]
+            followed = follow(
+                problem.system, there, some, rates[rows], n_nodes, problem.tolerance, inside=inside
+            )
+            astray = ~followed.solved
+            best.stepped[pick[rows]] = astray
+            best.n_evaluations[pick[rows[astray]]] += followed.n_evaluations[astray]
+            done = rows[followed.solved]
+            if done.size:
+                solved[done] = True
+                result = flow_of(problem.system, there, some, followed, problem.record)
+                best.improve(problem, pick[done], rate[done], result)
+        if left == 0:
+            break
+    return solved
 
-    Paths that are not worth finishing stop at the slope ``rough``.
-    """
-    parts, momenta, rates = [], [], []
 
-    def worthwhile(part: Array, unknowns: Array) -> Array:
-        return _judge(members, family, rows[part], Guess(unknowns, some.frames[part]), level)[0]
-
-    def finished(part: Array, path: MovingPath, done: Array) -> None:
-        parts.append(part)
-        momenta.append(path.momentum_at_start()[done])
-        rates.append(path.rates()[done])
-
-    path = family.path(some, members.start[rows], members.aim[rows], level)
-    _minimize(
-        members, rows, some, path, slope, rough=rough, worthwhile=worthwhile, finished=finished
+def flow_of(
+    system: System, frame: MovingFrame, state: Array, followed: Followed, record: bool
+) -> FlowResult:
+    """Return what was followed, of the members that are solved, as a flow in one step."""
+    solved = followed.solved
+    state, frame, states = state[solved], frame.take(solved), followed.states[solved]
+    n_batch, n_knots = states.shape[:2]
+    ones, trajectory = np.ones(n_batch), Trajectory()
+    end = system.project(frame.leave(ones, states[:, -1])[0])
+    if record:
+        times = gauss(n_knots - 1).nodes
+        members = np.repeat(np.arange(n_batch), times.size)
+        inner = states[:, :-1].reshape(-1, *state.shape[1:])
+        inner = system.project(frame.take(members).leave(np.tile(times, n_batch), inner)[0])
+        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
+        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
+        trajectory.states.extend([state, *inner, end])
+    return FlowResult(
+        end,
+        ones,
+        np.full(n_batch, Status.CONVERGED),
+        np.ones(n_batch, dtype=int),
+        followed.n_evaluations[solved],
+        trajectory,
     )
-    order = np.argsort(np.concatenate(parts))
-    momentum, rate = (np.concatenate(values)[order] for values in (momenta, rates))
-    return Found(momentum, path.frame, rate)
 
 
-def _minimize(
-    members: Members, rows: Array, some: Guess, path: MovingPath, slope: float, **options: Any
-) -> Minimum:
-    """Minimize the energy of some members' paths, update what was guessed, and count."""
-    result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS, **options)
-    members.n_iterations[rows] += result.n_iterations
-    members.n_evaluations[rows] += result.n_evaluations
-    some.unknowns[...] = result.unknowns
-    return result
+class _Levels:
+    """The search for geodesics in a family of paths, from coarse to fine."""
+
+    def __init__(self, problem: Problem, family: PathFamily, best: Connection) -> None:
+        self.problem, self.family, self.best = problem, family, best
+        self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
+
+    def solve(self, pending: Array) -> None:
+        """Solve the pending members by paths of increasing resolution."""
+        start, end, best = self.problem.start, self.problem.end, self.best
+        guess, rows, rivals = self.family.initial(start[pending], end[pending])
+        if rivals is not None:
+            self._contest(pending, guess, rows, rivals)
+        for level in range(self.family.n_levels):
+            if level > 0:
+                guess = self.family.extend(guess, start[pending], end[pending], level)
+            aim, chosen = end[pending], np.arange(pending.size)
+            for correction in range(1 + _MAX_CORRECTIONS):
+                pick, some = pending[chosen], guess.take(chosen)
+                before = best.residual[pick]
+                tried = self._try(pick, some, aim[chosen], level, judged=correction == 0)
+                guess.put(chosen, some)
+                again = tried & (best.status[pick] == Status.STALLED)
+                again &= best.residual[pick] < np.minimum(_NEAR, 0.5 * before)
+                chosen, pick = chosen[again], pick[again]
+                if chosen.size == 0:
+                    break
+                aim[chosen] = self.family.shift(aim[chosen], best.defect[pick])
+            remaining = best.status[pending] == Status.STALLED
+            pending, guess = pending[remaining], guess.take(remaining)
+            if pending.size == 0:
+                break
+
+    def _try(self, pick: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
+        """Minimize the energy of some members' paths and see where their rates lead.
+
+        Paths whose unknowns have not decayed are left alone, if that is to be ``judged``. Returns
+        the mask of those whose rates were followed.
+        """
+        rough = _ROUGH[min(level, 1)] if judged else 0.0
+        rate, tried = np.empty_like(aim), np.ones(pick.size, dtype=bool)
+        followed = np.zeros(pick.size, dtype=bool)
+        for block in _blocks(guess):
+            rows, some = pick[block], guess.take(block)
+            found = self._find(rows, some, aim[block], level, rough)
+            rate[block] = found.rate
+            if judged:
+                tried[block], crossing = self._judge(rows, some, level)
+                collapsed = rows[np.isfinite(crossing)]
+                self.best.status[collapsed] = Status.CROSSED
+                self.best.crossing[rows] = crossing
+            ready = np.nonzero(tried[block])[0]
+            if ready.size:
+                followed[block][ready] = _follow(
+                    self.problem, self.best, rows[ready], found.take(ready)
+                )
+        left = tried & ~followed
+        if left.any():
+            _step_along(self.problem, self.best, pick[left], rate[left])
+        return tried
+
+    def _contest(self, pending: Array, guess: Guess, rows: Array, rivals: Guess) -> None:
+        """Replace first guesses of some members by their rivals where these have less energy."""
+        first = guess.take(rows)
+        energy = self._energies(pending[rows], first, _ROUGH[0])
+        guess.put(rows, first)
+        for slope, share in _CONTEST:
+            reached = self._energies(pending[rows], rivals, slope)
+            ahead = reached < share * energy
+            rows, energy, rivals = rows[ahead], energy[ahead], rivals.take(ahead)
+        guess.put(rows, rivals)
+
+    def _energies(self, pick: Array, guess: Guess, slope: float) -> Array:
+        """Minimize the energy of some members' paths on the first level, in place; return it."""
+        energy = np.empty(pick.size)
+        for block in _blocks(guess):
+            some, rows = guess.take(block), pick[block]
+            path = self.family.path(some, self.problem.start[rows], self.problem.end[rows], 0)
+            energy[block] = self._minimize(rows, some, path, slope).energy
+        return energy
+
+    def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
+        """Whether paths of some members are worth finishing; when they meet a singular matrix."""
+        crossing = self.family.singular_time(guess, level)
+        ends = self.problem.start[rows], self.problem.end[rows]
+        decayed = self.family.has_decayed(guess, *ends, level)
+        last = level == self.family.n_levels - 1
+        return (decayed | last) & ~np.isfinite(crossing), crossing
+
+    def _find(self, rows: Array, some: Guess, aim: Array, level: int, rough: float) -> Found:
+        """Minimize the energy of some members' paths in place.
+
+        Paths that are not worth finishing stop at the slope ``rough``.
+        """
+        parts, at_start, rates = [], [], []
+
+        def worthwhile(part: Array, unknowns: Array) -> Array:
+            return self._judge(rows[part], Guess(unknowns, some.frames[part]), level)[0]
+
+        def finished(part: Array, path: MovingPath, done: Array) -> None:
+            parts.append(part)
+            at_start.append(path.rate_at_start()[done])
+            rates.append(path.rates()[done])
+
+        path = self.family.path(some, self.problem.start[rows], aim, level)
+        self._minimize(
+            rows, some, path, self.fine, rough=rough, worthwhile=worthwhile, finished=finished
+        )
+        order = np.argsort(np.concatenate(parts))
+        rate, all_rates = (np.concatenate(values)[order] for values in (at_start, rates))
+        return Found(rate, path.frame, all_rates)
+
+    def _minimize(
+        self,
+        rows: Array,
+        some: Guess,
+        path: MovingPath,
+        slope: float,
+        rough: float = 0.0,
+        worthwhile: Callable[[Array, Array], Array] | None = None,
+        finished: Callable[[Array, MovingPath, Array], None] | None = None,
+    ) -> Minimum:
+        """Minimize the energy of some members' paths, update what was guessed, and count."""
+        result = minimize(
+            path,
+            tolerance=slope,
+            max_iterations=_MAX_ITERATIONS,
+            rough=rough,
+            worthwhile=worthwhile,
+            finished=finished,
+        )
+        self.best.n_iterations[rows] += result.n_iterations
+        self.best.n_evaluations[rows] += result.n_evaluations
+        some.unknowns[...] = result.unknowns
+        return result
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

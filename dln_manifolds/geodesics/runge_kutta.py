@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.fields import Field, MovingFrame
 from dln_manifolds.geodesics.singular import passes_near
+from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
 
@@ -25,20 +25,10 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 class Attempt(NamedTuple):
     """Steps that were tried, one for each member of a batch.
 
-    Attributes
-    ----------
-    end, rate : ndarray, shape=[n_batch, 2, ...]
-        State at the end of the step and its rate, seen from the frame.
-    smallest : ndarray, shape=[n_batch]
-        Smallest root singular value there.
-    error : ndarray, shape=[n_batch]
-        Estimated error divided by the acceptable one: the step is good if it is below 1.
-    growth : ndarray, shape=[n_batch]
-        Factor by which the next step, or the next try, may be longer.
-    n_evaluations : ndarray of int, shape=[n_batch]
-        Evaluations of the field.
-    near : ndarray of bool, shape=[n_batch]
-        Whether the step may have met a singular matrix.
+    ``end`` and ``rate`` are the state at the end of the step and its rate, seen from the frame,
+    ``smallest`` the distance from singular matrices there. The step is good if ``error``, relative
+    to the acceptable one, is below 1; ``growth`` is the factor by which the next step, or the next
+    try, may be longer; ``near`` tells whether the step may have met a singular matrix.
     """
 
     end: Array
@@ -57,49 +47,24 @@ def _combine(weights: Array, stages: Array) -> Array:
 
 
 def step(
-    field: Field, frame: MovingFrame, state: Array, rate: Array, size: Array
+    system: Flow, frame: MovingFrame, state: Array, rate: Array, size: Array
 ) -> tuple[Array, Array]:
     """Take one step of the given size for every member, as seen from a frame.
 
-    Parameters
-    ----------
-    field : Field
-        The flow.
-    frame : MovingFrame
-        Where the step is seen from; at its start it agrees with the frame at rest.
-    state, rate : ndarray, shape=[n_batch, 2, ...]
-        States and their rates, at rest.
-    size : ndarray, shape=[n_batch]
-        Step sizes.
-
-    Returns
-    -------
-    end : ndarray, shape=[n_batch, 2, ...]
-        Solution of order 8, seen from the frame.
-    stages : ndarray, shape=[N_STAGES, n_batch, 2, ...]
-        Rates at the stages, seen from the frame.
+    At the start of the step the frame agrees with the one at rest. Returns the solution of order 8
+    at the end and the rates at the stages, ``(N_STAGES, *state.shape)``, as seen from the frame.
     """
     stages = np.empty((N_STAGES, *state.shape))
     stages[0] = frame.seen(state, rate)
     h = size.reshape(-1, *(1,) * (state.ndim - 1))
     for k in range(1, N_STAGES):
         inner = state + h * _combine(_A[k, :k], stages)
-        stages[k] = frame.seen(inner, field.rates(inner)[0])
+        stages[k] = frame.seen(inner, system.rates(inner)[0])
     return state + h * _combine(_B, stages), stages
 
 
 def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
-    """Estimated error of a step divided by ``scale``, shape ``(n_batch,)``.
-
-    Parameters
-    ----------
-    stages, last : ndarray
-        Rates at the stages and at the end of the step.
-    size : ndarray, shape=[n_batch]
-        Step sizes.
-    scale : ndarray, shape=[n_batch, 2]
-        Acceptable error of position and rate.
-    """
+    """Estimated error of a step divided by ``scale``, the acceptable one, shape ``(n_batch,)``."""
     fifth, third = (
         np.sum((norms(_combine(e[:N_STAGES], stages) + e[N_STAGES] * last) / scale) ** 2, axis=-1)
         for e in (_E5, _E3)
@@ -109,7 +74,7 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
 
 
 def attempt(
-    field: Field,
+    system: Flow,
     frame: MovingFrame,
     state: Array,
     rate: Array,
@@ -119,40 +84,20 @@ def attempt(
 ) -> Attempt:
     """Try a step of the given size for every member, as seen from a frame.
 
-    Parameters
-    ----------
-    field : Field
-        The flow.
-    frame : MovingFrame
-        Where the step is seen from; at its start it agrees with the frame at rest.
-    state, rate : ndarray, shape=[n_batch, 2, ...]
-        States and their rates, at rest.
-    smallest : ndarray, shape=[n_batch]
-        Smallest root singular values at the start.
-    size : ndarray, shape=[n_batch]
-        Step sizes.
-    tolerance : float
-        Bound on the error of position and rate, each relative to its norm.
-
-    Returns
-    -------
-    attempt : Attempt
-        What came of it.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a step was so long that it overflowed.
+    At the start of the step the frame agrees with the one at rest, in which ``state`` and ``rate``
+    are given; ``smallest`` is the distance from singular matrices there. ``tolerance`` bounds the
+    error of positions and rates, each relative to its norm. Raises `LinAlgError` if a step was so
+    long that it overflowed.
     """
-    new, stages = step(field, frame, state, rate, size)
-    new_rate, new_smallest = field.rates(new)
+    new, stages = step(system, frame, state, rate, size)
+    new_rate, new_smallest = system.rates(new)
     scale = tolerance * np.maximum(norms(state), norms(new))
     last = frame.seen(new, new_rate)
     error = error_norm(stages, last, size, np.where(scale == 0, 1.0, scale))
     error[~np.isfinite(error)] = np.inf
     factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
     growth = np.clip(factor, _SHRINK, np.where(error < 1, _GROW, 1.0))
-    was, now = field.watched(state[:, 0]), field.watched(new[:, 0])
+    was, now = system.core(state[:, 0, 0]), system.core(new[:, 0, 0])
     return Attempt(
         new,
         new_rate,

@@ -23,6 +23,7 @@ import numpy as np
 
 from dln_manifolds.geodesics.integrate import Trajectory
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import weigh
 
 # Sizes farther apart than this are told apart no more: nothing near the smaller is resolved.
 _LEAST = 1e-300
@@ -56,20 +57,10 @@ class Cone:
         first, last = (np.maximum(r / self.scale, _LEAST) for r in (self.first, self.last))
         return first, last, (self.last - self.first) / self.scale
 
-    def initial_rate(self, position: Array, rate: Array, radial: float | None = None) -> Array:
-        """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate.
-
-        Parameters
-        ----------
-        position, rate : ndarray, shape=[n_batch, ...]
-            ``u(0)`` and its rate.
-        radial : float, optional
-            What the radial rate is of the position, if rates of another kind are given: 1 for
-            velocities of the root chart.
-        """
+    def initial_rate(self, position: Array, rate: Array) -> Array:
+        """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate."""
         _, last, growth = self._parts
-        growth = growth * (self.radial if radial is None else radial)
-        return _times(growth, position) + _times(last, rate)
+        return weigh(self.radial * growth, position) + weigh(last, rate)
 
     def length(self, unit_length: Array) -> Array:
         """Return the lengths d from the lengths L."""
@@ -89,12 +80,8 @@ class Cone:
         times, states = [], []
         for tau, state in zip(unit.times, unit.states, strict=True):
             slow = tau * first + (1 - tau) * last
-            position = _times(first * last / slow, state[:, 0])
-            rate = _times(self.radial * growth, state[:, 0]) + _times(slow, state[:, 1])
+            position = weigh(first * last / slow, state[:, 0])
+            rate = weigh(self.radial * growth, state[:, 0]) + weigh(slow, state[:, 1])
             times.append(tau * first / slow)
             states.append(np.stack([position, rate], axis=1))
         return Trajectory(times, states)
-
-
-def _times(factor: Array, value: Array) -> Array:
-    return factor.reshape(-1, *(1,) * (value.ndim - 1)) * value

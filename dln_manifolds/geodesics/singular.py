@@ -83,3 +83,21 @@ def passes_near(path: Array, smallest: Array) -> Array:
         values = np.linalg.svd(path[near], compute_uv=False)
         near[near] = comes_near(path[near], values[..., -1], values[..., 0]).any(axis=1)
     return near
+
+
+def stays_away(path: Array, smallest: Array) -> Array:
+    """Whether smooth paths surely meet no singular matrix, shape ``(n_batch,)``.
+
+    ``path`` holds matrices at the start, at nodes and at the end, ``(n_batch, n_nodes + 2, n, n)``,
+    and ``smallest`` their smallest singular values at the nodes.
+    """
+    chords = frobenius(path[:, 1:] - path[:, :-1])
+    # Singular matrices are as far as the smallest singular value, which changes by no more than the
+    # matrix does: chords of half of it are safe, from the ends as well.
+    near = np.asarray(2 * chords.max(axis=1) >= smallest.min(axis=1))
+    if near.any():
+        # Of the ends it is known by how much they differ from the nodes next to them.
+        outer = np.maximum(smallest[near][:, [0, -1]] - chords[near][:, [0, -1]], 0.0)
+        roots = np.concatenate([outer[:, :1], smallest[near], outer[:, 1:]], axis=1)
+        near[near] = passes_near(path[near], roots)
+    return ~near

@@ -1,4 +1,4 @@
-"""What the geodesic solvers return."""
+"""What the geodesic solvers return, and what is done about members that were not solved."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.fields import Field
-from dln_manifolds.geodesics.integrate import (
-    CONVERGED,
-    CROSSED,
-    DISCONNECTED,
-    STALLED,
-    Trajectory,
-    flow,
-)
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.geodesics.integrate import Trajectory, flow
+from dln_manifolds.geodesics.system import Status, System
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
-__all__ = [
-    "CONVERGED",
-    "CROSSED",
-    "DISCONNECTED",
-    "STALLED",
-    "GeodesicSolution",
-    "crossing_error",
-    "failure",
-]
+_MODES = ("raise", "warn", "nan")
+# What holds one entry for each member, and what of it is changed where no path exists.
+_OF_DISCONNECTED = {
+    "initial_velocity": np.nan,
+    "end_point": np.nan,
+    "length": np.nan,
+    "lower_bound": np.nan,
+    "residual": np.inf,
+    "status": Status.DISCONNECTED,
+}
+_BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
 @dataclass
@@ -63,6 +58,12 @@ class GeodesicSolution:
         Time t* of the first singular matrix on [0, 1], infinite if there is none.
     message : str
         One sentence on the whole batch.
+
+    Notes
+    -----
+    Further attributes belong to the solver: its ``tolerance`` and ``system``, the recorded
+    ``trajectory`` of positions divided by ``scale``, shape ``(n_members,)``, and whether the
+    geodesic was sought ``between`` points.
     """
 
     initial_velocity: Array
@@ -75,12 +76,11 @@ class GeodesicSolution:
     status: Array
     crossing_time: Array
     message: str
-    depth: float = field(repr=False)
     tolerance: float = field(repr=False)
-    _field: Field = field(repr=False)
-    _scale: Array = field(repr=False)
-    _trajectory: Trajectory = field(repr=False)
-    _between: bool = field(default=False, repr=False)
+    system: System = field(repr=False)
+    scale: Array = field(repr=False)
+    trajectory: Trajectory = field(repr=False)
+    between: bool = field(default=False, repr=False)
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -88,64 +88,48 @@ class GeodesicSolution:
         return self.initial_velocity.shape[self.length.ndim :]
 
     @property
+    def depth(self) -> float:
+        """Depth N of the network."""
+        return float(self.system.depth)
+
+    @property
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
-        return np.asarray(self.status == CONVERGED)
+        return np.asarray(self.status == Status.CONVERGED)
 
     @property
     def ends(self) -> tuple[Array, Array]:
-        """Position and rate of the solver at t = 0 and t = 1, divided by ``scale``.
+        """States of the solver at t = 0 and t = 1, each of shape ``(n_members, 2, 1, *shape)``.
 
-        Each of shape ``(n_members, 2, ...)``, the members in one axis; meaningful for those that
-        were solved, and there only if the solution was recorded.
+        Meaningful for members that were solved, and only if the solution was recorded.
         """
-        return self._trajectory.states[0], self._trajectory.states[-1]
-
-    @property
-    def scale(self) -> Array:
-        """Factor by which the solver has divided positions, shape ``(n_members,)``."""
-        return self._scale
+        return self.trajectory.states[0], self.trajectory.states[-1]
 
     def without(self, apart: Array) -> GeodesicSolution:
         """Return the solution with members, a mask of shape ``(...)``, marked as disconnected."""
         if not apart.any():
             return self
-        points = apart.reshape(*apart.shape, *(1,) * len(self.point_shape))
-        return replace(
-            self,
-            initial_velocity=np.where(points, np.nan, self.initial_velocity),
-            end_point=np.where(points, np.nan, self.end_point),
-            length=np.where(apart, np.nan, self.length),
-            lower_bound=np.where(apart, np.nan, self.lower_bound),
-            residual=np.where(apart, np.inf, self.residual),
-            status=np.where(apart, DISCONNECTED, self.status),
-            message=(
-                f"{int(np.sum(self.success & ~apart))} of {apart.size} geodesics solved; "
-                f"{int(apart.sum())} of the pairs lie in different components."
-            ),
+        n_solved, n_apart = np.count_nonzero(self.success & ~apart), np.count_nonzero(apart)
+        message = (
+            f"{n_solved} of {apart.size} geodesics solved; {n_apart} of the pairs lie in different "
+            f"components."
         )
+        changed = replace(self, message=message)
+        for name, new in _OF_DISCONNECTED.items():
+            value = np.array(getattr(self, name))
+            value[apart] = new
+            setattr(changed, name, value)
+        return changed
 
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
-        """Return the same solution with its members arranged in the given batch shape."""
-        matrices = {
-            name: getattr(self, name).reshape(*batch, *self.point_shape)
-            for name in ("initial_velocity", "end_point")
-        }
-        scalars = {
-            name: getattr(self, name).reshape(batch)
-            for name in (
-                "length",
-                "lower_bound",
-                "residual",
-                "n_iterations",
-                "n_evaluations",
-                "status",
-                "crossing_time",
-            )
-        }
-        return replace(self, **matrices, **scalars)
+        """Return a flat solution with its members arranged in the given batch shape."""
+        shaped = replace(self)
+        for name in _BY_MEMBER:
+            value = getattr(self, name)
+            setattr(shaped, name, value.reshape(batch + value.shape[1:]))
+        return shaped
 
-    def __call__(self, t: Array | float) -> Array:
+    def __call__(self, t: ArrayLike) -> Array:
         """Return points of the geodesics.
 
         Parameters
@@ -164,14 +148,8 @@ class GeodesicSolution:
             If a geodesic meets a singular matrix before one of the times.
         """
         points, crossing = self.evaluate(np.atleast_1d(np.asarray(t, dtype=float)))
-        early = np.isfinite(crossing)
-        if early.any():
-            raise IncompleteGeodesicError(
-                f"A geodesic meets a singular matrix at t* = {crossing[early].min():.6g}, before a "
-                f"time asked for. Ask for earlier times.",
-                time=crossing,
-                solution=self,
-            )
+        if np.isfinite(crossing).any():
+            raise beyond(self, np.atleast_1d(np.asarray(t, dtype=float)), crossing)
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
 
     def evaluate(self, times: Array) -> tuple[Array, Array]:
@@ -179,61 +157,96 @@ class GeodesicSolution:
         batch, shape = self.length.shape, self.point_shape
         if self.length.size == 0:
             return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
-        knots = np.stack(self._trajectory.times)
-        states = np.stack(self._trajectory.states)
+        knots = np.stack(self.trajectory.times)
+        states = np.stack(self.trajectory.states)
         members = np.arange(knots.shape[1])[:, None]
         # From the nearest knot, forwards or backwards in time; from the last of those that rounding
         # makes equal.
         apart = np.abs(knots[::-1, :, None] - times)
         nearest = len(knots) - 1 - np.argmin(apart, axis=0)
-        origin = states[nearest, members].reshape(-1, 2, *shape)
+        origin = states[nearest, members].reshape(-1, *states.shape[2:])
         knot = knots[nearest, members].ravel()
         lapse = np.broadcast_to(times, nearest.shape).ravel() - knot
         backward = lapse < 0
         origin[backward, 1] *= -1
-        result = flow(self._field, origin, np.abs(lapse), tolerance=self.tolerance)
-        reached = result.status == CONVERGED
+        result = flow(self.system, origin, np.abs(lapse), tolerance=self.tolerance)
+        reached = result.status == Status.CONVERGED
         signed = knot + np.where(backward, -result.time, result.time)
-        crossing = np.where(result.status == CROSSED, signed, np.inf)
+        crossing = np.where(result.status == Status.CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
-        scale = np.repeat(self._scale, times.size)[reached]
-        points[reached] = self._field.points(result.state[reached, 0], scale)
-        points[np.repeat(self.status.ravel() == DISCONNECTED, times.size)] = np.nan
+        scale = np.repeat(self.scale, times.size)[reached]
+        unit = self.system.at(result.state[reached, 0, 0], scale)
+        points[reached] = self.system.point(unit)
+        points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
 
 
-def crossing_error(times: Array, solution: GeodesicSolution) -> IncompleteGeodesicError:
-    """Return the error of geodesics that meet a singular matrix at the times t*."""
-    first = np.unravel_index(np.argmin(times), np.shape(times))
-    member = f" (batch member {[int(i) for i in first]})" if np.ndim(times) else ""
-    subject, remedy = "A geodesic", "Take a shorter step"
-    if solution._between:
-        subject = "The geodesic between the points"
-        remedy = "Go through a point between them"
-        if solution.depth == 1:
-            remedy = "At depth 1 it is the straight line, the only one: take a larger depth"
-    return IncompleteGeodesicError(
-        f"{subject} meets a singular matrix at t* = {np.min(times):.6g}{member}: the manifold of "
-        f"invertible matrices is not complete. {remedy}, or make the metric with "
-        f'on_failure="nan" to go on with the other members of a batch.',
-        time=times if np.ndim(times) else float(times),
-        solution=solution,
-    )
+def failure(
+    solution: GeodesicSolution, times: Array | None = None
+) -> IncompleteGeodesicError | ConvergenceError:
+    """Return the error of a solution some of whose members failed.
 
-
-def failure(solution: GeodesicSolution) -> IncompleteGeodesicError | ConvergenceError:
-    """Return the error of a solution some of whose members failed."""
-    if (solution.status == CROSSED).any():
-        return crossing_error(solution.crossing_time, solution)
-    worst = np.argmax(np.where(solution.status == CONVERGED, -1.0, solution.residual))
-    member = np.unravel_index(worst, solution.status.shape)
+    ``times`` are those at which geodesics meet a singular matrix, of the batch's shape, if they
+    are not the solution's own.
+    """
+    way_out = 'make the metric with on_failure="nan" to go on with the other members of a batch'
+    subject = "The geodesic between the points" if solution.between else "A geodesic"
+    if (solution.status == Status.CROSSED).any() or times is not None:
+        times = solution.crossing_time if times is None else times
+        remedy = _remedy(Status.CROSSED, solution)
+        return IncompleteGeodesicError(
+            f"{subject} meets a singular matrix at t* = {np.min(times):.6g}{_member(times)}: the "
+            f"manifold of invertible matrices is not complete. {remedy}, or {way_out}.",
+            time=times if np.ndim(times) else float(times),
+            solution=solution,
+        )
+    residual = np.where(solution.status == Status.CONVERGED, -1.0, solution.residual)
     return ConvergenceError(
-        f"{solution.message} The worst is batch member {[int(i) for i in member]} with a residual "
-        f"of {solution.residual[member]:.2e}. Points far apart are hard: go through a point "
-        f'between them, or make the metric with on_failure="nan".',
+        f"{solution.message} The worst{_member(-residual)} has a residual of "
+        f"{residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
+        f'on_failure="nan".',
         solution=solution,
     )
+
+
+def beyond(solution: GeodesicSolution, times: Array, crossing: Array) -> IncompleteGeodesicError:
+    """Return the error of a curve that was asked for points past a singular matrix.
+
+    ``times`` were asked for, ``(n_times,)``; ``crossing`` are the times t* met on the way to each,
+    ``(..., n_times)``, infinite where there is none.
+    """
+    early = np.isfinite(crossing)
+    first = np.unravel_index(np.argmin(np.where(early, np.abs(crossing), np.inf)), crossing.shape)
+    end, asked = crossing[first], times[first[-1]]
+    member = _member_of(first[:-1])
+    outside = solution.between and not 0 <= end <= 1
+    subject = (
+        "The geodesic between the points, continued beyond its end," if outside else "The geodesic"
+    )
+    return IncompleteGeodesicError(
+        f"{subject} meets a singular matrix at t* = {end:.6g}{member}, before the time t = "
+        f"{asked:.6g} that was asked for. Ask for times before t*.",
+        time=crossing,
+        solution=solution,
+    )
+
+
+def _remedy(status: Status, solution: GeodesicSolution) -> str:
+    if not solution.between:
+        return status.after_exp
+    if status == Status.CROSSED and solution.system.straight:
+        return "At depth 1 it is the straight line, the only one: take a larger depth"
+    return status.after_log
+
+
+def _member(values: Array) -> str:
+    """Name the batch member of the least value, if there is a batch."""
+    return _member_of(np.unravel_index(np.argmin(values), np.shape(values)))
+
+
+def _member_of(index: tuple[np.intp, ...]) -> str:
+    return f" (batch member {[int(i) for i in index]})" if index else ""
 
 
 @dataclass(frozen=True)
@@ -249,10 +262,8 @@ class FailurePolicy:
     mode: str
 
     def __post_init__(self) -> None:
-        if self.mode not in ("raise", "warn", "nan"):
-            raise ValueError(
-                f"on_failure must be one of ('raise', 'warn', 'nan'), not {self.mode!r}."
-            )
+        if self.mode not in _MODES:
+            raise ValueError(f"on_failure must be one of {_MODES}, not {self.mode!r}.")
 
     @property
     def raises(self) -> bool:

@@ -1,89 +1,183 @@
-"""Exp, log and parallel transport, and their derivatives."""
+"""Exp, log and parallel transport of any system; the one place where solutions are made."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.balanced_boundary import solve_balanced_boundary
-from dln_manifolds.geodesics.balanced_initial import solve_balanced_initial, transport
-from dln_manifolds.geodesics.balanced_variation import balanced_exp_pullback, balanced_log_pullback
-from dln_manifolds.geodesics.boundary_value import solve_boundary_value
-from dln_manifolds.geodesics.initial_value import solve_initial_value
+from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
+from dln_manifolds.geodesics.multilevel import connect
+from dln_manifolds.geodesics.scaling import Cone
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.geodesics.system import LayerSystem, ObservableSystem, Points
-from dln_manifolds.geodesics.variation import (
-    exp_pullback as observable_exp_pullback,
-)
-from dln_manifolds.geodesics.variation import (
-    log_pullback as observable_log_pullback,
-)
-from dln_manifolds.geodesics.variation import (
-    squared_dist_gradients,
-)
+from dln_manifolds.geodesics.system import Points, Status, System, Unit
+from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import inner, weigh
 
-System = ObservableSystem | LayerSystem
+# Angles between position and rate, as one minus their cosine, that may be rounding.
+_NEARLY = 1e-6
 
 
 def solve_exp(
     system: System, start: Points, velocity: Array, *, tolerance: float, record: bool = True
 ) -> GeodesicSolution:
-    """Follow geodesics from points with given velocities, ``(n_batch, *point_shape)``."""
-    if isinstance(system, LayerSystem):
-        return solve_balanced_initial(start.value, velocity, tolerance=tolerance, record=record)
-    return solve_initial_value(
-        start.frame, start.value, velocity, tolerance=tolerance, record=record
+    """Follow geodesics from points with given velocities, ``(n_batch, *point_shape)``, for t = 1.
+
+    ``tolerance`` is the relative local error of the integrator, and ``record`` says whether the
+    solution has to be callable and to know its lower bound. Its ``status`` tells which members
+    reached t = 1, its ``residual`` is the relative drift of the energy, which an exact solution
+    keeps.
+    """
+    unit = system.unit(start)
+    rate = system.flat(unit, velocity)
+    _straighten(system, start, velocity, unit.position, rate)
+    state = np.stack([unit.position, rate], axis=1)[:, :, None]
+    result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    end_point = start.value + velocity if system.straight else system.point(last)
+    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
+    return _followed(system, unit, velocity, rate, result, last, end_point, bound, tolerance)
+
+
+def _straighten(
+    system: System, start: Points, velocity: Array, position: Array, rate: Array
+) -> None:
+    """Free the rates of radial velocities of rounding, which would lead past the tip of the cone.
+
+    ``position`` and ``rate`` are those of the solver, the latter changed in place.
+    """
+    along = np.abs(inner(position, rate))
+    size = np.sqrt(inner(rate, rate))
+    rows = np.nonzero(along >= (1 - _NEARLY) * size)[0]
+    if rows.size:
+        pace, radial = radial_rate(start.value[rows], velocity[rows])
+        rows, factor = rows[radial], system.radial / system.degree * pace[radial]
+        rate[rows] = weigh(factor, position[rows])
+
+
+def _followed(
+    system: System,
+    unit: Unit,
+    velocity: Array,
+    rate: Array,
+    result: FlowResult,
+    last: Unit,
+    end_point: Array,
+    bound: Array,
+    tolerance: float,
+) -> GeodesicSolution:
+    """Return the solution of an initial-value problem from the flow that was followed."""
+    reached, crossed = result.status == Status.CONVERGED, result.status == Status.CROSSED
+    speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
+    drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
+    end_point[~reached] = np.nan
+    return _solution(
+        system,
+        ("reached t = 1", "ran out of steps"),
+        tolerance=tolerance,
+        trajectory=result.trajectory,
+        between=False,
+        initial_velocity=velocity.copy(),
+        end_point=end_point,
+        length=unit.scale * speed,
+        lower_bound=np.where(reached, bound, np.nan),
+        residual=np.where(reached, drift, np.inf),
+        n_iterations=result.n_steps,
+        n_evaluations=result.n_evaluations,
+        status=result.status,
+        crossing_time=np.where(crossed, result.time, np.inf),
+        scale=unit.scale,
     )
 
 
 def solve_log(
     system: System, start: Points, end: Points, *, tolerance: float, record: bool = True
 ) -> GeodesicSolution:
-    """Find geodesics between pairs of points of one component."""
-    if isinstance(system, LayerSystem):
-        return solve_balanced_boundary(start.value, end.value, tolerance=tolerance, record=record)
-    return solve_boundary_value(
-        start.frame, end.frame, start.value, end.value, tolerance=tolerance, record=record
+    """Find geodesics between pairs of points of one component.
+
+    Solved between points of size one; the cone law of :mod:`dln_manifolds.geodesics.scaling` does
+    the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
+    `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
+    ``residual`` is at most ``system.goal(tolerance)``.
+    """
+    first, last = system.unit(start), system.unit(end)
+    cone = Cone(first.scale, last.scale, system.radial)
+    found = connect(system, first, last, end.value, tolerance=tolerance, record=record)
+    if system.straight:
+        velocity = end.value - start.value
+    else:
+        rate = cone.initial_rate(first.position, found.rate)
+        velocity = system.sharp(first, rate, cone.scale)
+    return _solution(
+        system,
+        (f"solved to a relative residual of {system.goal(tolerance):.1e}", "did not converge"),
+        tolerance=tolerance,
+        trajectory=cone.trajectory(found.trajectory),
+        between=True,
+        initial_velocity=velocity,
+        end_point=found.end_point,
+        length=cone.length(system.speed(first, found.rate)),
+        lower_bound=system.lower_bound(first, last) if record else np.full(len(velocity), np.nan),
+        residual=found.residual,
+        n_iterations=found.n_iterations,
+        n_evaluations=found.n_evaluations,
+        status=found.status,
+        crossing_time=cone.time(found.crossing),
+        scale=cone.scale,
     )
 
 
 def parallel_transport(
     system: System, start: Points, direction: Array, vectors: Array, *, tolerance: float
 ) -> tuple[Array, GeodesicSolution]:
-    """Transport vectors, shape ``(n_batch, *point_shape)``, along geodesics of unit time."""
-    if isinstance(system, ObservableSystem):
-        raise NotImplementedError
-    return transport(start.value, direction, vectors, tolerance=tolerance)
+    """Transport tangent vectors parallel along geodesics for unit time.
+
+    ``direction`` holds the initial velocities of the geodesics, ``(n_batch, *point_shape)``, and
+    ``vectors`` what to transport, ``(n_batch, k, *point_shape)``. Returns the vectors at the end
+    points, NaN where a geodesic does not get there, and the geodesics, not callable.
+    """
+    unit = system.unit(start)
+    n_batch, k = vectors.shape[:2]
+    # Both rows of a state hold vectors; the last place stays empty where k is odd.
+    state = np.zeros((n_batch, 2, 1 + (k + 1) // 2, *unit.position.shape[1:]))
+    state[:, 0, 0], state[:, 1, 0] = unit.position, system.flat(unit, direction)
+    places = [(place % 2, 1 + place // 2) for place in range(k)]
+    for place, (row, column) in enumerate(places):
+        state[:, row, column] = system.flat(unit, vectors[:, place])
+    result = flow(system.parallel, state, np.ones(n_batch), tolerance=tolerance)
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    moved = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
+    transported = np.stack(moved, axis=1)
+    transported[result.status != Status.CONVERGED] = np.nan
+    bound, rate = np.full(n_batch, np.nan), state[:, 1, 0]
+    return transported, _followed(
+        system, unit, direction, rate, result, last, system.point(last), bound, tolerance
+    )
 
 
-def exp_pullback(
-    solution: GeodesicSolution, members: Array, cotangent: Array
-) -> tuple[Array, Array]:
-    """Gradients by point and by velocity of ``<c, exp>``, for some members of a recorded exp."""
-    start, end = (state[members] for state in solution.ends)
-    if len(solution.point_shape) == 3:
-        return balanced_exp_pullback(end, cotangent, tolerance=solution.tolerance)
-    return observable_exp_pullback(start, end, cotangent, solution.depth, solution.tolerance)
-
-
-def log_pullback(
-    solution: GeodesicSolution, members: Array, cotangent: Array
-) -> tuple[Array, Array]:
-    """Gradients by base point and by end point of ``<c, log>``, for some members of a log."""
-    start, end = (state[members] for state in solution.ends)
-    if len(solution.point_shape) == 3:
-        return balanced_log_pullback(start, end, cotangent, tolerance=solution.tolerance)
-    return observable_log_pullback(start, end, cotangent, solution.depth, solution.tolerance)
-
-
-def squared_length_gradients(solution: GeodesicSolution, members: Array) -> tuple[Array, Array]:
-    """Gradients of the squared length by both end points, for some members of a recorded log."""
-    start, end = (state[members] for state in solution.ends)
-    scale = solution.scale[members]
-    if len(solution.point_shape) == 3:
-        both = 2 * scale.reshape(-1, 1, 1, 1)
-        return -both * start[:, 1], both * end[:, 1]
-    # Squared lengths scale as T^2, points as T^N.
-    factor = (scale ** (2 - solution.depth)).reshape(-1, 1, 1)
-    first, last = squared_dist_gradients(start, end, solution.depth)
-    return np.asarray(factor * first), np.asarray(factor * last)
+def _solution(
+    system: System,
+    texts: tuple[str, str],
+    *,
+    tolerance: float,
+    trajectory: Trajectory,
+    between: bool,
+    status: Array,
+    **arrays: Array,
+) -> GeodesicSolution:
+    """Return the solution of a flat batch, with one sentence on all of it."""
+    n_solved = np.count_nonzero(status == Status.CONVERGED)
+    n_crossed = np.count_nonzero(status == Status.CROSSED)
+    good, bad = texts
+    message = (
+        f"{n_solved} of {len(status)} geodesics {good}, {n_crossed} met a singular matrix, "
+        f"{len(status) - n_solved - n_crossed} {bad}."
+    )
+    return GeodesicSolution(
+        message=message,
+        tolerance=tolerance,
+        system=system,
+        trajectory=trajectory,
+        between=between,
+        status=status,
+        **arrays,
+    )

@@ -8,6 +8,8 @@ positive: straight where H grows, as geodesics of the root chart nearly are.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dln_manifolds.geometry.coefficients import a, a_second_difference
@@ -20,6 +22,8 @@ from dln_manifolds.numerics.matrices import transpose
 _LONGEST = 1e30
 _LARGEST = 1e150
 _SMALLEST = 1e-250
+# Larger singular values, or ones below the inverse, have powers that may not be doubles.
+_ORDINARY = 1e60
 _FASTEST = 1e6
 # The smallest singular value stays this factor above numerical singularity, n eps s_max.
 _MARGIN = 8.0
@@ -54,12 +58,21 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     point : ndarray, shape=[..., n, n]
         Finite, in the component of X, and numerically invertible.
     """
+    s = derivative.frame.singular_values
+    size = np.abs(tangent_vec).max(axis=(-2, -1), keepdims=True)
+    longest = _LONGEST * np.minimum(s[..., :1, None], 1e270)
+    tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
+    largest = float(s.max())
+    if 1 / _ORDINARY < largest < _ORDINARY:
+        return _retract(derivative, tangent_vec)
+    unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
+    return _retract(unit, tangent_vec / largest, largest)
+
+
+def _retract(derivative: CometricDerivative, tangent_vec: Array, unit: float = 1.0) -> Array:
+    """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
     s, n = frame.singular_values, frame.values.shape[-1]
-    size = np.abs(tangent_vec).max(axis=(-2, -1), keepdims=True)
-    longest = _LONGEST * s[..., :1, None]
-    tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
-
     # Polar decomposition in the frame: U^T X(t) V = Q(t) M(t) with Q(0) = I, M(0) = diag(s).
     row, column = s[..., :, None], s[..., None, :]
     first = frame.enter(tangent_vec)
@@ -73,8 +86,9 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)
-    log_values = np.clip(2 * frame.depth * np.log(roots), np.log(_SMALLEST), np.log(_LARGEST))
-    values = np.exp(log_values)
+    log_values = 2 * frame.depth * np.log(roots) + math.log(unit)
+    smallest, largest = min(_SMALLEST, float(s.min()) * unit), max(_LARGEST, unit)
+    values = np.exp(np.clip(log_values, math.log(smallest), math.log(largest)))
     floor = np.minimum(_MARGIN * n * np.finfo(float).eps, s[..., -1:] / s[..., :1])
     values = np.maximum(values, floor * values[..., :1])
     turned = _cayley(skew_1 + 0.5 * skew_2) @ axes

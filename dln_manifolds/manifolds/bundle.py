@@ -10,7 +10,7 @@ from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.tables import BUNDLE
 from dln_manifolds.checks import At
 from dln_manifolds.geometry.alignment import align
-from dln_manifolds.geometry.sectors import integrability
+from dln_manifolds.geometry.second_fundamental_form import integrability
 from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 

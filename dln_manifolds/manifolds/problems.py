@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import isnan
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pymanopt
 
 from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.costs.layers import OfLayers
-from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.errors import (
+    ConvergenceError,
+    DisconnectedPointsError,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
-from dln_manifolds.manifolds.pymanopt_network import NetworkOptimization
+from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, refused
 from dln_manifolds.numerics.arrays import Array
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Problem:
+    from pymanopt.manifolds.manifold import Manifold
+    from pymanopt.optimizers.optimizer import OptimizerResult
+
+
+def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pymanopt.Problem:
     """Return the problem of minimizing a cost, with exact gradient and Hessian.
 
     Parameters
@@ -31,7 +43,9 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
     Returns
     -------
     problem : pymanopt.Problem
-        By the numpy decorator: nothing is differentiated automatically.
+        By the numpy decorator: nothing is differentiated automatically. Where a solver has left
+        the domain of the cost, a trial point that is not finite or to which a geodesic of the cost
+        leads nowhere, the cost is infinite: such trials are refused.
 
     Raises
     ------
@@ -63,29 +77,16 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
         points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
         domain = domain.agree(points, "The cost", "the manifold is")
 
-    def value(point: Array) -> Any:
-        shape = np.shape(point)
-        domain.agree(Domain.of_shape(shape), "The problem", f"a point of shape {shape} is")
-        found = np.asarray(cost(point))
-        if found.ndim:
-            raise ValueError(
-                f"The cost has shape {found.shape} at a point of shape {np.shape(point)}: one "
-                f"number is needed."
-            )
-        if np.isnan(found):
-            if not np.isfinite(point).all():
-                raise InvalidPointError("The cost was asked for at a point that is not finite.")
-            raise InvalidPointError(
-                "The cost is NaN at a finite point; solvers would take that for an improvement. "
-                "Let the cost be infinite outside its domain."
-            )
-        return found[()]
-
     # Plain functions, as the decorator sets attributes of what it decorates.
+    def value(point: Array) -> float:
+        return _value(cost, domain, np.asarray(point))
+
     def gradient(point: Array) -> Array:
         return cost.euclidean_gradient(point)
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
+        if refused(tangent_vector):
+            return tangent_vector
         return cost.euclidean_hessian(point, tangent_vector)
 
     plain = pymanopt.function.numpy(manifold)
@@ -95,14 +96,45 @@ def pymanopt_problem(manifold: Any, cost: Cost, **options: Any) -> pymanopt.Prob
     return pymanopt.Problem(manifold, plain(value), **derivatives, **options)
 
 
-def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> dict[str, Any]:
+def _value(cost: Cost, domain: Domain, point: Array) -> float:
+    """Return the cost at a point, infinite where a solver has left the domain of the cost."""
+    given = Domain.of_shape(point.shape)
+    domain.agree(given, "The problem", f"a point of shape {point.shape} is")
+    try:
+        found = np.asarray(cost(point))
+    except (ConvergenceError, DisconnectedPointsError, IncompleteGeodesicError):
+        return np.inf  # its derivatives tell why, if a solver starts here
+    except np.linalg.LinAlgError:
+        if np.isfinite(point).all():
+            raise
+        return np.inf
+    if found.ndim:
+        raise ValueError(
+            f"The cost has shape {found.shape} at a point of shape {point.shape}: one number is "
+            f"needed."
+        )
+    if isnan(found) and np.isfinite(point).all():
+        raise InvalidPointError(
+            "The cost is NaN at a finite point; solvers would take that for an improvement. "
+            "Let the cost be infinite outside its domain."
+        )
+    return np.inf if isnan(found) else np.float64(found)
+
+
+def _inside_the_frames(
+    manifold: BalancedOptimization, cost: OfLayers
+) -> dict[str, Callable[..., Array]]:
     """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
 
     def gradient(point: Array) -> Array:
+        point = np.asarray(point)
         found = cost.riemannian_gradient(point, manifold.tangent_space(point))
         return manifold._derivative(found, "gradient of the cost")
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
+        if refused(tangent_vector):
+            return tangent_vector
+        point = np.asarray(point)
         return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
 
     plain = pymanopt.function.numpy(manifold)
@@ -131,16 +163,16 @@ class PointRecorder:
 
     def __init__(self) -> None:
         self._points: list[Array] = []
-        self._latest: Any = None
+        self._latest: Array | None = None
 
-    def __call__(self, point: Any, vector: Any) -> Any:
+    def __call__(self, point: Array, vector: Array) -> Array:
         """Return the vector."""
         if point is not self._latest:
             self._latest = point
             self._points.append(np.array(point))
         return vector
 
-    def path(self, result: Any) -> Array:
+    def path(self, result: OptimizerResult) -> Array:
         """Return all points up to that of an optimization result, along the first axis."""
         last = np.asarray(result.point)
         known = self._points

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics import collocation
 from dln_manifolds.geodesics import integrate as flow
-from dln_manifolds.geodesics.fields import RootField
+from dln_manifolds.geodesics.observable_system import ObservableSystem
+from dln_manifolds.numerics.polynomials import integrals
 
 
 @pytest.mark.parametrize(("n_from", "n_to"), [(1, 4), (4, 5), (9, 9), (16, 16)])
@@ -15,7 +15,7 @@ def test_integrals_are_exact_for_polynomials(n_from, n_to):
     sources, ends = ((np.polynomial.legendre.leggauss(n)[0] + 1) / 2 for n in (n_from, n_to))
     ends = np.append(ends, 1.0)
     powers = np.arange(n_from)
-    got = collocation.integrals(n_from, n_to) @ sources[:, None] ** powers
+    got = integrals(n_from, n_to) @ sources[:, None] ** powers
     assert np.abs(got - ends[:, None] ** (powers + 1) / (powers + 1)).max() <= 1e-14
 
 
@@ -90,7 +90,7 @@ def test_members_do_not_depend_on_each_other(pairs, monkeypatch):
 def test_single_geodesics_take_few_calls(pairs, monkeypatch):
     """Single calls cost by the call of the field: a quarter of those of Runge-Kutta at most."""
     calls = []
-    rates = RootField.rates
+    rates = ObservableSystem.rates
 
     def counted(field, state):
         calls.append(len(state))
@@ -99,7 +99,7 @@ def test_single_geodesics_take_few_calls(pairs, monkeypatch):
     metric = DLNObservableManifold(3, 4).metric
     starts, ends = pairs(3, 6, seed=5)
     vectors = metric.log(ends, starts)
-    monkeypatch.setattr(RootField, "rates", counted)
+    monkeypatch.setattr(ObservableSystem, "rates", counted)
 
     def count():
         calls.clear()

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
-from dln_manifolds.geodesics import members
-from dln_manifolds.geodesics.collocation import gauss_nodes
-from dln_manifolds.geodesics.confirmation import follow, nodes_needed
-from dln_manifolds.geodesics.fields import Rest, RootField
-from dln_manifolds.geodesics.integrate import CONVERGED, CROSSED, flow
-from dln_manifolds.geodesics.node_paths import node_basis
+from dln_manifolds.geodesics import ObservableSystem, Status, multilevel
+from dln_manifolds.geodesics.collocation import follow, nodes_needed
+from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.multilevel import flow_of
 from dln_manifolds.geodesics.root_paths import PolarTurn
+from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
+from dln_manifolds.numerics.polynomials import gauss, nodal_basis
 
 TOLERANCE = 1e-13
 
@@ -28,7 +28,7 @@ def asked(pairs, monkeypatch):
             return calls[-1][1]
 
         with monkeypatch.context() as patch:
-            patch.setattr(members, "follow", recorded)
+            patch.setattr(multilevel, "follow", recorded)
             space = DLNObservableManifold(n, depth)
             space.equip_with_metric(**options)
             starts, ends = pairs(n, n_pairs, seed=n)
@@ -53,7 +53,7 @@ def independent_ends(arguments):
 
 def distances(field, frame, state, followed, reference):
     """Relative distances of end states, of those that were followed."""
-    result = followed.result(field, frame, state, record=False)
+    result = flow_of(field, frame, state, followed, record=False)
     apart = norms(result.state - reference.state[followed.solved])
     return (apart / norms(state[followed.solved])).max(axis=-1)
 
@@ -69,7 +69,7 @@ def test_agrees_with_the_flow(n, depth, tolerance, call, asked):
     for arguments, followed in answers:
         field, frame, state = arguments[:3]
         reference = independent_ends(arguments)
-        assert (reference.status == CONVERGED)[followed.solved].all()
+        assert (reference.status == Status.CONVERGED)[followed.solved].all()
         apart = distances(field, frame, state, followed, reference)
         assert apart.max(initial=0.0) <= 3 * tolerance * max(1, depth / 8)
         n_solved += followed.solved.sum()
@@ -84,7 +84,7 @@ def test_agrees_with_the_flow_near_singular_matrices(spread, depth, asked):
     for arguments, followed in asked(2, depth, 200, "log", **options)[1]:
         field, frame, state = arguments[:3]
         reference = independent_ends(arguments)
-        assert (reference.status == CONVERGED)[followed.solved].all()
+        assert (reference.status == Status.CONVERGED)[followed.solved].all()
         apart = distances(field, frame, state, followed, reference)
         assert apart.max(initial=0.0) <= 10 * 1e-8
 
@@ -117,7 +117,7 @@ def test_too_few_nodes_are_not_called_a_solution(asked):
     """Where the nodes do not resolve a geodesic, agreement of iterates means nothing."""
     for arguments, _ in asked(3, 2, 30)[1]:
         field, frame, state, rates = arguments[:4]
-        nodes, few = gauss_nodes(rates.shape[1]), gauss_nodes(6)
+        nodes, few = gauss(rates.shape[1]).nodes, gauss(6).nodes
         legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
         interpolation = np.polynomial.legendre.legvander(2 * few - 1, len(nodes) - 1)
         interpolation = interpolation @ np.linalg.inv(legendre)
@@ -132,9 +132,9 @@ def test_too_few_nodes_are_not_called_a_solution(asked):
 def test_a_line_at_or_past_a_singular_matrix_is_not_followed(end):
     """For n = 1 the chart is flat and every guess exact; what comes near zero is left to steps."""
     depth = 3
-    state = np.array([[[[1.0]], [[depth * (end - 1)]]]])
-    rates = np.broadcast_to(np.array([end - 1, 0.0])[:, None, None], (1, 6, 2, 1, 1))
-    followed = follow(RootField(depth), Rest(), state, rates, 8, TOLERANCE, inside=True)
+    state = np.array([[[[1.0]], [[depth * (end - 1)]]]])[:, :, None]
+    rates = np.broadcast_to(np.array([end - 1, 0.0])[:, None, None, None], (1, 6, 2, 1, 1, 1))
+    followed = follow(ObservableSystem(depth), Rest(), state, rates, 8, TOLERANCE, inside=True)
     assert followed.solved == (end == 0.5)
 
 
@@ -142,12 +142,12 @@ def test_a_line_at_or_past_a_singular_matrix_is_not_followed(end):
 def test_what_meets_a_singular_matrix_is_not_followed(n):
     """Geodesics on which steps find a singular matrix, guessed as straight lines."""
     rng = np.random.default_rng(n)
-    field = RootField(1.5)
-    state = rng.standard_normal((200, 2, n, n))
-    crossed = flow(field, state, np.ones(200), tolerance=1e-8).status == CROSSED
+    field = ObservableSystem(1.5)
+    state = rng.standard_normal((200, 2, 1, n, n))
+    crossed = flow(field, state, np.ones(200), tolerance=1e-8).status == Status.CROSSED
     assert crossed.sum() > 20
     state = state[crossed]
-    rates = np.broadcast_to(field.rates(state)[0][:, None], (len(state), 8, 2, n, n))
+    rates = np.broadcast_to(field.rates(state)[0][:, None], (len(state), 8, 2, 1, n, n))
     assert not follow(field, Rest(), state, rates, 40, 1e-3, inside=True).solved.any()
 
 
@@ -175,7 +175,7 @@ def test_most_logs_end_without_stepping(depth, most, asked, monkeypatch):
         stepped.append(len(state))
         return flow(field, state, *arguments, **options)
 
-    monkeypatch.setattr(members, "flow", counted)
+    monkeypatch.setattr(multilevel, "flow", counted)
     solution, _ = asked(3, depth, 60)
     assert solution.success.all()
     assert sum(stepped) <= 6
@@ -212,7 +212,7 @@ def test_recorded_states_lie_on_the_geodesic(depth, pairs):
     ends = np.concatenate([ends, [2 * np.eye(3), np.eye(3), np.eye(3)[[1, 2, 0]]]])
     solution = metric.solve_log(ends, starts)
     assert solution.success.all()
-    knots = np.stack(solution._trajectory.times)
+    knots = np.stack(solution.trajectory.times)
     assert len(knots) > 15
     times = np.concatenate([[0.0, 1e-4, 0.21, 0.5, 0.77, 0.9999, 1.0, 1.01], knots[2:9:3, 0]])
     points = solution(times)
@@ -254,11 +254,11 @@ def test_derivatives_at_gauss_nodes_are_exact_for_polynomials(n_nodes):
 
     Differentiating twice multiplies rounding by the fourth power of the number of nodes.
     """
-    basis = node_basis(n_nodes)
+    basis = nodal_basis(n_nodes)
     for degree in range(n_nodes):
         series = np.polynomial.Chebyshev.basis(degree, domain=[0, 1])
         for matrix, order in ((basis.slopes, 1), (basis.bends, 2)):
-            exact = series.deriv(order)(gauss_nodes(n_nodes))
+            exact = series.deriv(order)(gauss(n_nodes).nodes)
             error = np.abs(matrix @ series(basis.nodes) - exact).max()
             assert error <= 1e-15 * n_nodes**4 * max(1.0, np.abs(exact).max())
 
@@ -272,7 +272,7 @@ def test_layers(tolerance, monkeypatch):
         answers.append((arguments, follow(*arguments, **options)))
         return answers[-1][1]
 
-    monkeypatch.setattr(members, "follow", recorded)
+    monkeypatch.setattr(multilevel, "follow", recorded)
     space = BalancedManifold(3, 3)
     space.equip_with_metric(tolerance=tolerance)
     starts = space.random_point(10)
@@ -284,6 +284,6 @@ def test_layers(tolerance, monkeypatch):
         assert apart.max(initial=0.0) <= 3 * tolerance
         n_solved += followed.solved.sum()
     assert n_solved >= 8
-    knots = np.stack(solution._trajectory.times)
+    knots = np.stack(solution.trajectory.times)
     assert space.belongs(solution(knots[:, 0])).all()
     assert space.belongs(solution([0.1, 0.5, 0.93])).all()

@@ -7,9 +7,10 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dln_manifolds import DLNObservableManifold
-from dln_manifolds.geodesics.fields import Rest, RootField
-from dln_manifolds.geodesics.integrate import CONVERGED, flow
+from dln_manifolds.geodesics import ObservableSystem, Status
+from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.singular import comes_near
+from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, raise_
 
@@ -199,20 +200,21 @@ def test_evaluations_are_independent_of_the_depth():
 def test_turning_frame_shows_the_same_geodesic():
     """A step seen from a turning frame ends where the step at rest ends."""
 
-    class AtRest(RootField):
-        def frame(self, state, rate):
+    class AtRest(ObservableSystem):
+        def moving_frame(self, state, rate):
             return Rest()
 
     rng = np.random.default_rng(16)
     depth, n = 5, 4
     state = np.stack([rng.standard_normal((3, n, n)), 3 * rng.standard_normal((3, n, n))], axis=1)
+    state = state[:, :, None]
     span = np.array([0.2, 0.1, 0.05])
     ends = []
-    for field in (RootField(depth), AtRest(depth)):
+    for field in (ObservableSystem(depth), AtRest(depth)):
         result = flow(field, state, span, tolerance=1e-13)
-        assert result.status.tolist() == [CONVERGED] * 3
+        assert result.status.tolist() == [Status.CONVERGED] * 3
         ends.append(result.state)
-    frame = RootField(depth).frame(state, RootField(depth).rates(state)[0])
+    frame = ObservableSystem(depth).moving_frame(state, ObservableSystem(depth).rates(state)[0])
     assert np.linalg.norm(frame.velocities) > 0.1
     error = np.linalg.norm(ends[0] - ends[1], axis=(-2, -1))
     assert np.all(error <= 1e-11 * np.linalg.norm(ends[1], axis=(-2, -1))), error
@@ -328,10 +330,10 @@ def test_ill_conditioned_points(depth, condition):
     momentum_0 = lower(Frame.of_root(root, depth), velocity)
     energy = np.sum(velocity * momentum_0)
     span = np.full(1, 1 / np.sqrt(energy))
-    state = np.stack([root, momentum_0])[None]
-    result = flow(RootField(depth), state, span, tolerance=1e-13)
-    assert result.status == [CONVERGED]
-    end, momentum_1 = result.state[0]
+    state = np.stack([root, momentum_0])[None, :, None]
+    result = flow(ObservableSystem(depth), state, span, tolerance=1e-13)
+    assert result.status == [Status.CONVERGED]
+    end, momentum_1 = result.state[0, :, 0]
     t = span[0]
     expected = depth * (np.sum(root**2) + 2 * t * np.sum(root * velocity)) + t**2 * energy
     assert abs(depth * np.sum(end**2) - expected) <= 1e-11 * expected

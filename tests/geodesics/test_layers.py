@@ -23,7 +23,7 @@ from dln_manifolds import (
     GeodesicWarning,
     IncompleteGeodesicError,
 )
-from dln_manifolds.geodesics.fields import RootField
+from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import point_of
@@ -238,7 +238,8 @@ def near_singular(roots, depth, root_vecs, length):
     factor = length * np.sqrt(depth) * size(roots) / np.linalg.norm(V.reshape(count, -1), axis=1)
     W, V = (q[:, 1:] * roots) @ back, q[:, 1:] @ (factor[:, None, None, None] * V) @ back
     state = np.stack([(left * roots) @ right_t, left @ (factor[:, None, None] * P) @ right_t], 1)
-    return W, V, flow(RootField(float(depth)), state, np.ones(count), tolerance=1e-13)
+    system = ObservableSystem(float(depth))
+    return W, V, flow(system, state[:, :, None], np.ones(count), tolerance=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_nearly_singular_layers_end_geodesics_where_their_product_does(roots, de
     assert_array_equal(solution.status, below.status)
     assert 0 < np.sum(solution.status == 1) < 6
     reached = solution.status == 0
-    X = point_of(Frame.of_root(below.state[reached, 0], float(depth)))
+    X = point_of(Frame.of_root(below.state[reached, 0, 0], float(depth)))
     error = np.linalg.norm(space.end_to_end(solution.end_point[reached]) - X, axis=(1, 2))
     # the smallest root is known to eps relative to the largest
     bound = np.finfo(float).eps / min(roots)
@@ -278,7 +279,7 @@ def test_geodesics_that_only_come_near_singular_layers_go_on(gap, depth):
     start = space.metric.exp(-V, W)
     through = -space.metric.parallel_transport(-V, W, direction=-V)
     end = space.metric.exp(2 * through, start)
-    X = point_of(Frame.of_root(below.state[:, 0], float(depth)))
+    X = point_of(Frame.of_root(below.state[:, 0, 0], float(depth)))
     assert_allclose(space.end_to_end(end), X, rtol=0, atol=1e-11)
     middle = np.linalg.svd(space.metric.exp(through, start), compute_uv=False)
     assert_allclose(middle[..., -1], gap, rtol=1e-11 / gap)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dln_manifolds import ConvergenceError, DLNObservableManifold, IncompleteGeodesicError
-from dln_manifolds.geodesics import boundary_value
-from dln_manifolds.geodesics.boundary_value import residual_goal
+from dln_manifolds.geodesics import ObservableSystem, multilevel, root_paths
 from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, root_of
@@ -258,17 +257,15 @@ class TestFailures:
         assert caught.value.solution.status == 1
 
     def test_unconverged_solver_raises_and_carries_the_solution(self, monkeypatch):
-        from dln_manifolds.geodesics import boundary_value
-        from dln_manifolds.geodesics import multilevel as refinement
 
-        monkeypatch.setattr(boundary_value, "_LEVELS", ((2, 3),))
-        monkeypatch.setattr(refinement, "_MAX_CORRECTIONS", 0)
+        monkeypatch.setattr(root_paths, "LEVELS", ((2, 3),))
+        monkeypatch.setattr(multilevel, "_MAX_CORRECTIONS", 0)
         space = DLNObservableManifold(3, 3)
         np.random.seed(0)
         start, end = space.random_point(2)
         with pytest.raises(ConvergenceError, match="residual") as caught:
             space.metric.log(end, start)
-        assert caught.value.solution.residual > residual_goal(3)
+        assert caught.value.solution.residual > ObservableSystem(3).goal()
         assert caught.value.solution.status == 2
         space.equip_with_metric(on_failure="nan")
         assert np.isnan(space.metric.log(end, start)).all()
@@ -276,8 +273,6 @@ class TestFailures:
 
     def test_more_modes_and_corrections_are_needed_and_taken(self, monkeypatch):
         """A hard pair is not solved by the second level alone, and is by the whole ladder."""
-        from dln_manifolds.geodesics import boundary_value
-        from dln_manifolds.geodesics import multilevel as refinement
 
         depth = 3
         space = DLNObservableManifold(4, depth)
@@ -287,8 +282,8 @@ class TestFailures:
             left[:, 0] *= -1
         start, end = left @ np.diag(np.geomspace(1, 1e-6, 4)) @ right, np.eye(4)
         assert space.metric.solve_log(end, start).status == 0
-        monkeypatch.setattr(boundary_value, "_LEVELS", boundary_value._LEVELS[:2])
-        monkeypatch.setattr(refinement, "_MAX_CORRECTIONS", 0)
+        monkeypatch.setattr(root_paths, "LEVELS", root_paths.LEVELS[:2])
+        monkeypatch.setattr(multilevel, "_MAX_CORRECTIONS", 0)
         assert space.metric.solve_log(end, start).status == 2
 
 
@@ -299,12 +294,12 @@ def test_hardly_anything_shorter_is_found_from_random_starts(pairs, monkeypatch)
     starts, ends = pairs(n, 60, seed=21)
     lengths = metric.dist(starts, ends)
     with monkeypatch.context() as patch:
-        patch.setattr(boundary_value, "_WIDE", np.inf)
+        patch.setattr(root_paths, "_WIDE", np.inf)
         one_way = metric.dist(starts, ends)
     assert (lengths <= one_way * (1 + 1e-10)).all()
     assert 1 <= np.sum(lengths < one_way * (1 - 1e-4)) <= 10
     rng = np.random.default_rng(0)
-    polar = boundary_value.RootPaths.initial
+    polar = root_paths.RootPaths.initial
 
     def random_start(family, start, end):
         guess, rows, _ = polar(family, start, end)
@@ -312,7 +307,7 @@ def test_hardly_anything_shorter_is_found_from_random_starts(pairs, monkeypatch)
         guess.unknowns[:, :3] += noise * np.array([1.6, 0.8, 0.5])[:, None, None]
         return guess, rows, None
 
-    monkeypatch.setattr(boundary_value.RootPaths, "initial", random_start)
+    monkeypatch.setattr(root_paths.RootPaths, "initial", random_start)
     other = metric.dist(starts, ends)
     assert np.sum(other < lengths * (1 - 1e-8)) <= 1
     assert np.min(other / lengths) >= 0.99

@@ -1,0 +1,53 @@
+"""Modules under names that they had before: imported with a warning, to go in a later version."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_PACKAGE = __name__.partition(".")[0]
+# By the old name; no successor for a package of which only modules are known.
+SUCCESSORS = {
+    "geodesics.alignment": "geometry.alignment",
+    "geodesics.balancing_flow": "dynamics.balancing_flow",
+    "geodesics.gradient_flow": "dynamics.gradient_flow",
+    "geodesics.straight_lines": "geometry.straight_lines",
+    "spectral": None,
+    "spectral.coefficients": "geometry.coefficients",
+    "spectral.jacobi": "geometry.sectors",
+    "spectral.volume": "geometry.entropy",
+}
+
+
+class Renamed(MetaPathFinder, Loader):
+    """Finds modules by their old names."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return how to load a module that had another name, None for others."""
+        package, _, name = fullname.partition(".")
+        if package != _PACKAGE or name not in SUCCESSORS:
+            return None
+        return ModuleSpec(fullname, self, is_package=SUCCESSORS[name] is None)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the successor in the place of the module that is being imported."""
+        successor = SUCCESSORS[module.__name__.partition(".")[2]]
+        if successor is None:
+            return
+        successor = f"{_PACKAGE}.{successor}"
+        warnings.warn(
+            f"{module.__name__} is now {successor}: import that.", DeprecationWarning, stacklevel=2
+        )
+        sys.modules[module.__name__] = import_module(successor)
+
+
+def install() -> None:
+    """Let old names be found, after all that exist."""
+    sys.meta_path.append(Renamed())

@@ -1,0 +1,248 @@
+"""The pymanopt halves of both manifolds: one point at a time, the base point first.
+
+No solver of pymanopt ends in an error of ours. A step without a finite entry, which is what their
+0/0 makes of a vector, is refused: the retraction stays where it is. NelderMead and ParticleSwarm
+ask for ``log``, ``dist`` and ``pair_mean`` of arbitrary pairs, hundreds of times: they get those of
+a chord, see `NetworkOptimization.log`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from math import isfinite, isnan
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from pymanopt.manifolds.manifold import Manifold
+
+from dln_manifolds.autodiff.dispatch import asked_by
+from dln_manifolds.checks import as_array, as_matrices
+from dln_manifolds.errors import (
+    ConvergenceError,
+    GeodesicWarning,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
+from dln_manifolds.numerics.arrays import Array, ArrayLike
+
+if TYPE_CHECKING:
+    from dln_manifolds.manifolds.metric import GeodesicMetric
+
+Method = TypeVar("Method", bound=Callable[..., object])
+Answer = TypeVar("Answer")
+
+
+def keeps_precision(method: Method) -> Method:
+    """Let a method return single precision where every array given has it."""
+
+    @wraps(method)
+    def in_kind(self: NetworkOptimization, *arrays: ArrayLike) -> object:
+        result = method(self, *arrays)
+        single = all(getattr(array, "dtype", None) == np.float32 for array in arrays)
+        return np.float32(result) if single else result  # type: ignore[arg-type]
+
+    return in_kind  # type: ignore[return-value]
+
+
+def refused(vector: Array) -> bool:
+    """Whether a vector that passed the checks stands for one without a finite entry."""
+    return isnan(vector.item(0))
+
+
+class NetworkOptimization(Manifold):
+    """What both halves share: geodesics, the chord in their place, and checks of vectors.
+
+    The space below supplies ``n``, ``shape`` and ``metric``.
+
+    Attributes
+    ----------
+    chord_count : int
+        How often ``log``, ``dist`` and ``pair_mean`` have been answered by a chord.
+    """
+
+    n: int
+    shape: tuple[int, ...]
+    metric: GeodesicMetric
+    chord_count = 0
+    _told = False
+
+    def _usual(self, vector: ArrayLike) -> bool:
+        """Whether nothing is to be done about a vector, as solvers give thousands of times."""
+        # A sum of squares is finite only if all entries are. Very long vectors fail, too.
+        return (
+            type(vector) is np.ndarray
+            and vector.dtype == np.float64
+            and vector.shape == self.shape
+            and isfinite(np.vdot(vector, vector))
+        )
+
+    def _vector(self, vector: ArrayLike, name: str) -> Array:
+        """Return a vector, all of it NaN if no entry is finite: a step that solvers refuse."""
+        if self._usual(vector):
+            return vector  # type: ignore[return-value]
+        array = as_array(vector, name)
+        if array.shape == self.shape and array.dtype.kind == "f" and not np.isfinite(array).any():
+            return np.full(self.shape, np.nan)
+        return as_matrices(array, self.shape, name)[0]
+
+    def _derivative(self, value: ArrayLike, name: str) -> Array:
+        """Return a derivative of a cost, all of it finite; solvers do not notice NaN themselves."""
+        if self._usual(value):
+            return value  # type: ignore[return-value]
+        try:
+            return as_matrices(value, self.shape, name)[0]
+        except InvalidPointError as error:
+            if "not finite" not in str(error):
+                raise
+            raise InvalidPointError(
+                f"{str(error).partition('. ')[0]}. The cost is not smooth at this point, or the "
+                f"solver has left its domain: let the cost grow towards the border of its domain, "
+                f"or begin with shorter steps. dln_manifolds.diagnostics.check_gradient tests a "
+                f"gradient."
+            ) from error
+
+    def _single(self, point: Array) -> None:
+        if point.ndim != len(self.shape):
+            raise InvalidPointError(
+                f"point has shape {point.shape}: pymanopt's methods take one point at a time."
+            )
+
+    @property
+    def typical_dist(self) -> float:
+        """Scale of trust regions: n, the root of the dimension of the end-to-end matrices.
+
+        As for pymanopt's ``Euclidean(n, n)``, which depth 1 is: the root mean square length of
+        tangent vectors at X with standard normal coordinates. Layers have the same scale as their
+        end-to-end matrices, since a step to X and its horizontal lift are equally long.
+        """
+        return float(self.n)
+
+    def exp(self, point: ArrayLike, tangent_vector: ArrayLike) -> Array:
+        """Riemannian exponential with pymanopt's order of arguments: the base point first."""
+        return self.metric.exp(tangent_vector, point)
+
+    @keeps_precision
+    def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> float:
+        """Distance of two points: that of ``metric.dist``, or the length of a chord as for `log`.
+
+        Returns
+        -------
+        dist : float
+            In Frobenius norm of the layers.
+
+        Raises
+        ------
+        DisconnectedPointsError
+            As `log`.
+        """
+        return self._total(
+            lambda: np.float64(self.metric.dist(point_a, point_b)),
+            lambda: np.float64(self._chord_length(point_a, point_b)),
+        )
+
+    @keeps_precision
+    def log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+        """Tangent vector at ``point_a`` that points to ``point_b``: the base point comes first.
+
+        The initial velocity of the geodesic, as ``metric.log`` returns. It is not solved for where
+        pymanopt's solvers ask, nor returned where no geodesic was found: then that of a *chord*,
+        which costs as much as a retraction and exists for every pair. Of layers it is the projected
+        chord ``P_W(W' - W)``, the inverse of the orthographic retraction (Absil and Malick 2012,
+        *Projection-like retractions on matrix manifolds*); of end-to-end matrices see
+        `dln_manifolds.geometry.chord`. It is of second order: it and the length of the chord differ
+        from log and distance d by O(d^3), and half the squared length has minus it as its gradient.
+        ``chord_count`` counts chords. A `GeodesicWarning` tells, once, that one stands for a
+        geodesic that does not exist or was not found.
+
+        Parameters
+        ----------
+        point_a, point_b : array-like, shape=[*point_shape]
+            Base point and end point.
+
+        Returns
+        -------
+        tangent_vector : ndarray, shape=[*point_shape]
+            Tangent vector at ``point_a``.
+
+        Raises
+        ------
+        DisconnectedPointsError
+            If the points lie in different components; not inside pymanopt's solvers.
+        """
+        return self._total(
+            lambda: self.metric.log(point_b, point_a),
+            lambda: self._chord_log(point_a, point_b),
+            point_a,
+            point_b,
+        )
+
+    @keeps_precision
+    def pair_mean(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+        """Midpoint of the geodesic between two points, or half the way of a chord as for `log`.
+
+        Returns
+        -------
+        point : ndarray, shape=[*point_shape]
+            Midpoint, or the retraction of half the chord at ``point_a``, in its component.
+
+        Raises
+        ------
+        DisconnectedPointsError
+            As `log`.
+        """
+        return self._total(
+            lambda: self.metric.geodesic(point_a, end_point=point_b)(0.5)[0],
+            lambda: self.retraction(point_a, 0.5 * self._chord_log(point_a, point_b)),
+            point_a,
+            point_b,
+        )
+
+    def _total(
+        self,
+        geodesic: Callable[[], Answer],
+        chord: Callable[[], Answer],
+        *pair: ArrayLike,
+    ) -> Answer:
+        """Return the answer of the geodesic between two points, or else of the chord."""
+        reason = ""
+        # Products of manifolds ask on behalf of a solver.
+        if not asked_by("pymanopt.optimizers", beyond="pymanopt.manifolds"):
+            try:
+                return geodesic()
+            except (ConvergenceError, IncompleteGeodesicError) as error:
+                reason = str(error)
+        answer = chord()
+        self.chord_count += 1
+        if not self._told:
+            signs = [np.linalg.slogdet(np.asarray(point))[0] for point in pair]
+            if pair and np.any(signs[0] != signs[1]):
+                reason = "A solver compares points of different components, which no path joins."
+            if reason:
+                self._told = True
+                warnings.warn(
+                    f"{reason} A chord stands for the geodesic here; chord_count of the manifold "
+                    f"counts further ones, of which nothing is said.",
+                    GeodesicWarning,
+                    stacklevel=5,
+                )
+        return answer
+
+    @abstractmethod
+    def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+        """Return the logarithm of the chord."""
+
+    @abstractmethod
+    def _chord_length(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+        """Return the length of the chord."""
+
+    @abstractmethod
+    def retraction(self, point: ArrayLike, tangent_vector: ArrayLike) -> Array:
+        """Retraction of second order; finite and in the component of the point for every step."""
+
+    @keeps_precision
+    def zero_vector(self, point: ArrayLike) -> Array:
+        """Return the zero tangent vector."""
+        return np.zeros(self.shape)
