@@ -14,7 +14,7 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 from dln_manifolds.autodiff.kinds import METRIC
 from dln_manifolds.checks import as_array, one_of
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
 class FlattenedManifold(Manifold):
@@ -103,7 +103,7 @@ class FlattenedManifold(Manifold):
             return _nowhere(point)
 
     def is_tangent(
-        self, vector: ArrayLike, base_point: ArrayLike | None = None, atol: float | None = None
+        self, vector: ArrayLike, base_point: OptionalArray = None, atol: float | None = None
     ) -> Array | np.bool_:
         """Whether vectors are tangent at base points, shape ``(...)``; see the space."""
         try:
@@ -112,7 +112,7 @@ class FlattenedManifold(Manifold):
             return _nowhere(vector)
         return self.space.is_tangent(shaped, base, atol)
 
-    def to_tangent(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
+    def to_tangent(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Project to the tangent space, shape ``(..., size)``; see the space."""
         projected = self.space.to_tangent(self.unflatten(vector), self.optional(base_point))
         return self.flatten(projected)
@@ -129,12 +129,12 @@ class FlattenedManifold(Manifold):
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
         return self.flatten(self.space.random_point(n_samples, bound))
 
-    def random_tangent_vec(self, base_point: ArrayLike | None = None, n_samples: int = 1) -> Array:
+    def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""
         base = self.unflatten(base_point)  # type: ignore[arg-type]
         return self.leave("v", self.space.random_tangent_vec(base, n_samples), base)
 
-    def optional(self, base_point: ArrayLike | None) -> Array | None:
+    def optional(self, base_point: OptionalArray) -> Array | None:
         """Unflatten a point that may be missing."""
         return None if base_point is None else self.unflatten(base_point)
 
@@ -170,8 +170,8 @@ class FlattenedMetric(RiemannianMetric):
     def geodesic(
         self,
         initial_point: ArrayLike,
-        end_point: ArrayLike | None = None,
-        initial_tangent_vec: ArrayLike | None = None,
+        end_point: OptionalArray = None,
+        initial_tangent_vec: OptionalArray = None,
     ) -> Callable[[ArrayLike], Array]:
         """Geodesic with a given end point or initial velocity, a function of time."""
         view, base = self._space, self._space.unflatten(initial_point)
@@ -184,8 +184,8 @@ class FlattenedMetric(RiemannianMetric):
         self,
         tangent_vec: ArrayLike,
         base_point: ArrayLike,
-        direction: ArrayLike | None = None,
-        end_point: ArrayLike | None = None,
+        direction: OptionalArray = None,
+        end_point: OptionalArray = None,
     ) -> Array:
         """Parallel transport along a geodesic, shape ``(..., size)``."""
         one_of(direction=direction, end_point=end_point)
@@ -209,7 +209,7 @@ class FlattenedMetric(RiemannianMetric):
         metric = self._space.space.metric
         return metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
 
-    def christoffels(self, base_point: ArrayLike | None = None) -> Array:
+    def christoffels(self, base_point: OptionalArray = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
         if self._space.orthonormal or self._space.dim != self._space.shape[0]:
             raise NotImplementedError(
