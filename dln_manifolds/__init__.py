@@ -16,12 +16,10 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geodesics import GeodesicSolution
-from dln_manifolds.manifolds.balanced import BalancedManifold
-from dln_manifolds.manifolds.balanced_metric import BalancedMetric
+from dln_manifolds.manifolds.balanced import BalancedManifold, BalancedMetric
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.flattened import FlattenedManifold
-from dln_manifolds.manifolds.observable import DLNObservableManifold
-from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
+from dln_manifolds.manifolds.observable import DLNObservableManifold, DLNObservableMetric
 from dln_manifolds.manifolds.problems import PointRecorder, pymanopt_problem
 from dln_manifolds.manifolds.quotient import DLNQuotientMetric
 

@@ -1,57 +1,70 @@
-"""Validation of points and vectors: shape, dtype, finiteness, invertibility."""
+"""Validation of points and vectors: shape, dtype, finiteness, membership; once for each call."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import isfinite
 
 import numpy as np
 
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.sectors import tangent_part
-from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component, is_invertible
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+
+DOUBLE: DType = np.dtype(np.float64)
+SINGLE: DType = np.dtype(np.float32)
 
 
-def as_array(value: Any, name: str) -> Array:
-    """Return an array-like as an array, whatever its shape and dtype.
+def as_array(value: object, name: str) -> Array:
+    """Return an array-like as a plain array, whatever its shape and dtype.
+
+    Subclasses of ndarray are converted: np.matrix, for instance, multiplies in another way.
 
     Raises
     ------
     InvalidPointError
-        If it is None, a ragged list, or has masked entries, which would be taken as numbers.
+        If it is None, sparse, ragged, of a dtype that NumPy does not have, or has masked entries,
+        which would be taken as numbers.
     """
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InvalidPointError(f"{name} has masked entries. Remove or repair such members first.")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InvalidPointError(f"{name} is not a rectangular array of numbers.") from error
-    if array.dtype == object and array.ndim == 0 and array[()] is None:
+    if type(value) is np.ndarray and value.dtype != object:
+        return value
+    if value is None or (isinstance(value, np.ndarray) and value.ndim == 0 and value[()] is None):
         raise InvalidPointError(
             f"{name} is None; an array is needed, as all lengths here depend on the point."
         )
-    return array
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
+            raise InvalidPointError(
+                f"{name} has masked entries. Remove or repair such members first."
+            )
+        if hasattr(part, "toarray"):
+            raise InvalidPointError(f"{name} is sparse. Convert it with .toarray().")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidPointError(f"{name} is not a rectangular array of numbers: {error}") from error
 
 
-def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, np.dtype[Any]]:
-    """Return an array-like as float64, and the dtype in which results are returned.
+def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
+    """Return an array-like of shape ``(..., *shape)`` as float64, and the dtype of results.
 
-    Parameters
-    ----------
-    value : array-like, shape=[..., *shape]
-        Real numbers; integers are taken as floats.
-    shape : tuple of int
-        Trailing shape asked for.
-    name : str
-        How messages call the value.
+    Integers are taken as floats; results have single precision where all input has it.
 
     Raises
     ------
     InvalidPointError
         If the dtype is not real, the shape does not fit or an entry is not finite.
     """
+    # The usual case: a sum of squares is finite only if all entries are. Others, very long vectors
+    # among them, are looked at closely.
+    if (
+        type(value) is np.ndarray
+        and value.dtype == DOUBLE
+        and value.shape[-len(shape) :] == shape
+        and isfinite(np.vdot(value, value))
+    ):
+        return value, DOUBLE
     array = as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(
@@ -64,8 +77,9 @@ def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, n
             f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
             f"first; for matrices of another size, make another space."
         )
-    dtype = np.dtype(np.float32) if array.dtype == np.float32 else np.dtype(np.float64)
-    array = array.astype(np.float64, copy=False)
+    # Single precision in any order of bytes.
+    dtype = SINGLE if array.dtype.kind == "f" and array.dtype.itemsize == 4 else DOUBLE
+    array = array.astype(DOUBLE, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
         where = np.argwhere(~finite)[0]
@@ -76,20 +90,67 @@ def as_matrices(value: Any, shape: tuple[int, ...], name: str) -> tuple[Array, n
     return array, dtype
 
 
-def is_invertible(singular_values: Array, dtype: np.dtype[Any]) -> Array:
-    """Whether the smallest singular value exceeds ``n eps`` times the largest."""
-    n = singular_values.shape[-1]
-    smallest, largest = singular_values[..., -1], singular_values[..., 0]
-    return np.asarray(smallest > n * np.finfo(dtype).eps * largest)
+def tentative(value: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return an array and which members are finite, real and of a shape; raise nothing."""
+    try:
+        if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "fiub":
+            value = np.ma.filled(value.astype(float), np.nan)
+        array = as_array(value, "value")
+    except InvalidPointError:
+        return np.empty(0), np.zeros((), dtype=bool)
+    batch = array.shape[: -len(shape)]
+    if array.dtype.kind not in "fiub" or array.shape[-len(shape) :] != shape:
+        return array, np.zeros(batch, dtype=bool)
+    return array, np.asarray(np.isfinite(array).all(axis=tuple(range(-len(shape), 0))))
 
 
-def check_invertible(frame: Frame, dtype: np.dtype[Any], name: str) -> None:
+def checked_point(stratum: Stratum, value: object, name: str) -> tuple[Array, Frame, DType]:
+    """Validate points and decompose them once; also return the dtype of results.
+
+    Raises
+    ------
+    InvalidPointError
+        Besides what `as_matrices` refuses: singular matrices, and layers that are not balanced.
+    """
+    array, dtype = as_matrices(value, stratum.point_shape, name)
+    if len(stratum.point_shape) == 3:
+        array = _balanced(array, dtype, name)
+    frame = stratum.frame(array)
+    check_invertible(frame, dtype, name)
+    return array, frame, dtype
+
+
+def checked_frame(
+    point: object, shape: tuple[int, ...], depth: float, name: str
+) -> tuple[Frame, DType]:
+    """Do as `checked_point`, for end-to-end matrices of any square shape."""
+    array, dtype = as_matrices(point, shape, name)
+    frame = Frame.of_point(array, depth)
+    check_invertible(frame, dtype, name)
+    return frame, dtype
+
+
+def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Array, Frame, DType]:
+    """Do as `checked_point`, for layers of any shape ``(N, n, n)``."""
+    array, dtype = as_matrices(point, shape, name)
+    array = _balanced(array, dtype, name)
+    frame = Frame.of_layers(array)
+    check_invertible(frame, dtype, name)
+    return array, frame, dtype
+
+
+def check_invertible(frame: Frame, dtype: DType, name: str) -> None:
     """Raise `InvalidPointError` if a member is numerically singular."""
-    invertible = is_invertible(frame.singular_values, dtype)
+    invertible = is_invertible(frame.values, dtype)
     if invertible.all():
         return
     where = np.argwhere(~invertible)[0]
-    values = frame.singular_values[tuple(where)]
+    values = frame.values[tuple(where)]
+    if frame.layered:
+        raise InvalidPointError(
+            f"{name} has singular layers{_member(where)}: their singular values run from "
+            f"{values[0]:.3g} to {values[-1]:.3g}."
+        )
     raise InvalidPointError(
         f"{name} is singular{_member(where)}: its singular values run from {values[0]:.3g} to "
         f"{values[-1]:.3g}, below n eps times the largest. The manifold holds the invertible "
@@ -97,37 +158,8 @@ def check_invertible(frame: Frame, dtype: np.dtype[Any], name: str) -> None:
     )
 
 
-def checked_frame(
-    point: Any, shape: tuple[int, ...], depth: float, name: str
-) -> tuple[Frame, np.dtype[Any]]:
-    """Validate points, decompose them once, and return the dtype of results."""
-    array, dtype = as_matrices(point, shape, name)
-    return invertible_frame(array, dtype, depth, name), dtype
-
-
-def invertible_frame(point: Array, dtype: np.dtype[Any], depth: float, name: str) -> Frame:
-    """Decompose points that `as_matrices` returned."""
-    frame = Frame.of_point(point, depth)
-    check_invertible(frame, dtype, name)
-    return frame
-
-
-def cast(value: Array, *dtypes: np.dtype[Any]) -> Array:
-    """Return a result as float32 if every input was, else as float64."""
-    return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
-
-
-def checked_layers(
-    point: Any, shape: tuple[int, ...], name: str
-) -> tuple[Array, Frame, np.dtype[Any]]:
-    """Validate balanced layers and read off their frames; also return the dtype of results.
-
-    Raises
-    ------
-    InvalidPointError
-        Besides what :func:`as_matrices` refuses: singular layers, and layers that are not balanced.
-    """
-    layers, dtype = as_matrices(point, shape, name)
+def _balanced(layers: Array, dtype: DType, name: str) -> Array:
+    """Return layers balanced to round-off, or raise `InvalidPointError` if they are far from it."""
     measured = relative_imbalance(layers)
     unbalanced = measured > balance_tolerance(dtype)
     if unbalanced.any():
@@ -142,87 +174,215 @@ def checked_layers(
     if loose.any():
         layers = layers.copy()
         layers[loose] = rebalance(layers[loose])
-    frame = Frame.of_layers(layers)
-    singular = ~is_invertible(frame.roots, dtype)
-    if singular.any():
-        where = np.argwhere(singular)[0]
-        raise InvalidPointError(
-            f"{name} has singular layers{_member(where)}: their singular values run from "
-            f"{frame.roots[tuple(where)][0]:.3g} to {frame.roots[tuple(where)][-1]:.3g}."
-        )
-    return layers, frame, dtype
+    return layers
 
 
-def checked_tangent(
-    frame: Frame,
-    vector: Any,
-    shape: tuple[int, ...],
-    name: str,
-    base_dtype: np.dtype[Any],
-) -> tuple[Array, np.dtype[Any]]:
-    """Validate a tangent vector at balanced layers, and remove its round-off.
+def cast(value: Array, *dtypes: DType) -> Array:
+    """Return a result as float32 if every input was, else as float64."""
+    return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
 
-    Raises
-    ------
-    InvalidPointError
-        Besides what :func:`as_matrices` refuses: a vector with a normal part.
+
+class At:
+    """The arguments of one call at a point: checked once, as float64, with the frame of the point.
+
+    Attributes
+    ----------
+    point, frame
+        The point as an array, and its frame.
+    vectors : list of ndarray
+        The vectors, in the order given.
+    batch : tuple of int
+        Common batch shape.
+    dtype : dtype
+        Of results: float32 if all arguments have it.
     """
-    array, dtype = as_matrices(vector, shape, name)
-    common_batch(len(shape), **{name: array, "base_point": frame.left})
-    tangent = tangent_part(frame, array)
-    axes = tuple(range(-len(shape), 0))
-    normal = np.sqrt(np.sum((array - tangent) ** 2, axis=axes))
-    size = np.sqrt(np.sum(array**2, axis=axes))
-    # As tangent as the coarser of vector and base point can tell.
-    coarser = max(dtype, base_dtype, key=lambda kind: np.finfo(kind).eps)
-    # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is: what
-    # is round-off for the layers passes.
-    rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(frame.roots, axis=-1)
-    wrong = normal > balance_tolerance(coarser) * size + rounding
-    if wrong.any():
-        where = np.argwhere(wrong)[0]
-        part = float(normal[tuple(where)] / size[tuple(where)])
-        raise InvalidPointError(
-            f"{name} is not tangent{_member(where)}: a part {part:.3g} of its length is normal. "
-            f"space.to_tangent(vector, base_point) projects it."
-        )
-    return tangent, dtype
+
+    __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
+
+    point: Array
+    frame: Frame
+
+    def __init__(
+        self,
+        stratum: Stratum,
+        point: ArrayLike | None,
+        name: str = "base_point",
+        /,
+        **vectors: ArrayLike,
+    ) -> None:
+        self.stratum = stratum
+        self.point, self.frame, self.dtype = checked_point(stratum, point, name)
+        self._gather(name, vectors)
+
+    @classmethod
+    def any_point(
+        cls,
+        stratum: Stratum,
+        point: ArrayLike | None,
+        name: str = "base_point",
+        /,
+        **vectors: ArrayLike,
+    ) -> At:
+        """Check vectors only, and the shape of a point, which may be missing: there is no frame."""
+        at = cls.__new__(cls)
+        at.stratum = stratum
+        # A missing point takes part in no batch; the dtype is that of the vectors.
+        at.point, at.dtype = np.empty(stratum.point_shape), SINGLE
+        if point is not None:
+            at.point, _ = as_matrices(point, stratum.point_shape, name)
+        at._gather(name, vectors)
+        return at
+
+    def _gather(self, name: str, vectors: dict[str, ArrayLike]) -> None:
+        shape = self.stratum.point_shape
+        self.batch = self.point.shape[: self.point.ndim - len(shape)]
+        self.vectors: list[Array] = []
+        self._names, self._dtypes = [name], [self.dtype]
+        last: ArrayLike | None = None
+        for key, value in vectors.items():
+            if value is last:
+                self.vectors.append(self.vectors[-1])
+                self._names.append(key)
+                self._dtypes.append(self._dtypes[-1])
+            else:
+                self.vectors.append(self.add(value, key, shape))
+            last = value
+
+    def add(self, value: ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
+        """Check one more argument, shape ``(..., *shape)``, against the others."""
+        array, dtype = as_matrices(value, shape, name)
+        if dtype is DOUBLE:
+            self.dtype = DOUBLE
+        batch = array.shape[: array.ndim - len(shape)]
+        if not self.batch:
+            self.batch = batch
+        elif batch and batch != self.batch:
+            self.batch = common_batch({" and ".join(self._names): self.batch, name: batch})
+        self._names.append(name)
+        self._dtypes.append(dtype)
+        return array
+
+    def bare(self) -> At:
+        """Return the point alone."""
+        other = At.__new__(At)
+        other.stratum, other.point, other.frame = self.stratum, self.point, self.frame
+        other.dtype = self._dtypes[0]
+        other._gather(self._names[0], {})
+        return other
+
+    def meet(self, other: At, **names: At) -> None:
+        """Give two the same batch and dtype."""
+        self.batch = other.batch = common_batch({key: at.batch for key, at in names.items()})
+        self.dtype = other.dtype = self.dtype if self.dtype is DOUBLE else other.dtype
+
+    def tangent(self) -> At:
+        """Return the same with vectors that are tangent, without their round-off.
+
+        Raises
+        ------
+        InvalidPointError
+            If a vector has a normal part.
+        """
+        if not self.stratum.is_open:
+            names = zip(self.vectors, self._names[1:], self._dtypes[1:], strict=True)
+            self.vectors = [self._tangent_part(*vector) for vector in names]
+        return self
+
+    def _tangent_part(self, vector: Array, name: str, dtype: DType) -> Array:
+        tangent = self.stratum.tangent_part(self.frame, vector)
+        axes = tuple(range(-len(self.stratum.point_shape), 0))
+        normal = np.sqrt(np.sum((vector - tangent) ** 2, axis=axes))
+        size = np.sqrt(np.sum(vector**2, axis=axes))
+        # As tangent as the coarser of vector and base point can tell.
+        coarser = SINGLE if SINGLE in (dtype, self._dtypes[0]) else DOUBLE
+        # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is:
+        # what is round-off for the layers passes.
+        rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(self.frame.roots, axis=-1)
+        wrong = normal > balance_tolerance(coarser) * size + rounding
+        if wrong.any():
+            where = np.argwhere(wrong)[0]
+            part = float(normal[tuple(where)] / size[tuple(where)])
+            raise InvalidPointError(
+                f"{name} is not tangent{_member(where)}: a part {part:.3g} of its length is "
+                f"normal. space.to_tangent(vector, base_point) projects it."
+            )
+        return tangent
+
+    def cast(self, value: Array) -> Array:
+        """Return a result in the dtype of results."""
+        return np.asarray(value).astype(self.dtype, copy=False)
+
+    def copied(self, value: Array) -> Array:
+        """Return an argument as a result of its own, with all batch axes."""
+        shape = self.stratum.point_shape
+        return np.broadcast_to(value, (*self.batch, *shape)).astype(self.dtype, copy=True)
+
+    def flat(self, array: Array) -> Array:
+        """Return an array with its batch axes broadcast and joined into one."""
+        return flatten(array, self.batch, len(self.stratum.point_shape))
+
+    def flat_point(self) -> tuple[Array, Frame]:
+        """Return the point and its frame, their batch axes broadcast and joined into one."""
+        n_batch = self.frame.values.ndim - 1
+        frame = self.frame.mapped(lambda x: flatten(x, self.batch, x.ndim - n_batch))
+        return self.flat(self.point), frame
 
 
-def balance_tolerance(dtype: np.dtype[Any]) -> float:
-    """Relative imbalance up to which layers of a dtype count as balanced: ``sqrt(eps) / 2``."""
-    return 0.5 * float(np.sqrt(np.finfo(dtype).eps))
+def connect(start: At, end: At, tolerate: bool) -> Array:
+    """Broadcast end points of paths against each other; return which pairs are apart, flat.
 
-
-def check_layers_connected(first: Array, last: Array, tolerate: bool = False) -> Array:
-    """Return which pairs differ in the sign of det of some layer, shape ``(...)``.
+    Where pairs are apart and that is tolerated, the end is replaced by the start.
 
     Raises
     ------
     DisconnectedPointsError
         If there are such pairs and they are not tolerated.
     """
-    signs = np.linalg.slogdet(first)[0], np.linalg.slogdet(last)[0]
-    apart = signs[0] != signs[1]
+    start.meet(end, point=end, base_point=start)
+    apart = check_connected(start.frame, end.frame, tolerate)
+    if apart.any():
+        shape = start.stratum.point_shape
+        end.point = np.where(
+            apart.reshape(*apart.shape, *(1,) * len(shape)), start.point, end.point
+        )
+        end.frame = end.stratum.frame(end.point)
+    return flatten(apart, start.batch, 0)
+
+
+def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
+    """Return which pairs of points lie in different components, shape ``(...)``.
+
+    Raises
+    ------
+    DisconnectedPointsError
+        If there are such pairs and they are not tolerated.
+    """
+    apart = np.asarray(component(first) != component(last))
     if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
+        if first.layered:
+            raise DisconnectedPointsError(
+                f"Layer {int(where[-1])} has det of different signs{_member(where[:-1])} in "
+                f"base_point and point: they lie in different components of the balanced manifold, "
+                f"and no path joins them. Act with reflections h_p on both sides of the layer to "
+                f"change component."
+            )
         raise DisconnectedPointsError(
-            f"Layer {int(where[-1])} has det of different signs{_member(where[:-1])} in base_point "
-            f"and point: they lie in different components of the balanced manifold, and no path "
-            f"joins them. Act with reflections h_p on both sides of the layer to change component."
+            f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
+            f"different components of GL(n), and no path joins them. Flip the sign of one row or "
+            f"column of one of them if orientation has no meaning in your data."
         )
-    return np.asarray(apart.any(axis=-1))
+    return np.asarray(apart.any(axis=-1)) if first.layered else apart
 
 
-def common_batch(point_ndim: int, **arrays: Array) -> tuple[int, ...]:
-    """Return the broadcast batch shape of arrays of points and vectors.
+def common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the broadcast of batch shapes, by the names of the arguments.
 
     Raises
     ------
     InvalidPointError
-        If the batch shapes do not broadcast.
+        If they do not broadcast.
     """
-    shapes = {name: array.shape[: array.ndim - point_ndim] for name, array in arrays.items()}
     first, *others = shapes.values()
     if all(shape == first for shape in others):
         return first  # what most calls are; numpy takes longer to say so
@@ -244,34 +404,15 @@ def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:
     return np.broadcast_to(array, (*batch, *trailing)).reshape(-1, *trailing)
 
 
-def flat_frame(frame: Frame, batch: tuple[int, ...]) -> Frame:
-    """Broadcast the batch axes of a frame and join them into one."""
-    n_batch = frame.values.ndim - 1
-    return frame.mapped(lambda array: flatten(array, batch, array.ndim - n_batch))
-
-
-def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
-    """Return which pairs of points differ in the sign of det, shape ``(...)``.
-
-    Raises
-    ------
-    DisconnectedPointsError
-        If there are such pairs and they are not tolerated.
-    """
-    apart = np.asarray(np.linalg.det(first.polar @ transpose(last.polar)) < 0)
-    if apart.any() and not tolerate:
-        where = np.argwhere(apart)[0]
-        raise DisconnectedPointsError(
-            f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
-            f"different components of GL(n), and no path joins them. Flip the sign of one row or "
-            f"column of one of them if orientation has no meaning in your data."
-        )
-    return apart
-
-
 def _index(where: Array) -> str:
     return "[" + ", ".join(str(int(i)) for i in where) + "]"
 
 
 def _member(where: Array) -> str:
     return f" (batch member {_index(where)})" if len(where) else ""
+
+
+def one_of(**alternatives: object) -> None:
+    """Raise `ValueError` unless exactly one of several arguments is given."""
+    if sum(value is not None for value in alternatives.values()) != 1:
+        raise ValueError(f"Give either {' or '.join(alternatives)}, and not both.")

@@ -1,7 +1,8 @@
 """Input that is wrong or unusual, and the checks that both manifolds have in common.
 
-A table of functions has the form ``{name: (function, kinds)}``, with a letter for each argument:
-``p`` for points, others for vectors or layers. ``draw(kinds, batch)`` makes the arguments.
+A table of functions has the form ``{name: (function, kinds)}``, with a letter for each argument as
+in `dln_manifolds.autodiff.kinds`: ``p`` for points, others for vectors or any arrays of their
+shape. ``draw(kinds, batch)`` makes the arguments.
 """
 
 from contextlib import nullcontext
@@ -51,6 +52,15 @@ def rubbish(shape):
     }
 
 
+class Multiplying(np.ndarray):
+    """Arrays that multiply as matrices do, and that wrap whatever is made of them."""
+
+    def __mul__(self, other):
+        return self @ other
+
+    __rmul__ = __mul__
+
+
 # What is no array of numbers, where the rest of the table above has messages of its own.
 NO_NUMBERS = ("string", "strings", "ragged list", "list of None")
 
@@ -68,6 +78,15 @@ ARRANGEMENTS = {
     "Fortran": np.asfortranarray,
     "broadcast": lambda a: np.broadcast_to(a, (2, *a.shape))[1],
 }
+
+
+def from_table(owner, table, prefix="", without=frozenset()):
+    """Return the functions of a table of `dln_manifolds.autodiff.kinds`, with what they take."""
+    return {
+        prefix + name: (getattr(owner, name), kinds.split(":")[0])
+        for name, kinds in table.items()
+        if name not in without
+    }
 
 
 def places(kinds, functions, unless=frozenset()):
@@ -151,6 +170,24 @@ class Cases:
         expected = np.asarray(repeatable(function, arguments))
         result = repeatable(function, [ARRANGEMENTS[arrange](a) for a in arguments])
         assert_allclose(result, expected, rtol=0, atol=atol * np.abs(expected).max())
+
+    def takes_subclasses(self, name, kind):
+        """Compare the results for a subclass of ndarray with those for arrays."""
+        function, kinds = self.functions[name]
+        arguments = self.draw(kinds)
+        expected = repeatable(function, arguments)
+        result = repeatable(function, [a.view(kind) for a in arguments])
+        assert type(result) is type(expected)
+        assert_array_equal(result, expected)
+
+    def keeps_single_precision_of_any_byte_order(self, name):
+        """Compare the results for the other order of bytes with those for the usual one."""
+        function, kinds = self.functions[name]
+        arguments = [a.astype(np.float32) for a in self.draw(kinds)]
+        expected = repeatable(function, arguments)
+        result = repeatable(function, [a.astype(a.dtype.newbyteorder()) for a in arguments])
+        assert np.asarray(result).dtype == np.float32
+        assert_array_equal(result, expected)
 
     def takes_an_empty_batch(self, name, shape):
         """Fail unless nothing gives nothing, alone and beside single points."""

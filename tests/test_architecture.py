@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dln_manifolds
+from dln_manifolds import BalancedManifold, DLNObservableManifold
 
 PACKAGE = "dln_manifolds"
 ROOT = Path(dln_manifolds.__file__).parent
@@ -150,6 +151,29 @@ def test_module_is_short(name):
 @pytest.mark.parametrize("name", SOURCES)
 def test_public_names_are_documented(name):
     assert not list(undocumented(TREES[name].body))
+
+
+@pytest.mark.parametrize("kind", [DLNObservableManifold, BalancedManifold])
+def test_a_log_visits_few_rooms_above_the_solvers(kind):
+    """The layer around methods, the metric and the checks: what a newcomer has to read."""
+    space = kind(3, 4)
+    X = space.random_point()
+    Y = space.metric.exp(0.1 * space.random_tangent_vec(X), X)
+    seen = set()
+
+    def visit(frame, event, argument):
+        seen.add(frame.f_globals.get("__name__", ""))
+
+    sys.setprofile(visit)
+    try:
+        space.metric.log(Y, X)
+    finally:
+        sys.setprofile(None)
+    below = NUMERICS | {"geometry", "geodesics"}
+    above = {name for name in seen if name.split(".")[0] == PACKAGE and part(name) not in below}
+    assert above <= {
+        f"{PACKAGE}.{room}" for room in ("autodiff.dispatch", "manifolds.metric", "checks")
+    }
 
 
 def test_type_marker_is_shipped():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import autograd.numpy as anp
 from autograd.extend import defvjp_argnums, primitive
@@ -13,38 +12,43 @@ from dln_manifolds.autodiff.dispatch import Evaluation
 from dln_manifolds.numerics.arrays import Array
 
 
-def gathered(value: Any) -> Any:
-    """Return one array of a list of boxes, anything else as it is."""
-    return anp.array(value) if isinstance(value, (list, tuple)) else value
+def gathered(value: object) -> object:
+    """Return one array of a list of boxes of one shape, anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        try:
+            return anp.array(value)
+        except ValueError:
+            return value  # to be refused by its shape
+    return value
 
 
-def is_traced(value: Any) -> bool:
+def is_traced(value: object) -> bool:
     """Whether a value is being differentiated."""
     return bool(isbox(value))
 
 
-def to_numpy(value: Any) -> Any:
+def to_numpy(value: object) -> object:
     """Return what is inside of all boxes."""
     while isbox(value):
         value = getval(value)
     return value
 
 
-def from_numpy(array: Array, values: Sequence[Any]) -> Any:
+def from_numpy(array: Array, values: Sequence[object]) -> object:
     """Return the array: unboxed ones are constants."""
     return array[()]
 
 
-def attach(evaluation: Evaluation, boxes: Sequence[Any]) -> Any:
+def attach(evaluation: Evaluation, boxes: Sequence[object]) -> object:
     """Return the value of an evaluation as a box that knows its derivative by the given ones."""
     return _value(evaluation, *boxes)
 
 
-def _evaluated(evaluation: Evaluation, *arguments: Any) -> Array:
+def _evaluated(evaluation: Evaluation, *arguments: object) -> Array:
     return evaluation.value
 
 
-def _pulled_back(evaluation: Evaluation, cotangent: Array, *arguments: Any) -> list[Array]:
+def _pulled_back(evaluation: Evaluation, cotangent: Array, *arguments: object) -> list[Array]:
     return evaluation.gradients(cotangent)
 
 
@@ -53,10 +57,12 @@ _value = primitive(_evaluated)
 _gradients = primitive(_pulled_back)
 
 
-def _pullback(argnums: Sequence[int], answer: Any, arguments: Sequence[Any], options: Any) -> Any:
+def _pullback(
+    argnums: Sequence[int], answer: object, arguments: Sequence[object], options: object
+) -> Callable[[Array], list[object]]:
     evaluation, boxes = arguments[0], arguments[1:]
 
-    def pull(cotangent: Any) -> list[Any]:
+    def pull(cotangent: Array) -> list[object]:
         gradients = _gradients(evaluation, cotangent, *boxes)
         return [gradients[argnum - 1] for argnum in argnums]
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import geomstats.backend as gs
 import numpy as np
@@ -27,9 +27,8 @@ from autograd.tracer import isbox
 
 from dln_manifolds.numerics.arrays import Array
 
-Pullback = Callable[[Array], "Sequence[Array | Refusal | None]"]
-Rule = Callable[..., tuple[Array, Pullback]]
 C = TypeVar("C", bound=type)
+Method = Callable[..., Any]
 
 _PACKAGE = __name__.partition(".")[0]
 # Modules that know the arrays of one host; PyTorch is imported with the first of its tensors.
@@ -42,7 +41,7 @@ _DEFAULT = _TORCH if gs.__name__.endswith("pytorch") else None
 class Composite:
     """A rule by the rules of others: a function of the host's module and the method's arguments."""
 
-    function: Callable[..., Any]
+    function: Method
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Refusal:
     """Why a method has no derivative; in a pullback, why it has none by one of its arguments."""
 
     reason: str
+
+
+Gradient = Array | Refusal | None
+Pullback = Callable[[Array], Sequence[Gradient]]
+Rule = Callable[..., tuple[Array, Pullback]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,29 @@ class Evaluation:
         ]
 
 
-def _unbroadcast(gradient: Array | Refusal | None, argument: Array) -> Array:
+class Host(Protocol):
+    """A module that knows the arrays of a host."""
+
+    def gathered(self, value: object) -> object:
+        """Return one array of a list of arrays, anything else as it is."""
+
+    def is_traced(self, value: object) -> bool:
+        """Whether a value is being differentiated."""
+
+    def to_numpy(self, value: object) -> object:
+        """Return what is inside of an array, anything else as it is."""
+
+    def from_numpy(self, array: Array, values: Sequence[object]) -> object:
+        """Return an array as one of the host's, beside the given values."""
+
+    def attach(self, evaluation: Evaluation, arrays: Sequence[object]) -> object:
+        """Return a value that knows its derivative by the given arrays."""
+
+
+Derivative = tuple[Pullback, list[object], list[int]]
+
+
+def _unbroadcast(gradient: Gradient, argument: Array) -> Array:
     """Sum over the batch axes along which an argument was repeated."""
     if isinstance(gradient, Refusal):
         raise NotImplementedError(gradient.reason)
@@ -100,10 +126,7 @@ def _unbroadcast(gradient: Array | Refusal | None, argument: Array) -> Array:
 def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[C], C]:
     """Return a class decorator: public methods take and give the arrays of every backend.
 
-    Parameters
-    ----------
-    rules : mapping
-        Derivative rules by method name. The derivative of a method without a rule is refused.
+    With derivative rules by method name; the derivative of a method without a rule is refused.
     """
 
     def decorate(cls: C) -> C:
@@ -119,15 +142,15 @@ def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[
     return decorate
 
 
-def _on_every_backend(method: Callable[..., Any], rule: Rule | Composite | Refusal | None) -> Any:
+def _on_every_backend(method: Method, rule: Rule | Composite | Refusal | None) -> Method:
     signature = inspect.signature(method)
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: object, *args: object, **kwargs: object) -> object:
         library = _library_of((*args, *kwargs.values()) if kwargs else args)
         if library is None:
             return method(self, *args, **kwargs)
-        host = importlib.import_module(library)
+        host = cast(Host, importlib.import_module(library))
         if library == _TORCH and not kwargs and asked_by("pymanopt"):
             return method(self, *(host.to_numpy(host.gathered(value)) for value in args))
         bound = signature.bind(self, *args, **kwargs)
@@ -163,7 +186,7 @@ def asked_by(package: str, beyond: str = f"{_PACKAGE}.") -> bool:
     return False
 
 
-def _library_of(values: Sequence[Any]) -> str | None:
+def _library_of(values: Sequence[object]) -> str | None:
     """Return the module for the arrays among the values, None for NumPy's."""
     found = _DEFAULT
     torch = sys.modules.get("torch")
@@ -175,7 +198,9 @@ def _library_of(values: Sequence[Any]) -> str | None:
             return _AUTOGRAD
         elif torch is not None and isinstance(value, torch.Tensor):
             return _TORCH
-        elif kind in (list, tuple) and value:
+        elif isinstance(value, np.ndarray):
+            found = None
+        elif isinstance(value, (list, tuple)) and value:
             inner = _library_of(value[:1])
             if inner is not None:
                 found = inner
@@ -183,21 +208,21 @@ def _library_of(values: Sequence[Any]) -> str | None:
 
 
 def _give(
-    result: Any,
-    host: Any,
-    values: Sequence[Any],
-    derivative: tuple[Pullback, list[Any], list[int]] | None = None,
-) -> Any:
+    result: object, host: Host, values: Sequence[object], derivative: Derivative | None = None
+) -> object:
     """Return a result as the host's arrays, with its derivative if there is one."""
     if isinstance(result, tuple):
         parts = [_give(part, host, values, derivative) for part in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+        # Of a named tuple: its class takes the parts one by one.
+        make: Method = type(result)
+        return make(*parts) if hasattr(result, "_fields") else tuple(parts)
     if isinstance(result, (np.ndarray, np.generic)):
         array = np.asarray(result)
         if derivative is None or array.dtype.kind != "f":
             return host.from_numpy(array, values)
         pullback, plain, traced = derivative
-        evaluation = Evaluation(array, pullback, [plain[place] for place in traced], traced)
+        arguments = [np.asarray(plain[place]) for place in traced]
+        evaluation = Evaluation(array, pullback, arguments, traced)
         return host.attach(evaluation, [values[place] for place in traced])
     if inspect.isfunction(result):
         return _curve(result, host, values, derivative)
@@ -210,33 +235,26 @@ def _give(
 
 
 def _curve(
-    path: Callable[[Any], Any],
-    host: Any,
-    values: Sequence[Any],
-    derivative: tuple[Pullback, list[Any], list[int]] | None,
-) -> Callable[[Any], Any]:
+    path: Method, host: Host, values: Sequence[object], derivative: Derivative | None
+) -> Method:
     """Return a path, a function of time, that takes and gives the host's arrays."""
 
-    def points(t: Any) -> Any:
-        traced = [place for place, value in enumerate([t]) if host.is_traced(value)]
+    def points(t: object) -> object:
         times = host.to_numpy(host.gathered(t))
-        found = derivative
-        if traced:
-            found = (_refusing(path), [times], traced)
+        traced = host.is_traced(t)
+        found = (_refusing(path), [times], [0]) if traced else derivative
         return _give(path(times), host, [t] if traced else values, found)
 
     return points
 
 
-def _refusing(
-    method: Callable[..., Any], rule: Rule | Composite | Refusal | None = None
-) -> Pullback:
+def _refusing(method: Method, rule: Rule | Composite | Refusal | None = None) -> Pullback:
     """Return a pullback that raises: what has no derivative must not count as constant."""
     why = (
         rule.reason if isinstance(rule, Refusal) else "Detach its arguments if they are constants."
     )
 
-    def refuse(cotangent: Array) -> Sequence[Array | None]:
+    def refuse(cotangent: Array) -> Sequence[Gradient]:
         raise NotImplementedError(f"{method.__qualname__} has no derivative rule. {why}")
 
     return refuse

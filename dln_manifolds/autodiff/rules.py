@@ -1,36 +1,134 @@
-"""Derivative rules that both manifolds share.
+"""Derivative rules: how they are made, and those that both manifolds share.
 
 A rule takes what its method takes, as NumPy arrays, and returns the result and the pullback:
-gradients by the arguments, in their order, broadcast over the batch.
+gradients by the arguments, in their order, broadcast over the batch. Most methods belong to one
+point, their last argument. Their *gradients* are given as functions of the point with its frame, of
+the vectors before it and, unless the result is a number, of the gradient c by the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import attrgetter
+from typing import cast
 
 import numpy as np
+from geomstats.geometry.manifold import Manifold
+from geomstats.geometry.riemannian_metric import RiemannianMetric
 
-from dln_manifolds.autodiff.dispatch import Composite, Pullback, Refusal, Rule
-from dln_manifolds.checks import cast
-from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.autodiff import kinds
+from dln_manifolds.autodiff.dispatch import Composite, Host, Pullback, Refusal, Rule
+from dln_manifolds.checks import SINGLE, At, one_of
+from dln_manifolds.geodesics import (
+    GeodesicSolution,
+    exp_pullback,
+    log_pullback,
+    squared_length_gradients,
+)
 from dln_manifolds.numerics.arrays import Array
 
-# Takes the numbers of some members and their gradients by the result.
-Adjoint = Callable[[Array, Array], tuple[Array, ...]]
+Gradients = Callable[..., tuple[Array | None, ...]]
+# By two vectors and by their point.
+Inner = Callable[[At, Array, Array], tuple[Array, Array, Array | None]]
+Table = dict[str, Rule | Composite | Refusal]
 
 
-def float_array(value: Any) -> Array:
-    """Return an argument that its method has checked already."""
-    return np.asarray(value, dtype=np.float64)
+def _spread(weight: Array, ndim: int) -> Array:
+    """Give numbers, shape ``(...)``, the axes of points."""
+    return weight.reshape(*weight.shape, *(1,) * ndim)
 
 
-def weigh(cotangent: Array, gradient: Array, point_ndim: int) -> Array:
-    """Multiply gradients of scalars, ``(..., *point_shape)``, by numbers of shape ``(...)``."""
-    return cotangent.reshape(*cotangent.shape, *(1,) * point_ndim) * gradient
+def _half_inverse(root: Array) -> Array:
+    """Return the derivative of a root by its square, zero at zero."""
+    return np.where(root == 0, 0.0, 0.5 / np.where(root == 0, 1.0, root))
 
 
-def members_pullback(solution: GeodesicSolution, adjoint: Adjoint) -> Pullback:
+def _at_point(
+    name: str,
+    kind: str,
+    gradients: Gradients,
+    rate: Callable[[Array], Array] | None = None,
+    anywhere: bool = False,
+) -> Rule:
+    """Return the rule of a method of vectors at a point, from its gradients.
+
+    Or from those of another function, if the method is a function of its result, with a derivative
+    ``rate`` known from its own. ``anywhere``: the point is any array, or missing.
+    """
+    place = At.any_point if anywhere else At
+
+    def rule(
+        owner: Manifold | RiemannianMetric, *arguments: Array | None
+    ) -> tuple[Array, Pullback]:
+        value = getattr(owner, name)(*arguments)
+        at = place(owner.stratum, arguments[-1], "point")
+        vectors = [np.asarray(vector, dtype=np.float64) for vector in arguments[:-1]]
+        if not kind.endswith(":s"):
+            return value, lambda cotangent: gradients(at, *vectors, cotangent)
+        found, ndim = gradients(at, *vectors), len(owner.stratum.point_shape)
+        slope = None if rate is None else rate(np.asarray(value, dtype=np.float64))
+
+        def pull(cotangent: Array) -> tuple[Array | None, ...]:
+            weight = cotangent if slope is None else cotangent * slope
+            return tuple(None if x is None else _spread(weight, ndim) * x for x in found)
+
+        return value, pull
+
+    return rule
+
+
+def rules_at_points(table: dict[str, str], anywhere: bool = False, **gradients: Gradients) -> Table:
+    """Return the rules of methods at a point; the table says whose results are numbers."""
+    return {
+        name: _at_point(name, table[name], found, anywhere=anywhere)
+        for name, found in gradients.items()
+    }
+
+
+def exponential(name: str, gradients: Gradients) -> Table:
+    """Return the rule of the exponential of a number."""
+    return {name: _at_point(name, ":s", gradients, rate=np.asarray)}
+
+
+def turned(path: str, *order: int) -> Composite:
+    """Return the rule of a method that hands its arguments on, in an order, to another method."""
+    method = attrgetter(path)
+    return Composite(lambda host, owner, *given: method(owner)(*(given[k] for k in order)))
+
+
+def lengths(inner: Inner, anywhere: bool = False) -> Table:
+    """Return the rules of inner products, norms and unit vectors, from gradients of the first."""
+
+    def square(at: At, vector: Array) -> tuple[Array | None, ...]:
+        first, _, by_point = inner(at, vector, vector)
+        return 2 * first, by_point
+
+    def unit(at: At, vector: Array, cotangent: Array) -> tuple[Array | None, ...]:
+        dual, _, by_point = inner(at, vector, vector)
+        ndim = len(at.stratum.point_shape)
+        axes = tuple(range(-ndim, 0))
+        size = np.sqrt(np.sum(vector * dual, axis=axes))
+        inverse = 1 / np.where(size == 0, 1.0, size)
+        weight = -np.sum(cotangent * vector, axis=axes) * inverse**3
+        by_vector = _spread(inverse, ndim) * cotangent + _spread(weight, ndim) * dual
+        return by_vector, None if by_point is None else _spread(0.5 * weight, ndim) * by_point
+
+    return rules_at_points(
+        kinds.METRIC,
+        anywhere,
+        inner_product=inner,
+        squared_norm=square,
+        normalize=unit,
+        normal_basis=unit,
+    ) | {"norm": _at_point("norm", ":s", square, _half_inverse, anywhere)}
+
+
+# --- what is solved, on both manifolds
+
+
+def _of_members(
+    solution: GeodesicSolution, gradients: Callable[[Array, Array], tuple[Array, ...]]
+) -> Pullback:
     """Return a pullback for the members that were solved; the gradients of others are NaN."""
     batch, shape = solution.length.shape, solution.point_shape
     pick = np.nonzero(solution.success.ravel())[0]
@@ -39,158 +137,113 @@ def members_pullback(solution: GeodesicSolution, adjoint: Adjoint) -> Pullback:
         flat = cotangent.reshape(solution.length.size, *cotangent.shape[len(batch) :])
         whole = np.full((2, len(flat), *shape), np.nan)
         if pick.size:
-            whole[:, pick] = adjoint(pick, flat[pick])
+            whole[:, pick] = gradients(pick, flat[pick])
         return tuple(whole.reshape(2, *batch, *shape))
 
     return pull
 
 
-def square_root(rule: Rule) -> Rule:
-    """Return the rule of the square root of a method; its derivative at zero is taken as zero."""
-
-    def root_rule(owner: Any, *arguments: Any) -> tuple[Array, Pullback]:
-        square, pull = rule(owner, *arguments)
-        value = np.sqrt(square)
-        size = float_array(value)
-        rate = np.where(size == 0, 0.0, 0.5 / np.where(size == 0, 1.0, size))
-        return value, lambda cotangent: pull(cotangent * rate)
-
-    return root_rule
-
-
-def exponential(rule: Rule) -> Rule:
-    """Return the rule of the exponential of a method."""
-
-    def exp_rule(owner: Any, *arguments: Any) -> tuple[Array, Pullback]:
-        logarithm, pull = rule(owner, *arguments)
-        value = np.exp(logarithm)
-        return value, lambda cotangent: pull(cotangent * value)
-
-    return exp_rule
-
-
-def solved(metric: Any, solution: GeodesicSolution, value: Array, dtype: Any) -> Array:
+def _resolved(
+    metric: RiemannianMetric, solution: GeodesicSolution, value: Array, *given: Array
+) -> Array:
     """Return a result of a solver as its method does."""
-    return cast(metric._resolve(solution, value), dtype)
+    single = all(np.asarray(array).dtype == SINGLE for array in given)
+    return metric.policy.resolve(solution, value).astype(SINGLE if single else float, copy=False)
 
 
-def squared_norm(inner_product: Rule) -> Rule:
-    """Return the rule of the squared norm that belongs to an inner product."""
-
-    def rule(metric: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
-        value, pull = inner_product(metric, vector, vector, base_point)
-
-        def pull_both(cotangent: Array) -> tuple[Array | Refusal | None, ...]:
-            left, right, by_point = pull(cotangent)
-            return float_array(left) + float_array(right), by_point
-
-        return value, pull_both
-
-    return rule
+def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> tuple[Array, Pullback]:
+    solution = metric.solve_exp(tangent_vec, base_point)
+    value = _resolved(metric, solution, solution.end_point, tangent_vec, base_point)
+    return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
 
 
-def normalized(norm: Rule) -> Rule:
-    """Return the rule of vectors divided by their norm; zero stays zero."""
-
-    def rule(metric: Any, vector: Any, base_point: Any) -> tuple[Array, Pullback]:
-        length, pull_length = norm(metric, vector, base_point)
-        array, length = float_array(vector), float_array(length)
-        ndim = len(metric._space.shape)
-        inverse = 1 / np.where(length == 0, 1.0, length)
-
-        def pull(cotangent: Array) -> tuple[Array | Refusal | None, ...]:
-            along = np.sum(cotangent * array, axis=tuple(range(-ndim, 0)))
-            by_vector, by_point = pull_length(-along * inverse**2)
-            return weigh(inverse, cotangent, ndim) + float_array(by_vector), by_point
-
-        return metric.normalize(vector, base_point), pull
-
-    return rule
+def _log(metric: RiemannianMetric, point: Array, base_point: Array) -> tuple[Array, Pullback]:
+    solution = metric.solve_log(point, base_point)
+    value = _resolved(metric, solution, solution.initial_velocity, point, base_point)
+    return value, _of_members(solution, lambda k, c: log_pullback(solution, k, c)[::-1])
 
 
-def pairwise(dist: Rule) -> Rule:
-    """Return the rule of all distances of a list of points; each pair is solved once."""
+def _dist(
+    metric: RiemannianMetric, point_a: Array, point_b: Array, *, squared: bool = False
+) -> tuple[Array, Pullback]:
+    solution = metric.solve_log(point_b, point_a)
+    length = _resolved(metric, solution, solution.length, point_a, point_b)
+    rate = None if squared else _half_inverse(length.astype(float))
 
-    def rule(metric: Any, points: Any, *_: Any, **__: Any) -> tuple[Array, Pullback]:
-        array = np.asarray(points)
-        first, second = np.triu_indices(len(array), 1)
-        values, pull_pairs = dist(metric, array[first], array[second])
-        matrix = np.zeros((len(array), len(array)), dtype=values.dtype)
-        matrix[first, second] = matrix[second, first] = values
+    def gradients(members: Array, cotangent: Array) -> tuple[Array, ...]:
+        both = squared_length_gradients(solution, members)
+        weight = _spread(cotangent, len(solution.point_shape))
+        return both[0] * weight, both[1] * weight
 
-        def pull(cotangent: Array) -> tuple[Array]:
-            gradient = np.zeros(array.shape)
-            both = cotangent[first, second] + cotangent[second, first]
-            for place, part in zip((first, second), pull_pairs(both), strict=True):
-                np.add.at(gradient, place, float_array(part))
-            return (gradient,)
-
-        return matrix, pull
-
-    return rule
+    pull = _of_members(solution, gradients)
+    if rate is None:
+        return np.square(length), pull
+    return length, lambda cotangent: pull(cotangent * rate)
 
 
-def regularize(space: Any, point: Any) -> tuple[Array, Pullback]:
-    """Rule of a copy."""
-    return space.regularize(point), lambda cotangent: (cotangent,)
+def _dist_pairwise(metric: RiemannianMetric, points: Array, *_: object) -> tuple[Array, Pullback]:
+    """Solve each pair once."""
+    array = np.asarray(points)
+    first, second = np.triu_indices(len(array), 1)
+    values, pull_pairs = _dist(metric, array[first], array[second])
+    matrix = np.zeros((len(array), len(array)), dtype=values.dtype)
+    matrix[first, second] = matrix[second, first] = values
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        gradient = np.zeros(array.shape)
+        both = cotangent[first, second] + cotangent[second, first]
+        for place, part in zip((first, second), pull_pairs(both), strict=True):
+            np.add.at(gradient, place, np.asarray(part))
+        return (gradient,)
+
+    return matrix, pull
 
 
 def _geodesic(
-    host: Any, metric: Any, initial_point: Any, end_point: Any, initial_tangent_vec: Any
-) -> Callable[[Any], Any]:
-    if (end_point is None) == (initial_tangent_vec is None):
-        raise ValueError("Give either end_point or initial_tangent_vec, and not both.")
+    host: Host,
+    metric: RiemannianMetric,
+    initial_point: Array,
+    end_point: Array | None,
+    initial_tangent_vec: Array | None,
+) -> Callable[[Array], Array]:
+    """Through the exponential map, so that times, points and velocities can be differentiated."""
+    one_of(end_point=end_point, initial_tangent_vec=initial_tangent_vec)
     velocity = initial_tangent_vec
-    if end_point is not None:
+    if velocity is None:
         velocity = metric.log(end_point, initial_point)
-    axes = (slice(None),) * len(metric._space.shape)
+    axes = (slice(None),) * len(metric.stratum.point_shape)
     late = (..., None, *axes)
 
-    def path(t: Any) -> Any:
-        times = t if host.is_traced(t) else host.from_numpy(float_array(host.to_numpy(t)), ())
+    def path(t: Array) -> Array:
+        times = t
+        if not host.is_traced(t):
+            times = cast(Array, host.from_numpy(np.asarray(host.to_numpy(t), float), ()))
         steps = times.reshape(-1, *(1,) * len(axes)) * velocity[late]
         return metric.exp(steps, initial_point[late])
 
     return path
 
 
-#: Curves through the exponential map, so that times, points and velocities can be differentiated.
-GEODESIC = Composite(_geodesic)
+METRIC: Table = {
+    "exp": _exp,
+    "log": _log,
+    "dist": _dist,
+    "squared_dist": lambda metric, a, b: _dist(metric, a, b, squared=True),
+    "dist_pairwise": _dist_pairwise,
+    "geodesic": Composite(_geodesic),
+}
 
-
-def metric_rules(
-    inner_product: Rule, exp: Rule, log: Rule, squared_dist: Rule
-) -> dict[str, Rule | Composite | Refusal]:
-    """Return the rules of a metric that follow from four of them, with these four."""
-    square = squared_norm(inner_product)
-    norm, dist = square_root(square), square_root(squared_dist)
-    unit = normalized(norm)
-    return {
-        "inner_product": inner_product,
-        "squared_norm": square,
-        "norm": norm,
-        "normalize": unit,
-        "normal_basis": unit,
-        "exp": exp,
-        "log": log,
-        "squared_dist": squared_dist,
-        "dist": dist,
-        "dist_pairwise": pairwise(dist),
-        "geodesic": GEODESIC,
-    }
-
-
-#: pymanopt's names, by the metric's rules: the base point comes first.
-POINTWISE = {
-    "inner_product": Composite(
-        lambda host, space, point, a, b: space.metric.inner_product(a, b, point)
+SPACE: Table = {
+    # pymanopt's names turn the order around; distances have none.
+    **{
+        name: turned(f"metric.{name}", *range(1, len(kind) - 2), 0)
+        for name, kind in kinds.POINT_FIRST.items()
+        if name in kinds.METRIC
+    },
+    "dist": turned("metric.dist", 0, 1),
+    "to_tangent_space": turned("to_tangent", 1, 0),
+    "pair_mean": Composite(
+        lambda host, space, first, last: space.metric.geodesic(first, end_point=last)(0.5)[0]
     ),
-    "norm": Composite(lambda host, space, point, vector: space.metric.norm(vector, point)),
-    "dist": Composite(lambda host, space, a, b: space.metric.dist(a, b)),
-    "exp": Composite(lambda host, space, point, vector: space.metric.exp(vector, point)),
-    "log": Composite(lambda host, space, a, b: space.metric.log(b, a)),
-    "pair_mean": Composite(lambda host, space, a, b: space.metric.geodesic(a, end_point=b)(0.5)[0]),
-    "to_tangent_space": Composite(
-        lambda host, space, point, vector: space.to_tangent(vector, point)
-    ),
+    **rules_at_points(kinds.SPACE, anywhere=True, regularize=lambda at, c: (c,)),
 }

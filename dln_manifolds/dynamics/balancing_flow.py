@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
-from dln_manifolds.dynamics.gradient_flow import integrate
+from dln_manifolds.dynamics.gradient_flow import checked_start, checked_times, integrate
 from dln_manifolds.errors import ConvergenceError, InvalidPointError
 from dln_manifolds.geometry.balancing import imbalance, relative_imbalance
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.matrices import transpose
 
 # Relative imbalance that counts as none: a few hundred units in the last place.
@@ -42,7 +42,7 @@ class BalancingFlow:
 
 
 def balancing_flow(
-    layers: Array, times: Array | None = None, *, tolerance: float = 1e-10
+    layers: ArrayLike, times: ArrayLike | None = None, *, tolerance: float = 1e-10
 ) -> BalancingFlow:
     r"""Follow the gradient flow of ``(1/2) sum |W_p|^2`` within the layers that have the same X.
 
@@ -64,9 +64,9 @@ def balancing_flow(
 
     Parameters
     ----------
-    layers : ndarray, shape=[N, n, n]
+    layers : array-like, shape=[N, n, n]
         Invertible layers W.
-    times : ndarray, shape=[n_times], optional
+    times : array-like, shape=[n_times], optional
         Increasing; the flow starts at the first. By default 0 and the time at which nothing but
         round-off is left of the imbalance.
     tolerance : float
@@ -75,16 +75,16 @@ def balancing_flow(
     Returns
     -------
     flow : BalancingFlow
-        Layers at these times.
+        Layers at these times, in single precision if the given ones are.
 
     Raises
     ------
-    InvalidPointError
-        If a layer is singular.
+    InvalidPointError, ValueError
+        If a layer is singular, these are not layers of one network, or the times do not increase.
     ConvergenceError
         If the integration fails, as it may for layers that are nearly singular.
     """
-    layers = np.array(layers, dtype=float)
+    layers, dtype = checked_start(layers, 3, "layers")
     n_inner, n = layers.shape[0] - 1, layers.shape[-1]
     values = np.linalg.svd(layers, compute_uv=False)
     singular = np.nonzero(values[:, -1] <= n * np.finfo(float).eps * values[:, 0])[0]
@@ -97,9 +97,9 @@ def balancing_flow(
         # The decay exp(-2 t) is known beforehand.
         ratio = float(relative_imbalance(layers)) / _BALANCED
         times = np.array([0.0, 0.5 * np.log(ratio)]) if ratio > 1 else np.zeros(1)
-    times = np.asarray(times, dtype=float)
+    times = checked_times(times)
     if n_inner == 0:
-        return BalancingFlow(times, np.repeat(layers[None], times.size, axis=0))
+        return BalancingFlow(times, np.repeat(layers[None], times.size, axis=0).astype(dtype))
 
     def moved(flat: Array) -> Array:
         group = flat.reshape(n_inner, n, n)
@@ -114,7 +114,7 @@ def balancing_flow(
 
     start = np.broadcast_to(np.eye(n), (n_inner, n, n)).ravel()
     states, _ = integrate(rate, start, times, tolerance)
-    return BalancingFlow(times, np.stack([moved(flat) for flat in states]))
+    return BalancingFlow(times, np.stack([moved(flat) for flat in states]).astype(dtype))
 
 
 def _generator(layers: Array, tolerance: float) -> Array:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from dln_manifolds.errors import ConvergenceError
-from dln_manifolds.geometry.balancing import end_to_end, imbalance
+from dln_manifolds.checks import as_array, as_matrices
+from dln_manifolds.errors import ConvergenceError, InvalidPointError
+from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback, imbalance
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_cometric, inner_coproduct
-from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import prefix_products, transpose
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+from dln_manifolds.numerics.matrices import transpose
 
 Gradient = Callable[[Array], Array]
 Energy = Callable[[Array], float]
@@ -56,33 +57,17 @@ class GradientFlow:
 
 
 def layer_gradient(layers: Array, gradient: Gradient) -> Array:
-    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` for all layers.
+    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T``, ``(..., N, n, n)``.
 
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W.
-    gradient : callable
-        Euclidean gradient ``X -> dE(X)``, shape ``(..., n, n)`` to the same.
-
-    Returns
-    -------
-    gradients : ndarray, shape=[..., N, n, n]
-        Euclidean gradient of ``E(W_N .. W_1)``.
+    ``gradient`` is the Euclidean one, ``X -> dE(X)``, from shape ``(..., n, n)`` to the same.
     """
-    identity = np.broadcast_to(np.eye(layers.shape[-1]), layers[..., :1, :, :].shape)
-    # All W_{p-1} .. W_1, and all (W_N .. W_{p+1})^T, which begin at the last layer.
-    behind = prefix_products(np.concatenate([identity, layers[..., :-1, :, :]], axis=-3))
-    upwards = transpose(layers[..., :0:-1, :, :])
-    ahead = prefix_products(np.concatenate([identity, upwards], axis=-3))[..., ::-1, :, :]
-    end = _checked(gradient, end_to_end(layers))
-    return np.asarray(ahead @ end[..., None, :, :] @ transpose(behind))
+    return end_to_end_pullback(layers, _checked(gradient, end_to_end(layers)))
 
 
 def flow_of_layers(
-    layers: Array,
+    layers: ArrayLike,
     gradient: Gradient,
-    times: Array,
+    times: ArrayLike,
     *,
     energy: Energy | None = None,
     tolerance: float = 1e-12,
@@ -91,11 +76,11 @@ def flow_of_layers(
 
     Parameters
     ----------
-    layers : ndarray, shape=[N, n, n]
+    layers : array-like, shape=[N, n, n]
         Layers at the first of the times, balanced or not.
     gradient : callable
         Euclidean gradient ``X -> dE(X)`` of the loss.
-    times : ndarray, shape=[n_times]
+    times : array-like, shape=[n_times]
         Increasing times; the flow starts at the first.
     energy : callable, optional
         The loss ``X -> E(X)``, to be reported along the flow.
@@ -105,32 +90,37 @@ def flow_of_layers(
     Returns
     -------
     flow : GradientFlow
-        Layers and end-to-end matrices at these times.
+        Layers and end-to-end matrices at these times, in single precision if the start is.
 
     Raises
     ------
+    InvalidPointError, ValueError
+        If these are not layers of one network, or the times do not increase.
     ConvergenceError
         If the integration fails, as it does if the loss is not bounded below.
     """
-    start, times = np.array(layers, dtype=float), np.asarray(times, dtype=float)
+    start, dtype = checked_start(layers, 3, "layers")
+    times = checked_times(times)
 
     def rate(_: float, flat: Array) -> Array:
         return -layer_gradient(flat.reshape(start.shape), gradient).ravel()
 
     states, n_evaluations = integrate(rate, start.ravel(), times, tolerance)
-    moved = states.reshape(-1, *start.shape)
+    moved = states.reshape(times.size, *start.shape)
     points = end_to_end(moved)
     change = imbalance(moved) - imbalance(start)
     size = np.linalg.norm(moved @ transpose(moved), axis=(-2, -1)).max()
     drift = np.linalg.norm(change, axis=(-2, -1)).max(axis=-1, initial=0.0) / (size or 1.0)
-    return GradientFlow(times, points, moved, drift, _energies(energy, points), n_evaluations)
+    energies = _energies(energy, points)
+    cast = points.astype(dtype), moved.astype(dtype)
+    return GradientFlow(times, *cast, drift, energies, n_evaluations)
 
 
 def flow_of_point(
-    point: Array,
+    point: ArrayLike,
     depth: float,
     gradient: Gradient,
-    times: Array,
+    times: ArrayLike,
     *,
     energy: Energy | None = None,
     tolerance: float = 1e-12,
@@ -141,7 +131,7 @@ def flow_of_point(
 
     Parameters
     ----------
-    point : ndarray, shape=[n, n]
+    point : array-like, shape=[n, n]
         X at the first of the times.
     depth : float
         Depth N, any real number >= 1.
@@ -151,14 +141,17 @@ def flow_of_point(
     Returns
     -------
     flow : GradientFlow
-        End-to-end matrices at these times; no layers.
+        End-to-end matrices at these times, in single precision if X is; no layers.
 
     Raises
     ------
+    InvalidPointError, ValueError
+        If this is not one square matrix, or the times do not increase.
     ConvergenceError
         If the integration fails.
     """
-    start, times = np.array(point, dtype=float), np.asarray(times, dtype=float)
+    start, dtype = checked_start(point, 2, "point")
+    times = checked_times(times)
 
     def rate(_: float, state: Array) -> Array:
         position = state[:-1].reshape(start.shape)
@@ -169,41 +162,46 @@ def flow_of_point(
         return np.append(-apply_cometric(frame, covector), speed)
 
     states, n_evaluations = integrate(rate, np.append(start, 0.0), times, tolerance)
-    points = states[:, :-1].reshape(-1, *start.shape)
+    points = states[:, :-1].reshape(times.size, *start.shape)
     energies = _energies(energy, points)
     drift = np.full(times.shape, np.nan)
     if energies is not None:
         drift = np.abs(energies + states[:, -1] - energies[0]) / (np.abs(energies).max() or 1.0)
-    return GradientFlow(times, points, None, drift, energies, n_evaluations)
+    return GradientFlow(times, points.astype(dtype), None, drift, energies, n_evaluations)
+
+
+def checked_start(value: ArrayLike, ndim: int, name: str) -> tuple[Array, DType]:
+    """Return one square matrix, or the layers of one network, and the dtype of results."""
+    shape = as_array(value, name).shape
+    if len(shape) != ndim or shape[-1] != shape[-2] or 0 in shape:
+        wanted = "(n, n), one matrix" if ndim == 2 else "(N, n, n), the layers of one network"
+        raise InvalidPointError(f"{name} has shape {shape}; a flow starts at {wanted}.")
+    return as_matrices(value, shape, name)
+
+
+def checked_times(times: ArrayLike) -> Array:
+    """Return times as an array, or raise unless they increase strictly."""
+    shape = as_array(times, "times").shape
+    if len(shape) != 1 or shape[0] == 0:
+        raise ValueError(f"times has shape {shape}; a list of one or more times is needed.")
+    array, _ = as_matrices(times, shape, "times")
+    wrong = np.diff(array) <= 0
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise ValueError(
+            f"times must increase from each to the next, but times[{k + 1}] = {array[k + 1]:g} "
+            f"follows {array[k]:g}. Sort them and remove repeated ones."
+        )
+    return array
 
 
 def integrate(
     rate: Callable[[float, Array], Array], start: Array, times: Array, tolerance: float
 ) -> tuple[Array, int]:
-    """Integrate an ordinary differential equation by DOP853, or raise.
+    """Integrate ``y' = rate(t, y)`` by DOP853, or raise `ConvergenceError`.
 
-    Parameters
-    ----------
-    rate : callable
-        ``(t, y) -> y'``.
-    start : ndarray, shape=[n]
-        y at the first of the times.
-    times : ndarray, shape=[n_times]
-        Increasing.
-    tolerance : float
-        Relative tolerance; the absolute one is a hundredth of it times the largest entry of y.
-
-    Returns
-    -------
-    states : ndarray, shape=[n_times, n]
-        y at these times.
-    n_evaluations : int
-        Evaluations of the rate.
-
-    Raises
-    ------
-    ConvergenceError
-        If the integration fails.
+    Returns y at the times, ``(n_times, n)``, and the number of evaluations. The absolute tolerance
+    is a hundredth of the relative one times the largest entry of y.
     """
     if times.size < 2:
         return np.repeat(start[None], times.size, axis=0), 0
@@ -223,7 +221,7 @@ def integrate(
         reached = result.t[-1] if len(result.t) else times[0]
         raise ConvergenceError(
             f"The flow stopped after t = {reached:.6g}, the last time asked for that it reached: "
-            f"{result.message}"
+            f"its steps became too small, as where it leaves all bounds. Ask for earlier times."
         )
     return result.y.T, int(result.nfev)
 

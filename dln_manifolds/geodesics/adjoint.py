@@ -29,21 +29,11 @@ _SINGULAR = 1e12
 def exp_pullback(
     solution: GeodesicSolution, members: Array, cotangent: Array
 ) -> tuple[Array, Array]:
-    """Apply the transpose of the differential of ``(X, Z) -> exp_X(Z)``.
+    """Return the gradients by X and by Z of ``<c, exp_X(Z)>``, each ``(k, *point_shape)``.
 
-    Parameters
-    ----------
-    solution : GeodesicSolution
-        Of exp, recorded.
-    members : ndarray of int, shape=[k]
-        Members that were solved, as indices into the flat batch.
-    cotangent : ndarray, shape=[k, *point_shape]
-        Gradients by their end points.
-
-    Returns
-    -------
-    by_point, by_vector : ndarray, shape=[k, *point_shape]
-        Gradients by X and by Z. Points and vectors are divided by one factor, which drops out.
+    ``members`` are indices of solved ones in the flat batch of a recorded exp, and ``cotangent``
+    the gradients c by their end points. Points and vectors are divided by one factor, which drops
+    out.
     """
     system = solution.system
     first, rate, last, end = _ends(solution, members)
@@ -57,26 +47,10 @@ def exp_pullback(
 def log_pullback(
     solution: GeodesicSolution, members: Array, cotangent: Array
 ) -> tuple[Array, Array]:
-    """Apply the transpose of the differential of ``(X, Y) -> log_X(Y)``, by implicit functions.
+    """Return the gradients by X and by Y of ``<c, log_X(Y)>``, by implicit functions.
 
-    Parameters
-    ----------
-    solution : GeodesicSolution
-        Of log, recorded.
-    members : ndarray of int, shape=[k]
-        Members that were solved, as indices into the flat batch.
-    cotangent : ndarray, shape=[k, *point_shape]
-        Gradients by their logarithms.
-
-    Returns
-    -------
-    by_point, by_end : ndarray, shape=[k, *point_shape]
-        Gradients by X and by Y.
-
-    Raises
-    ------
-    ConjugatePointsError
-        If the differential of exp is singular: log has no derivative.
+    Arguments as for `exp_pullback`, of a recorded log. Raises `ConjugatePointsError` if the
+    differential of exp is singular: log has no derivative.
     """
     system = solution.system
     first, rate, last, end = _ends(solution, members)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from dln_manifolds.geodesics.singular import passes_near, stays_away
 from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
+from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
 _FIRST, _MOST, _TYPICAL = 4, 24, 14
@@ -42,43 +42,11 @@ _MOST_FOLLOWED, _SOON = 15, 3
 _RATE, _AHEAD = 2.0, 8
 
 
-@lru_cache(maxsize=64)
-def gauss_nodes(n_nodes: int) -> Array:
-    """Return the Gauss nodes of [0, 1]."""
-    return (np.polynomial.legendre.leggauss(n_nodes)[0] + 1) / 2
-
-
-@lru_cache(maxsize=256)
-def integrals(n_from: int, n_to: int) -> Array:
-    """Integrate polynomials through Gauss nodes of [0, 1] up to other Gauss nodes, and up to 1.
-
-    Returns
-    -------
-    matrix : ndarray, shape=[n_to + 1, n_from]
-        Applied to values at ``n_from`` nodes: the integrals from 0.
-    """
-    x = np.append(2 * gauss_nodes(n_to) - 1, 1.0)
-    legendre = np.polynomial.legendre.legvander(x, n_from)
-    k = np.arange(1, n_from)
-    primitives = np.empty((n_to + 1, n_from))
-    primitives[:, 0] = (x + 1) / 2
-    primitives[:, 1:] = (legendre[:, 2:] - legendre[:, :-2]) / (4 * k + 2)
-    return primitives @ _analysis(n_from)
-
-
-@lru_cache(maxsize=32)
-def _analysis(n_nodes: int) -> Array:
-    """Return the matrix from values at Gauss nodes to Legendre coefficients."""
-    x, weights = np.polynomial.legendre.leggauss(n_nodes)
-    legendre = np.polynomial.legendre.legvander(x, n_nodes - 1)
-    return (np.arange(n_nodes) + 0.5)[:, None] * (legendre.T * weights)
-
-
 class _Iterates:
-    """Picard's iterates of one step of some members: states at Gauss nodes and at the end.
+    """Picard's iterates of one step of some members.
 
     ``values`` are the rates of the last iterate at its nodes, ``(n_rows, n_nodes, k)``, as seen
-    from the frame, and ``points`` the states that follow from them, ``(n_rows, n_nodes + 1, k)``.
+    from the frame; ``inner`` are the states there.
     """
 
     def __init__(
@@ -88,25 +56,26 @@ class _Iterates:
         self.rows = np.arange(len(state))
         self.origin = state.reshape(len(state), 1, -1)
         self.size, self.values = size[:, None, None], values.reshape(*values.shape[:2], -1)
-        self.points, self.n_nodes, self.n_evaluations = self.origin, 0, 0
+        self.n_nodes, self.n_evaluations = values.shape[1], 0
 
-    def advance(self, n_nodes: int) -> None:
-        """Evaluate the flow at so many nodes of the present iterate, and integrate again."""
-        if n_nodes != self.n_nodes:
-            weights = integrals(self.values.shape[1], n_nodes)
-            self.points = self.origin + self.size * (weights @ self.values)
-        self.n_nodes, self.n_evaluations = n_nodes, self.n_evaluations + n_nodes
-        self.inner = self.points[:, :-1].reshape(len(self.rows), n_nodes, *self.shape)
-        rates, smallest = self.system.rates(self.inner.reshape(-1, *self.shape))
+    def integrated(self, weights: Array) -> Array:
+        """Return the states that follow from the rates, ``(n_rows, n_points, k)``."""
+        return self.origin + self.size * (weights @ self.values)
+
+    def advance(self, points: Array) -> None:
+        """Evaluate the flow at states at Gauss nodes, ``(n_rows, n_nodes, k)``."""
+        self.n_nodes = points.shape[1]
+        self.n_evaluations += self.n_nodes
+        self.inner = points.reshape(*points.shape[:2], *self.shape)
+        rates, smallest = self.system.rates(points.reshape(-1, *self.shape))
         seen = self.frame.seen(self.inner, rates.reshape(self.inner.shape))
-        self.values = seen.reshape(len(self.rows), n_nodes, -1)
-        self.smallest = smallest.reshape(len(self.rows), n_nodes)
-        self.before = self.points
-        self.points = self.origin + self.size * (integrals(n_nodes, n_nodes) @ self.values)
+        self.values = seen.reshape(points.shape)
+        self.smallest = smallest.reshape(points.shape[:2])
 
     def sizes_of(self, points: Array) -> Array:
         """Norms of positions and rates, shape ``(n_rows, n_points, 2)``."""
-        return norms(points.reshape(-1, *self.shape)).reshape(*points.shape[:2], 2)
+        flat = points.reshape(*points.shape[:2], 2, -1)
+        return np.sqrt(np.einsum("bnki,bnki->bnk", flat, flat))
 
     def take(self, members: Array) -> None:
         """Go on with some rows only."""
@@ -115,7 +84,7 @@ class _Iterates:
             self.origin[members],
             self.size[members],
         )
-        self.values, self.points = self.values[members], self.points[members]
+        self.values = self.values[members]
         self.frame = self.frame.take(members)
 
 
@@ -151,8 +120,9 @@ def attempt(
     floor, change = norms(state), np.full(n_batch, np.inf)
     end = iterates.origin + iterates.size * iterates.values
     for iteration in range(1, _MOST + 1):
-        iterates.advance(min(most, _FIRST + iteration - 1))
-        last, before, end = end, change, iterates.points[:, -1:]
+        n_nodes = min(most, _FIRST + iteration - 1)
+        iterates.advance(iterates.integrated(integrals(iterates.n_nodes, n_nodes)[:-1]))
+        last, before, end = end, change, iterates.integrated(integrals(n_nodes, n_nodes)[-1:])
         scale = np.maximum(floor, iterates.sizes_of(end)[:, 0])
         scale[scale == 0] = 1.0
         change = (iterates.sizes_of(end - last)[:, 0] / scale).max(axis=-1)
@@ -162,7 +132,7 @@ def attempt(
         lost = ~np.isfinite(change) | ((iteration > _PATIENCE) & (ratio > 1) & ~settled)
         if not (settled | lost).any():
             continue
-        full = iterates.n_nodes == most
+        full = n_nodes == most
         error = error_estimates(iterates.values, iterates.shape, iterates.size[:, 0], scale)[1]
         error /= tolerance
         good = settled & ~lost & ((error < 1) | full)
@@ -172,7 +142,7 @@ def attempt(
             rows = iterates.rows[good]
             result.error[rows] = error[good]
             result.growth[rows] = _growth(error[good], iteration, most if full else None)
-            _accept(result, iterates, good)
+            _accept(result, iterates, good, end)
         if done.all():
             break
         kept = ~done
@@ -183,11 +153,11 @@ def attempt(
     return result
 
 
-def _accept(result: Attempt, iterates: _Iterates, good: Array) -> None:
+def _accept(result: Attempt, iterates: _Iterates, good: Array, end: Array) -> None:
     """Write the end of the step of some members, and whether they pass near singular matrices."""
     system, rows, shape = iterates.system, iterates.rows[good], iterates.shape
     start, first = result.end[rows], result.smallest[rows]
-    end = iterates.points[good, -1].reshape(-1, *shape)
+    end = end[good].reshape(-1, *shape)
     result.end[rows] = end
     result.rate[rows], last = system.rates(end)
     result.smallest[rows] = last
@@ -252,22 +222,10 @@ def follow(
 ) -> Followed:
     """Follow geodesics from t = 0 to t = 1, given approximations of them; never raises.
 
-    Parameters
-    ----------
-    system : Flow
-        The flow.
-    frame : MovingFrame
-        Where the geodesics are seen from; at t = 0 it agrees with the frame at rest.
-    state : ndarray, shape=[n_batch, 2, 1, *shape]
-        Initial states.
-    rates : ndarray, shape=[n_batch, n_given, 2, 1, *shape]
-        Approximate rates at ``n_given`` Gauss nodes, seen from the frame.
-    n_nodes : int
-        Nodes of the solution.
-    tolerance : float
-        Bound on the error of position and rate, each relative to its norm at t = 0.
-    inside : bool
-        Whether states at the nodes have to be as accurate as that at the end.
+    The frame agrees with the one at rest at t = 0. ``rates`` approximate those at any number of
+    Gauss nodes as it sees them, ``(n_batch, n_given, *state)``; the solution has ``n_nodes``.
+    ``tolerance`` bounds the error of position and rate, each relative to its norm at t = 0, at the
+    end or also ``inside``, at the nodes.
     """
     result = Followed(
         np.zeros(len(state), dtype=bool),
@@ -295,10 +253,15 @@ def _settle(
     at the end may be small by chance.
     """
     scale, change = _scale(state), np.full(len(state), np.inf)
+    points, weights = (
+        iterates.integrated(integrals(iterates.n_nodes, n_nodes)),
+        integrals(n_nodes, n_nodes),
+    )
     for iteration in range(1, _MOST_FOLLOWED + 1):
         result.n_evaluations[iterates.rows] += n_nodes
-        iterates.advance(n_nodes)
-        before, moved = change, iterates.sizes_of(iterates.points - iterates.before)
+        iterates.advance(points[:, :-1])
+        fresh = iterates.integrated(weights)
+        moved, before, points = iterates.sizes_of(fresh - points), change, fresh
         change = (moved.max(axis=1) / scale).max(axis=1)
         # The k-th iteration multiplies changes by about c / k. Early on c is hidden by what the
         # guess leaves of high modes, which vanish faster.
@@ -313,7 +276,7 @@ def _settle(
             lost |= ~settled & (change * factors[:, _MOST_FOLLOWED - iteration - 1] > tolerance)
         if settled.any():
             done = iterates.rows[settled]
-            result.states[done] = iterates.points[settled].reshape(-1, *result.states.shape[1:])
+            result.states[done] = points[settled].reshape(-1, *result.states.shape[1:])
             values = iterates.values[settled]
             errors = error_estimates(values, iterates.shape, np.ones((1, 1)), scale[settled])
             path = np.concatenate([state[done][:, None], result.states[done]], axis=1)
@@ -324,7 +287,7 @@ def _settle(
             break
         if not running.all():
             iterates.take(running)
-            scale, change = scale[running], change[running]
+            scale, change, points = scale[running], change[running], points[running]
 
 
 def _scale(state: Array) -> Array:
@@ -349,7 +312,7 @@ def error_estimates(
     of position and rate, ``(n_batch, 2)``. Returns both errors, each of shape ``(n_batch,)``.
     """
     n_batch, n_nodes = values.shape[:2]
-    coefficients = _analysis(n_nodes) @ values
+    coefficients = legendre_analysis(n_nodes) @ values
     sizes = norms(coefficients.reshape(n_batch * n_nodes, *shape)).reshape(n_batch, n_nodes, -1)
     sizes *= (size / scale)[:, None]
     tail = np.maximum(sizes[:, -1], 0.1 * sizes[:, -2]) / (4 * n_nodes - 2)

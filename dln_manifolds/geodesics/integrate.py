@@ -12,7 +12,7 @@ from dln_manifolds.geodesics.singular import comes_near
 from dln_manifolds.geodesics.system import Flow, MovingFrame, Status, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, norms
+from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -23,6 +23,8 @@ _MAX_STEPS = 10_000
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
+# Members of an enum are slow to compare with arrays.
+_CONVERGED, _CROSSED, _STALLED = map(int, (Status.CONVERGED, Status.CROSSED, Status.STALLED))
 # In how many parts a step that meets a singular matrix is divided, again and again, until pieces
 # are shorter than the last number, relative to the matrix at the start.
 _PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
@@ -49,18 +51,10 @@ class Trajectory:
 class FlowResult:
     """End of the flow of each member.
 
-    Attributes
-    ----------
-    state : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        State at the end of the span, or of the last step before a singular matrix.
-    time : ndarray, shape=[n_batch]
-        The end of the span, or the time t* of the first singular matrix, or where it stalled.
-    status : ndarray of int, shape=[n_batch]
-        CONVERGED, CROSSED or STALLED.
-    n_steps, n_evaluations : ndarray of int, shape=[n_batch]
-        Steps tried and evaluations of the flow.
-    trajectory : Trajectory
-        Filled if it was asked for.
+    ``state`` is that at the end of the span or of the last step before a singular matrix, ``time``
+    the end of the span, the time t* of the first singular matrix, or where the flow stalled.
+    ``n_steps`` counts steps tried, ``n_evaluations`` evaluations of the flow; ``trajectory`` is
+    filled if it was asked for.
     """
 
     state: Array
@@ -74,33 +68,19 @@ class FlowResult:
 def flow(
     system: Flow, state: Array, span: Array, *, tolerance: float, record: bool = False
 ) -> FlowResult:
-    """Follow geodesics for the time ``span`` of each member.
+    """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
-    Parameters
-    ----------
-    system : Flow
-        The flow.
-    state : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        Initial states.
-    span : ndarray, shape=[n_batch]
-        Non-negative lengths of time.
-    tolerance : float
-        Bound on the local error of positions and rates, each relative to its norm.
-    record : bool
-        Whether to keep the accepted steps.
-
-    Returns
-    -------
-    result : FlowResult
-        It never raises for a geodesic that ends early: see its ``status``.
+    ``tolerance`` bounds the local error of positions and rates, each relative to its norm, and
+    ``record`` says whether to keep the accepted steps. It never raises for a geodesic that ends
+    early: see the ``status`` of the result.
     """
     run = _Run(system, state, span, tolerance, record)
-    pending = np.nonzero(run.status == Status.STALLED)[0]
+    pending = np.nonzero(run.status == _STALLED)[0]
     for _ in range(_MAX_STEPS):
         if pending.size == 0:
             break
         run.step(pending)
-        pending = pending[run.status[pending] == Status.STALLED]
+        pending = pending[run.status[pending] == _STALLED]
     return run.result()
 
 
@@ -114,35 +94,43 @@ class _Run:
         self.state = state.copy()
         n_batch = len(state)
         self.time, self.crossing = np.zeros(n_batch), never(n_batch)
-        self.status = np.where(span == 0, Status.CONVERGED, Status.STALLED)
+        self.status = np.where(span == 0, _CONVERGED, _STALLED)
         self.n_steps = np.zeros(n_batch, dtype=int)
         self.n_evaluations = np.ones(n_batch, dtype=int)
         self.trajectory = Trajectory([self.time.copy()], [state.copy()]) if record else Trajectory()
         self.rate, self.smallest = system.rates(self.state)
-        self.size = _first_steps(state, self.rate, span, tolerance)
+        sizes, speeds = norms(state), norms(self.rate)
+        self.size = _first_steps(sizes, speeds, state.shape[-1], span, tolerance)
         # Until when steps must be short: those that come near a singular matrix are repeated with
         # short ones, which locate it.
         self.short_until = np.zeros(n_batch)
         self.weight = 40 + state[:1, 0].size
         if state.shape[2] == 1:
-            self._leave_radial()
+            self._leave_radial(sizes[:, 0] * speeds[:, 0])
 
-    def _leave_radial(self) -> None:
-        """Solve the members that move along rays of the cone, which end at its tip if anywhere."""
-        pace, radial = radial_rate(self.state[:, 0, 0], self.rate[:, 0, 0])
-        radial &= self.status == Status.STALLED
-        if not radial.any():
+    def _leave_radial(self, product: Array) -> None:
+        """Solve the members that move along rays of the cone, which end at its tip if anywhere.
+
+        ``product`` is that of the norms of position and velocity.
+        """
+        x, v = self.state[:, 0, 0], self.rate[:, 0, 0]
+        parallel = np.abs(inner(x, v)) >= (1 - 1e-12) * product
+        rows = np.nonzero(parallel & (self.status == _STALLED))[0]
+        if rows.size == 0:
             return
-        rows = np.nonzero(radial)[0]
-        growth = 1 + pace[rows] * self.span[rows]
-        ends = growth > 0
-        tip, rest = rows[~ends], rows[ends]
-        self.status[tip] = Status.CROSSED
-        self.crossing[tip] = -1 / pace[tip]
-        self.status[rest] = Status.CONVERGED
+        pace, radial = radial_rate(x[rows], v[rows])
+        # What passes the tip at less than a small distance has met it: beside the start, points
+        # vanish there, and the way on would be that of rounding.
+        aside = size_of(v[rows] - weigh(pace, x[rows]))
+        missed = aside > -pace * self.system.tip
+        into_tip = (1 + pace * self.span[rows] <= 0) & (radial | ~missed)
+        tip, rest = rows[into_tip], rows[radial & ~into_tip]
+        self.status[tip] = _CROSSED
+        self.crossing[tip] = -1 / pace[into_tip]
+        self.status[rest] = _CONVERGED
         self.time[rest] = self.span[rest]
-        factor = growth[ends].reshape(-1, *(1,) * (self.state.ndim - 2))
-        self.state[rest, 0] *= factor
+        growth = 1 + pace[radial & ~into_tip] * self.span[rest]
+        self.state[rest, 0] = weigh(growth, self.state[rest, 0])
         if self.record:
             self._note()
 
@@ -197,7 +185,7 @@ class _Run:
         pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
         accepted[pick] = False
         self.crossing[active[pick]] = self.time[active[pick]] + delay
-        self.status[active[pick]] = Status.CROSSED
+        self.status[active[pick]] = _CROSSED
 
     def _look_ahead(
         self, active: Array, accepted: Array, tried: Attempt, old: Array, h: Array, length: float
@@ -214,7 +202,7 @@ class _Run:
         near = eta <= self.system.reach / np.where(speed == 0, 1.0, speed)
         hit = accepted & near & (h + eta <= self.span[active] - self.time[active])
         self.crossing[active[hit]] = (self.time[active] + h + eta)[hit]
-        self.status[active[hit]] = Status.CROSSED
+        self.status[active[hit]] = _CROSSED
         accepted[hit] = False
 
     def _accept(
@@ -230,13 +218,13 @@ class _Run:
         # The last step lands on the end exactly, whatever the rounding of the sum.
         at_end = h[accepted] >= self.span[done] - self.time[done]
         self.time[done] = np.where(at_end, self.span[done], self.time[done] + h[accepted])
-        self.status[done[at_end]] = Status.CONVERGED
+        self.status[done[at_end]] = _CONVERGED
         if self.record:
             self._note()
 
     def result(self) -> FlowResult:
         """Return what has become of all members."""
-        time = np.where(self.status == Status.CROSSED, self.crossing, self.time)
+        time = np.where(self.status == _CROSSED, self.crossing, self.time)
         return FlowResult(
             self.state, time, self.status, self.n_steps, self.n_evaluations, self.trajectory
         )
@@ -271,16 +259,15 @@ def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Ar
     return eta, sign | (np.einsum("bij,bij->b", was, now) <= 0)
 
 
-def _first_steps(state: Array, rate: Array, span: Array, tolerance: float) -> Array:
-    """Guess first step sizes from the relative speed of position and rate.
+def _first_steps(size: Array, speed: Array, n: int, span: Array, tolerance: float) -> Array:
+    """Guess first step sizes from the relative speed of position and rate of n x n matrices.
 
     The factor is the one with the fewest steps, rejected ones included, on Gaussian geodesics and
     shorter ones at tolerances from 1e-6 to 1e-13, for n from 2 to 30: the more entries a norm is
     taken of, the faster than it is the fastest of them.
     """
-    size, speed = norms(state), norms(rate)
     pace = np.max(speed / np.where(size == 0, 1.0, size), axis=-1)
-    factor = 2.6 * max(1.0, state.shape[-1] / 3) ** -0.3
+    factor = 2.6 * max(1.0, n / 3) ** -0.3
     guess = factor * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
     return np.where(pace == 0, span, np.minimum(span, guess))
 

@@ -6,26 +6,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.node_paths import NodePaths
 from dln_manifolds.geodesics.root_paths import rotation_angles
-from dln_manifolds.geodesics.system import Flow, MovingFrame, Points, Rest, Unit
+from dln_manifolds.geodesics.submanifold import Submanifold
+from dln_manifolds.geodesics.system import Flow
 from dln_manifolds.geometry.balancing import imbalance, rebalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.second_fundamental_form import bending, bending_derivative
+from dln_manifolds.geometry.second_fundamental_form import (
+    bending,
+    bending_derivative,
+    second_fundamental_form,
+)
 from dln_manifolds.geometry.sectors import (
     jacobi_basis,
     normal_multiplier,
     normal_vector,
-    second_fundamental_form,
     solve_jacobi,
     tangent_part,
-    weingarten,
 )
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     nearest_orthogonal,
     prefix_products,
-    size_of,
     transpose,
 )
 
@@ -33,14 +34,11 @@ _GOAL = 1e-10
 
 
 @dataclass(frozen=True)
-class LayerSystem:
-    """Geodesics of balanced layers of depth N, a submanifold of Euclidean space: (W, V)."""
+class LayerSystem(Submanifold[Frame]):
+    """Geodesics of balanced layers of depth N: states (W, V)."""
 
     depth: int
     reach = 1e-5
-    radial = 1.0
-    degree = 1.0
-    cautious = False
 
     @property
     def straight(self) -> bool:
@@ -51,57 +49,14 @@ class LayerSystem:
         """Return 1e-10, the relative residual at which log counts as solved."""
         return _GOAL
 
-    def unit(self, points: Points) -> Unit:
-        """Scale layers to a Frobenius norm of one."""
-        size = size_of(points.value)
-        return Unit(points.value / size[:, None, None, None], size)
-
-    def at(self, position: Array, scale: Array) -> Unit:
-        """Return layers."""
-        return Unit(position, scale)
-
-    def point(self, unit: Unit) -> Array:
-        """Return layers W."""
-        return unit.position * unit.scale[:, None, None, None]
-
-    def flat(self, unit: Unit, velocity: Array) -> Array:
-        """Return velocities divided by the scale."""
-        return velocity / unit.scale[:, None, None, None]
-
-    def sharp(self, unit: Unit, rate: Array, scale: Array) -> Array:
-        """Return velocities."""
-        return rate * scale[:, None, None, None]
-
-    def speed(self, unit: Unit, rate: Array) -> Array:
-        """Return Frobenius norms."""
-        return size_of(rate)
-
-    def lower_bound(self, first: Unit, last: Unit) -> Array:
-        """Return the length of the chord in the ambient space."""
-        common = np.maximum(first.scale, last.scale)
-        ends = (replace(unit, scale=unit.scale / common) for unit in (first, last))
-        start, end = map(self.point, ends)
-        return common * size_of(end - start)
-
-    def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
-        """Return zero where the points are the same, up to scale."""
-        same = (first.position == last.position).all(axis=(1, 2, 3))
-        return np.zeros_like(first.position), same
-
-    def paths(self, first: Unit, last: Unit, tolerance: float) -> NodePaths[Frame]:
-        """Return polynomial paths through balanced nodes."""
-        return NodePaths(self)
-
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(V, II(V, V))``."""
         layers, velocity = state[:, 0], state[:, 1]
         frame = Frame.of_layers(layers)
-        bent = second_fundamental_form(frame, layers, velocity, velocity)
-        return np.stack([velocity, bent], axis=1), frame.roots[:, 0, -1]
-
-    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
-        """Return the frame at rest."""
-        return Rest()
+        rate = np.empty_like(state)
+        rate[:, 0] = velocity
+        rate[:, 1] = second_fundamental_form(frame, layers, velocity, velocity)
+        return rate, frame.values[:, 0, -1]
 
     def core(self, position: Array) -> Array:
         """Return the first layer: all have the same singular values."""
@@ -109,7 +64,11 @@ class LayerSystem:
 
     def project(self, state: Array) -> Array:
         """Take a Newton step onto the manifold, and the tangent part of the velocity."""
-        return _projected(state)
+        layers = settled_layers(state[:, 0])
+        settled = np.empty_like(state)
+        settled[:, 0] = layers
+        settled[:, 1] = tangent_part(Frame.of_layers(layers), state[:, 1])
+        return settled
 
     @property
     def linearized(self) -> Flow:
@@ -121,43 +80,6 @@ class LayerSystem:
         """Geodesics with pairs of vectors that are transported: ``U' = II(V, U)``."""
         return _Parallel(self.depth)
 
-    # What derivatives ask for. Covectors are tangent vectors: the metric is the Frobenius one.
-
-    def covector(self, unit: Unit, gradient: Array) -> Array:
-        """Return tangent parts."""
-        return tangent_part(Frame.of_layers(unit.position), gradient)
-
-    def gradient(self, unit: Unit, covector: Array) -> Array:
-        """Return the tangent vectors."""
-        return covector
-
-    def covector_basis(self, unit: Unit) -> Array:
-        """Return the orthonormal Jacobi basis of the tangent space."""
-        sectors = jacobi_basis(Frame.of_layers(unit.position))
-        return np.concatenate([sectors.horizontal, sectors.vertical], axis=1)
-
-    def vector(self, unit: Unit, covector: Array) -> Array:
-        """Return the tangent vectors."""
-        return covector
-
-    def momentum(self, unit: Unit, vector: Array) -> Array:
-        """Return the tangent vectors."""
-        return vector
-
-    def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
-        """Return the tangent part of dV."""
-        return tangent_part(Frame.of_layers(unit.position), change)
-
-    def held(self, unit: Unit, rate: Array, field: Array) -> Array:
-        """Return zero: vectors are taken along parallel, projected where the point moves."""
-        return np.zeros_like(field)
-
-    def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
-        """Return the Weingarten map of the normal part."""
-        return weingarten(Frame.of_layers(unit.position), rate, gradient)
-
-    # What paths through nodes ask of a submanifold of Euclidean space.
-
     def frame(self, points: Array) -> Frame:
         """Decompose nodes, shape ``(..., N, n, n)``."""
         return Frame.of_layers(points)
@@ -165,6 +87,11 @@ class LayerSystem:
     def tangent_part(self, frame: Frame, vector: Array) -> Array:
         """Project ambient vectors at nodes."""
         return tangent_part(frame, vector)
+
+    def tangent_basis(self, frame: Frame) -> Array:
+        """Return the horizontal and vertical vectors of the Jacobi basis."""
+        sectors = jacobi_basis(frame)
+        return np.concatenate([sectors.horizontal, sectors.vertical], axis=-4)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
         """Return S of the normal part ``W_p S_{p-1} - S_p W_p`` of ambient vectors."""
@@ -220,9 +147,9 @@ class _Linearized(LayerSystem):
         """Return ``((V, dV, ...), (II(V, V), d II(V, V), ...))``."""
         layers, velocity = state[:, 0, :1], state[:, 1, :1]
         frame = Frame.of_layers(layers)
-        bent, multiplier = bending(frame, layers, velocity)
+        multiplier = bending(frame, velocity, velocity)
         rate = np.empty_like(state)
-        rate[:, 0], rate[:, 1, :1] = state[:, 1], bent
+        rate[:, 0], rate[:, 1, :1] = state[:, 1], normal_vector(layers, multiplier)
         rate[:, 1, 1:] = bending_derivative(
             frame, layers, velocity, multiplier, state[:, 0, 1:], state[:, 1, 1:]
         )
@@ -240,6 +167,10 @@ class _Linearized(LayerSystem):
 
 class _Parallel(LayerSystem):
     """Geodesics with vectors in both rows, every one transported parallel."""
+
+    def project(self, state: Array) -> Array:
+        """Take the tangent parts of all vectors."""
+        return _projected(state)
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``((V, II(V, U), ...), (II(V, V), II(V, U), ...))``."""

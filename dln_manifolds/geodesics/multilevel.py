@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.collocation import Followed, follow, gauss_nodes, nodes_needed
+from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
 from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
 from dln_manifolds.geodesics.system import (
     Guess,
@@ -28,6 +28,7 @@ from dln_manifolds.geodesics.system import (
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.newton import Minimum, minimize
+from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -48,19 +49,26 @@ _NODES = (1.0, 1.5, 2.0)
 class Problem:
     """Pairs of positions of size one that geodesics are to join.
 
-    ``target`` are the end points themselves, met if their relative residual is at most ``goal``. A
-    geodesic that is followed from a path in one step must be accurate at its end, or also
-    ``inside``.
+    ``target`` are the end points themselves, of the scale of the last positions: met if their
+    relative residual is at most the system's goal.
     """
 
     system: System
-    start: Array
-    end: Array
-    scale: Array
+    first: Unit
+    last: Unit
     target: Array
-    goal: float
     tolerance: float
     record: bool
+
+    @property
+    def start(self) -> Array:
+        """Where geodesics start."""
+        return self.first.position
+
+    @property
+    def end(self) -> Array:
+        """Where they shall end."""
+        return self.last.position
 
     @property
     def inside(self) -> bool:
@@ -112,7 +120,7 @@ class Connection:
         system, reached = problem.system, result.status == Status.CONVERGED
         self.n_evaluations[pick] += result.n_evaluations
         position, target = result.state[:, 0, 0], problem.target[pick]
-        end_point = system.point(system.at(position, problem.scale[pick]))
+        end_point = system.point(system.at(position, problem.last.scale[pick]))
         sizes = size_of(np.concatenate([end_point - target, target]))
         residual = np.where(reached, sizes[: pick.size] / sizes[pick.size :], np.inf)
         end_point[~reached] = np.nan
@@ -123,7 +131,8 @@ class Connection:
         self.end_point[kept] = end_point[better]
         crossed = result.status == Status.CROSSED
         self.crossing[kept] = np.where(crossed, result.time, np.inf)[better]
-        ended = np.where(residual <= problem.goal, Status.CONVERGED, Status.STALLED)
+        solved = residual <= system.goal(problem.tolerance)
+        ended = np.where(solved, Status.CONVERGED, Status.STALLED)
         self.status[kept] = np.where(crossed, Status.CROSSED, ended)[better]
         if problem.record:
             self._record(problem, kept, result.trajectory, better)
@@ -145,28 +154,13 @@ class Connection:
 
 
 def connect(
-    system: System,
-    first: Unit,
-    last: Unit,
-    target: Array,
-    *,
-    tolerance: float,
-    record: bool,
+    system: System, first: Unit, last: Unit, target: Array, *, tolerance: float, record: bool
 ) -> Connection:
     """Find geodesics between positions of size one, by a closed form or by paths, and verify them.
 
     ``target`` are the end points, of the scale of ``last``.
     """
-    problem = Problem(
-        system,
-        first.position,
-        last.position,
-        last.scale,
-        target,
-        system.goal(tolerance),
-        tolerance,
-        record,
-    )
+    problem = Problem(system, first, last, target, tolerance, record)
     best = Connection.unknown(problem)
     rate, known = system.closed_form(first, last)
     pick = np.nonzero(known)[0]
@@ -182,13 +176,8 @@ def connect(
 
 def _step_along(problem: Problem, best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
-    result = flow(
-        problem.system,
-        problem.initial_state(pick, rate),
-        np.ones(pick.size),
-        tolerance=problem.tolerance,
-        record=problem.record,
-    )
+    state, span = problem.initial_state(pick, rate), np.ones(pick.size)
+    result = flow(problem.system, state, span, tolerance=problem.tolerance, record=problem.record)
     best.improve(problem, pick, rate, result)
 
 
@@ -211,7 +200,8 @@ def _follow(problem: Problem, best: Connection, pick: Array, found: Found) -> Ar
     """Follow geodesics of some members in one step from their paths; return which could be."""
     rate, frame, rates = found
     state = problem.initial_state(pick, rate)
-    needed = nodes_needed(state, rates, problem.tolerance, inside=problem.inside)
+    inside = problem.inside
+    needed = nodes_needed(state, rates, problem.tolerance, inside=inside)
     needed[best.stepped[pick]] = np.inf
     solved = np.zeros(pick.size, dtype=bool)
     fewer, left = 0.0, pick.size
@@ -222,18 +212,11 @@ def _follow(problem: Problem, best: Connection, pick: Array, found: Found) -> Ar
         if rows.size:
             there, some = frame.take(rows), state[rows]
             followed = follow(
-                problem.system,
-                there,
-                some,
-                rates[rows],
-                n_nodes,
-                problem.tolerance,
-                inside=problem.inside,
+                problem.system, there, some, rates[rows], n_nodes, problem.tolerance, inside=inside
             )
-            best.stepped[pick[rows]] = ~followed.solved
-            best.n_evaluations[pick[rows[~followed.solved]]] += followed.n_evaluations[
-                ~followed.solved
-            ]
+            astray = ~followed.solved
+            best.stepped[pick[rows]] = astray
+            best.n_evaluations[pick[rows[astray]]] += followed.n_evaluations[astray]
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
@@ -254,7 +237,7 @@ def flow_of(
     ones, trajectory = np.ones(n_batch), Trajectory()
     end = system.project(frame.leave(ones, states[:, -1])[0])
     if record:
-        times = gauss_nodes(n_knots - 1)
+        times = gauss(n_knots - 1).nodes
         members = np.repeat(np.arange(n_batch), times.size)
         inner = states[:, :-1].reshape(-1, *state.shape[1:])
         inner = system.project(frame.take(members).leave(np.tile(times, n_batch), inner)[0])

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.root_paths import RootPaths, Turning
-from dln_manifolds.geodesics.system import Flow, MovingFrame, Points, Rest, Unit
-from dln_manifolds.geodesics.variation import (
-    _point_connection as point_connection,
-)
-from dln_manifolds.geodesics.variation import (
-    _root_connection as root_connection,
-)
-from dln_manifolds.geodesics.variation import (
-    linearized_rates,
-)
+from dln_manifolds.geodesics.system import TIP, Flow, MovingFrame, Points, Rest, Unit
 from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geometry.connection import linearized_rates, point_connection, root_connection
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import nodal_state
 from dln_manifolds.geometry.metric import (
@@ -29,7 +21,7 @@ from dln_manifolds.geometry.metric import (
     root_of,
 )
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import angular_velocities
+from dln_manifolds.numerics.matrices import angular_velocities, frobenius
 
 # Depth below which turning frames save fewer steps than they cost, and below which geodesics come
 # near singular matrices with little sign of it before.
@@ -57,6 +49,11 @@ class ObservableSystem:
     def degree(self) -> float:
         """X is a homogeneous function of T of this degree."""
         return self.depth
+
+    @property
+    def tip(self) -> float:
+        """On straight lines nothing happens near zero."""
+        return 0.0 if self.straight else TIP
 
     @property
     def straight(self) -> bool:
@@ -191,8 +188,8 @@ class ObservableSystem:
 
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
         """Return ``dP - <Gamma(., dT), T'>``."""
-        frame = _frame(unit)
-        return change - root_connection(unit.position, frame, raise_(frame, rate), field)
+        frame = _of_size(_frame(unit), frobenius(unit.position))
+        return change - root_connection(frame, raise_(frame, rate), field)
 
     def held(self, unit: Unit, rate: Array, field: Array) -> Array:
         """Return ``<Gamma(., J), V>`` of the chart of X."""

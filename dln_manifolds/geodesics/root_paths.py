@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose, turned
+from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
@@ -38,13 +39,9 @@ _WIDE = 2.5
 class Turning:
     """A frame of the root chart that turns from both sides.
 
-    Attributes
-    ----------
-    velocities : ndarray, shape=[n_batch, 2, n, n]
-        Angular velocities ``Omega_L`` and ``Omega_R``: ``T = exp(t Omega_L) T~ exp(-t Omega_R)``,
-        and P likewise.
-    at_one : ndarray, shape=[n_batch, 2, n, n], optional
-        Their exponentials, as :func:`rotation` gives them, if they are known.
+    ``velocities`` are ``Omega_L`` and ``Omega_R``, shape ``(n_batch, 2, n, n)``:
+    ``T = exp(t Omega_L) T~ exp(-t Omega_R)``, and P likewise. ``at_one`` are their exponentials, as
+    :func:`rotation` gives them, if they are known.
     """
 
     velocities: Array
@@ -70,76 +67,11 @@ class Turning:
         return Turning(self.velocities[members], at_one)
 
 
-@dataclass(frozen=True, eq=False)
-class PathBasis:
-    """Modes of a path and the quadrature nodes of its energy.
-
-    Attributes
-    ----------
-    nodes, weights : ndarray, shape=[n_nodes]
-        Gauss-Legendre rule on [0, 1].
-    modes, slopes : ndarray, shape=[n_nodes, n_modes]
-        ``phi_m`` and its derivative at the nodes.
-    """
-
-    nodes: Array
-    weights: Array
-    modes: Array
-    slopes: Array
-
-    @cached_property
-    def functions(self) -> Array:
-        """Modes and slopes, one below the other: few values cost by the call."""
-        return np.concatenate([self.modes, self.slopes])
-
-    @cached_property
-    def weighted_functions(self) -> Array:
-        """Both times quadrature weights."""
-        return self.functions * np.tile(self.weights, 2)[:, None]
-
-    @cached_property
-    def weighted_slopes(self) -> Array:
-        """Slopes times quadrature weights."""
-        return self.slopes * self.weights[:, None]
-
-
-@lru_cache(maxsize=32)
-def path_basis(n_modes: int, n_nodes: int) -> PathBasis:
-    """Return the basis with the given number of modes and quadrature nodes."""
-    x, w = np.polynomial.legendre.leggauss(n_nodes)
-    legendre = np.polynomial.legendre.legvander(x, n_modes + 1)
-    m = np.arange(1, n_modes + 1)
-    root = np.sqrt(2 * m + 1)
-    modes = (legendre[:, 2:] - legendre[:, :-2]) / (2 * root)
-    return PathBasis((x + 1) / 2, w / 2, modes, legendre[:, 1:-1] * root)
-
-
-def synthesize(functions: Array, coefficients: Array) -> Array:
-    """Values at the nodes of ``sum_m c_m f_m``: (B, M, n, n) -> (B, Q, n, n)."""
-    b, _, n, k = coefficients.shape
-    return (functions @ coefficients.reshape(b, -1, n * k)).reshape(b, -1, n, k)
-
-
-def analyze(functions: Array, values: Array) -> Array:
-    """Transpose of :func:`synthesize`: (B, Q, n, n) -> (B, M, n, n)."""
-    return synthesize(functions.T, values)
-
-
 class PathState:
     """Energy of a batch of paths with its derivatives by the coefficients.
 
-    Parameters
-    ----------
-    start, end : ndarray, shape=[n_batch, n, n]
-        End points M_0 and M_1, as seen from the frame.
-    coefficients : ndarray, shape=[n_batch, n_modes, n, n]
-        Coefficients c.
-    frame : Turning
-        Where the paths are seen from.
-    basis : PathBasis
-        Modes and nodes.
-    depth : float
-        Depth N >= 1.
+    ``start`` and ``end`` are M_0 and M_1, as seen from the frame, and ``coefficients`` the c of all
+    modes, shape ``(n_batch, n_modes, n, n)``.
     """
 
     def __init__(
@@ -148,14 +80,14 @@ class PathState:
         end: Array,
         coefficients: Array,
         frame: Turning,
-        basis: PathBasis,
+        basis: ModalBasis,
         depth: float,
     ) -> None:
         self.start, self.end, self.unknowns, self.frame = start, end, coefficients, frame
         self.basis, self.depth, self.n_nodes = basis, depth, basis.nodes.size
         t, turns = basis.nodes[:, None, None], frame.velocities
         first, last = start[:, None], end[:, None]
-        values = synthesize(basis.functions, coefficients)
+        values = combine(basis.functions, coefficients)
         roots = (1 - t) * first + t * last + values[:, : self.n_nodes]
         self._moving = (last - first) + values[:, self.n_nodes :]
         velocity = self._moving + turned(turns, roots)
@@ -167,7 +99,7 @@ class PathState:
         np.multiply(-weights, self.nodal.leave(self.nodal.gradient), out=self._force)
         self._force -= turned(turns, self._momentum)
         self.energy: Array = self.nodal.energy @ basis.weights
-        self.gradient: Array = analyze(basis.functions, pull)
+        self.gradient: Array = combine(basis.functions.T, pull)
 
     def take(self, members: Array) -> PathState:
         """Return some members."""
@@ -209,7 +141,7 @@ class PathState:
 class QuadraticModel:
     """Hessian of the energy of a batch of paths, and a preconditioner for it."""
 
-    basis: PathBasis
+    basis: ModalBasis
     turns: Array
     nodal: NodalState
     variation: SecondVariation
@@ -223,34 +155,28 @@ class QuadraticModel:
     def product(self, direction: Array) -> Array:
         """Hessian applied to a direction of the coefficients."""
         basis, n_nodes = self.basis, self.basis.nodes.size
-        values = synthesize(basis.functions, direction)
+        values = combine(basis.functions, direction)
         root, velocity = values[:, :n_nodes], values[:, n_nodes:]
         velocity += turned(self.turns, root)
         momentum, force = self.variation.apply(root, velocity)
         force -= turned(self.turns, momentum)
-        return analyze(basis.weighted_functions, np.concatenate([force, momentum], axis=1))
+        return combine(basis.weighted_functions.T, np.concatenate([force, momentum], axis=1))
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
         return _apply_nodal_cometric(self.basis, self.nodal, residual)
 
 
-def _apply_nodal_cometric(basis: PathBasis, nodal: NodalState, residual: Array) -> Array:
-    return analyze(basis.weighted_slopes, nodal.raise_(synthesize(basis.slopes, residual)))
+def _apply_nodal_cometric(basis: ModalBasis, nodal: NodalState, residual: Array) -> Array:
+    return combine(basis.weighted_slopes.T, nodal.raise_(combine(basis.slopes, residual)))
 
 
 @dataclass(frozen=True)
 class PolarTurn:
-    r"""The rotation ``O_0^T O_1`` from the orthogonal polar factor of one end to that of the other.
+    """The rotation ``O_0^T O_1`` from the polar factor of one end to that of the other.
 
-    At an angle of exactly pi the plane of rotation is not determined by the ends; one is picked.
-
-    Attributes
-    ----------
-    first : ndarray, shape=[n_batch, n, n]
-        ``O_0``.
-    eigenvectors, angles : ndarray, shape=[n_batch, n, n] and [n_batch, n]
-        Of the rotation.
+    ``first`` is ``O_0``; eigenvectors and angles are those of the rotation. At an angle of exactly
+    pi the plane of rotation is not determined by the ends; one is picked.
     """
 
     first: Array
@@ -313,14 +239,8 @@ def rotation_angles(matrix: Array) -> tuple[Array, Array]:
 class RootPaths:
     """Family of modal paths in the root chart at one depth.
 
-    Attributes
-    ----------
-    depth : float
-        Depth N >= 1.
-    decayed : float
-        Relative size of the last coefficients below which more modes would change nothing.
-    first_polar, last_polar : ndarray, shape=[n_batch, n, n]
-        Orthogonal polar factors of the end points that `initial` is called with.
+    More modes would change nothing where the last coefficients are relatively below ``decayed``;
+    ``first_polar`` and ``last_polar`` are the polar factors of the ends of `initial`.
     """
 
     depth: float
@@ -358,7 +278,7 @@ class RootPaths:
         """Return paths with their energy."""
         turns, rotations = guess.frames[:, :2], guess.frames[:, 2:]
         seen = transpose(rotations[:, 0]) @ end @ rotations[:, 1]
-        basis = path_basis(*LEVELS[level])
+        basis = modal_basis(*LEVELS[level])
         return PathState(start, seen, guess.unknowns, Turning(turns, rotations), basis, self.depth)
 
     def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:

@@ -25,20 +25,10 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 class Attempt(NamedTuple):
     """Steps that were tried, one for each member of a batch.
 
-    Attributes
-    ----------
-    end, rate : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        State at the end of the step and its rate, seen from the frame.
-    smallest : ndarray, shape=[n_batch]
-        Smallest root singular value there.
-    error : ndarray, shape=[n_batch]
-        Estimated error divided by the acceptable one: the step is good if it is below 1.
-    growth : ndarray, shape=[n_batch]
-        Factor by which the next step, or the next try, may be longer.
-    n_evaluations : ndarray of int, shape=[n_batch]
-        Evaluations of the flow.
-    near : ndarray of bool, shape=[n_batch]
-        Whether the step may have met a singular matrix.
+    ``end`` and ``rate`` are the state at the end of the step and its rate, seen from the frame,
+    ``smallest`` the distance from singular matrices there. The step is good if ``error``, relative
+    to the acceptable one, is below 1; ``growth`` is the factor by which the next step, or the next
+    try, may be longer; ``near`` tells whether the step may have met a singular matrix.
     """
 
     end: Array
@@ -94,23 +84,10 @@ def attempt(
 ) -> Attempt:
     """Try a step of the given size for every member, as seen from a frame.
 
-    Parameters
-    ----------
-    system : Flow
-        The flow.
-    frame : MovingFrame
-        Where the step is seen from; at its start it agrees with the frame at rest.
-    state, rate : ndarray, shape=[n_batch, 2, 1 + k, *shape]
-        States and their rates, at rest.
-    smallest, size : ndarray, shape=[n_batch]
-        Distances from singular matrices at the start, and step sizes.
-    tolerance : float
-        Bound on the error of positions and rates, each relative to its norm.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a step was so long that it overflowed.
+    At the start of the step the frame agrees with the one at rest, in which ``state`` and ``rate``
+    are given; ``smallest`` is the distance from singular matrices there. ``tolerance`` bounds the
+    error of positions and rates, each relative to its norm. Raises `LinAlgError` if a step was so
+    long that it overflowed.
     """
     new, stages = step(system, frame, state, rate, size)
     new_rate, new_smallest = system.rates(new)

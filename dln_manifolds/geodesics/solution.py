@@ -13,6 +13,16 @@ from dln_manifolds.geodesics.system import Status, System
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _MODES = ("raise", "warn", "nan")
+# What holds one entry for each member, and what of it is changed where no path exists.
+_OF_DISCONNECTED = {
+    "initial_velocity": np.nan,
+    "end_point": np.nan,
+    "length": np.nan,
+    "lower_bound": np.nan,
+    "residual": np.inf,
+    "status": Status.DISCONNECTED,
+}
+_BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
 @dataclass
@@ -78,6 +88,11 @@ class GeodesicSolution:
         return self.initial_velocity.shape[self.length.ndim :]
 
     @property
+    def depth(self) -> float:
+        """Depth N of the network."""
+        return float(self.system.depth)
+
+    @property
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
         return np.asarray(self.status == Status.CONVERGED)
@@ -94,40 +109,25 @@ class GeodesicSolution:
         """Return the solution with members, a mask of shape ``(...)``, marked as disconnected."""
         if not apart.any():
             return self
-        points = apart.reshape(*apart.shape, *(1,) * len(self.point_shape))
-        return replace(
-            self,
-            initial_velocity=np.where(points, np.nan, self.initial_velocity),
-            end_point=np.where(points, np.nan, self.end_point),
-            length=np.where(apart, np.nan, self.length),
-            lower_bound=np.where(apart, np.nan, self.lower_bound),
-            residual=np.where(apart, np.inf, self.residual),
-            status=np.where(apart, Status.DISCONNECTED, self.status),
-            message=(
-                f"{int(np.sum(self.success & ~apart))} of {apart.size} geodesics solved; "
-                f"{int(apart.sum())} of the pairs lie in different components."
-            ),
+        n_solved, n_apart = np.count_nonzero(self.success & ~apart), np.count_nonzero(apart)
+        message = (
+            f"{n_solved} of {apart.size} geodesics solved; {n_apart} of the pairs lie in different "
+            f"components."
         )
+        changed = replace(self, message=message)
+        for name, new in _OF_DISCONNECTED.items():
+            value = np.array(getattr(self, name))
+            value[apart] = new
+            setattr(changed, name, value)
+        return changed
 
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
-        """Return the same solution with its members arranged in the given batch shape."""
-        matrices = {
-            name: getattr(self, name).reshape(*batch, *self.point_shape)
-            for name in ("initial_velocity", "end_point")
-        }
-        scalars = {
-            name: getattr(self, name).reshape(batch)
-            for name in (
-                "length",
-                "lower_bound",
-                "residual",
-                "n_iterations",
-                "n_evaluations",
-                "status",
-                "crossing_time",
-            )
-        }
-        return replace(self, **matrices, **scalars)
+        """Return a flat solution with its members arranged in the given batch shape."""
+        shaped = replace(self)
+        for name in _BY_MEMBER:
+            value = getattr(self, name)
+            setattr(shaped, name, value.reshape(batch + value.shape[1:]))
+        return shaped
 
     def __call__(self, t: ArrayLike) -> Array:
         """Return points of the geodesics.
@@ -203,8 +203,8 @@ def failure(
         )
     residual = np.where(solution.status == Status.CONVERGED, -1.0, solution.residual)
     return ConvergenceError(
-        f"{solution.message} The worst is{_member(-residual) or ' the only one'}, with a residual "
-        f"of {residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
+        f"{solution.message} The worst{_member(-residual)} has a residual of "
+        f"{residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
         f'on_failure="nan".',
         solution=solution,
     )

@@ -112,6 +112,10 @@ class Flow(Protocol):
     def reach(self) -> float:
         """Distance from a singular matrix within which the flow is not trusted."""
 
+    @property
+    def tip(self) -> float:
+        """Distance from the tip of the cone, relative to the start, that counts as none."""
+
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return time derivatives of states, and how far their cores are from singular ones."""
 
@@ -127,6 +131,10 @@ class Flow(Protocol):
 
 class System(Flow, Protocol):
     """One geometry. As a flow it is that of its geodesics alone."""
+
+    @property
+    def depth(self) -> float:
+        """Depth of the network, one where there is none."""
 
     @property
     def radial(self) -> float:
@@ -240,7 +248,7 @@ class MovingPath(Path, Protocol):
         """Return the initial rate: minus the derivative of the energy by the start."""
 
     def rates(self) -> Array:
-        """Return rates at Gauss nodes as the frame sees them, ``(n_batch, n_gauss, 2, 1, *shape)``."""
+        """Return rates at Gauss nodes as the frame sees them, ``(n_batch, n_gauss, *state)``."""
 
     def take(self, members: Array) -> Self:
         """Return some members."""
@@ -270,6 +278,10 @@ class PathFamily(Protocol):
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
+
+
+# Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
+TIP = 1e-11
 
 
 def never(n_batch: int) -> Array:

@@ -1,4 +1,4 @@
-r"""Alignment: the point of a fibre that is nearest to given layers.
+r"""Alignment: the point of a fibre that is nearest to given layers, and its derivatives.
 
 The fibre of W is ``{h . W}``, ``(h . W)_p = h_p W_p h_{p-1}^T`` with orthogonal
 ``h_1 .. h_{N-1}`` and ``h_0 = h_N = I``. Nearest to layers R is the h that maximizes
@@ -11,15 +11,6 @@ and the best ``h_p`` for given neighbours is the orthogonal polar factor of ``C_
 are solved at once, then all even p; Newton's method finishes. A symmetric C also says that the
 line from R to the result is orthogonal to the fibres that it meets: see
 `dln_manifolds.geometry.straight_lines`.
-
-Derivatives of the point of a fibre that is nearest to given layers.
-
-Layers Y are nearest to R on their fibre, ``{h . Y}``, where no vertical vector
-``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}`` (A skew) leads nearer: ``<R, K_A(Y)> = 0`` for all A. As R and
-the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows by the implicit function
-theorem, from ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion
-and ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
-is symmetric there.
 """
 
 from __future__ import annotations
@@ -30,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError, ConvergenceError
-from dln_manifolds.geometry.balancing import act, end_to_end, factor
+from dln_manifolds.geometry.balancing import act, end_to_end, factor, moment
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import vertical_vector
 from dln_manifolds.numerics.arrays import Array
@@ -39,11 +30,10 @@ from dln_manifolds.numerics.newton import minimize
 
 # Gradient relative to |W| |R| at which an alignment counts as solved.
 _TOLERANCE = 1e-13
-# Sweeps for every start, and for the best of them before Newton's method.
-_FIRST_SWEEPS = 8
-_SWEEPS = 20
-_NEWTON_STEPS = 60
-_ROUNDS = 8
+# Sweeps for every start, and for the best of them before Newton steps, and rounds of both.
+_FIRST_SWEEPS, _SWEEPS, _NEWTON_STEPS, _ROUNDS = 8, 20, 60, 8
+# Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
+_FLAT = 1e-12
 # A sweep that gains less than this share of |W| |R| finds nothing that Newton's method missed.
 _GAIN = 1e-12
 
@@ -63,33 +53,15 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
     minimum of the distance, the best of a few starts (layer after layer from the input, and from
-    the output), and there may be a nearer point. The distance ``|h . W - R|`` is
-    therefore no bound on anything for N >= 3, except from above on the distance of R from the
-    fibre.
+    the output), and there may be a nearer point. The distance ``|h . W - R|`` is therefore no bound
+    on anything for N >= 3, except from above on the distance of R from the fibre.
 
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W, balanced or not.
-    reference : ndarray, shape=[..., N, n, n]
-        Layers R, balanced or not, of the same batch shape up to broadcasting.
-    keep_component : bool
-        Whether ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
-
-    Returns
-    -------
-    alignment : Alignment
-        h and ``h . W``.
-
-    Raises
-    ------
-    ConvergenceError
-        If the gradient could not be brought to 1e-13 relative to ``|W| |R|``.
+    W and R, shape ``(..., N, n, n)`` up to broadcasting, need not be balanced. With
+    ``keep_component``, ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
+    Raises `ConvergenceError` if the gradient is not brought to 1e-13 relative to ``|W| |R|``.
     """
     layers, reference = np.broadcast_arrays(layers, reference)
-    shape = layers.shape
-    depth, n = shape[-3], shape[-1]
-    batch = shape[:-3]
+    *batch, depth, n, _ = shape = layers.shape
     if depth == 1 or layers.size == 0:
         identity = np.broadcast_to(np.eye(n), (*batch, depth - 1, n, n)).copy()
         return Alignment(identity, layers.copy())
@@ -103,20 +75,8 @@ def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
 
     The balanced factorizations of X are one orbit of ``O(n)^(N-1)``; this is the point of it that
     `align` finds, with the words of caution that stand there. Balanced layers are returned as they
-    are, up to round-off.
-
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers of a network, with an invertible end-to-end matrix.
-    keep_component : bool
-        Whether to look only among balanced layers whose determinants have the given layers' signs.
-        The nearest point may have others if a layer is nearly singular.
-
-    Returns
-    -------
-    balanced : ndarray, shape=[..., N, n, n]
-        Balanced layers.
+    are, up to round-off. ``keep_component`` looks only among balanced layers whose determinants
+    have the given layers' signs; the nearest point may have others if a layer is nearly singular.
     """
     frame = Frame.of_point(end_to_end(layers), layers.shape[-3])
     balanced = factor(frame, layers.shape[-3])
@@ -300,43 +260,25 @@ class _Turned:
         mixed[:, :-1] += transpose(inner) @ direction[:, 1:] @ reference
         return np.asarray(0.5 * (image - mixed + transpose(mixed)))
 
-    def momentum_at_start(self) -> Array:
-        """Return the gradient: no path starts here."""
-        return self.gradient
-
-
-# Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
-_FLAT = 1e-12
-
 
 def _moment(covector: Array, vector: Array) -> Array:
     """Return the gradient by a skew A of ``<C, K_A(V)>``, shape ``(..., N-1, n, n)``."""
-    low, high = np.s_[..., :-1, :, :], np.s_[..., 1:, :, :]
-    product = covector[low] @ transpose(vector[low]) - transpose(vector[high]) @ covector[high]
+    product = moment(covector, vector)
     return 0.5 * (product - transpose(product))
 
 
 def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tuple[Array, Array]:
     """Apply the transpose of the differential of ``(R, fibre) -> Y``, Y nearest to R.
 
-    Cost and memory are those of a dense matrix with ``(N-1) n (n-1) / 2`` rows.
+    Y is where ``<R, K_A(Y)> = 0`` for all vertical ``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}``, A skew. As
+    R and the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows from
+    ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion and
+    ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
+    is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows.
 
-    Parameters
-    ----------
-    aligned, reference : ndarray, shape=[..., N, n, n]
-        Layers Y, a stationary point of the distance from R along its fibre, and R.
-    cotangent : ndarray, shape=[..., N, n, n]
-        Gradient c by Y.
-
-    Returns
-    -------
-    by_reference, by_motion : ndarray, shape=[..., N, n, n]
-        The gradient by R, and that by a motion of the fibre that takes Y along.
-
-    Raises
-    ------
-    ConjugatePointsError
-        If Y is not isolated among the nearest points: R is a focal point of the fibre.
+    Returns the gradient by R, and that by a motion of the fibre that takes Y along, both of shape
+    ``(..., N, n, n)``. If R is a focal point of the fibre, where Y is not isolated among the
+    nearest points, `ConjugatePointsError` is raised.
     """
     depth, n = aligned.shape[-3], aligned.shape[-1]
     upper = np.triu_indices(n, 1)

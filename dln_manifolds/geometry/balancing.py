@@ -1,9 +1,7 @@
-r"""Balanced layers ``W = (W_1, ..., W_N)``: frames, end-to-end matrix, imbalance.
+r"""Layers ``W = (W_1, ..., W_N)`` of shape ``(..., N, n, n)``, and which of them are balanced.
 
 Balanced means ``W_{p+1}^T W_{p+1} = W_p W_p^T``; then ``W_p = Q_p diag(l) Q_{p-1}^T`` with common
-roots l and orthogonal ``Q_0, ..., Q_N``. Arrays have shape ``(..., N, n, n)`` and W[0] acts first.
-
-Balanced layers of a given end-to-end matrix: one factorization, and the group on its fibre.
+roots l and orthogonal ``Q_0, ..., Q_N``. W[0] acts first.
 
 Layers with the same invertible end-to-end matrix are an orbit of ``GL(n)^(N-1)``,
 ``W_p -> g_p W_p g_{p-1}^{-1}`` with ``g_0 = g_N = I``. The balanced ones among them are its points
@@ -17,7 +15,7 @@ import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import prefix_products, transpose
+from dln_manifolds.numerics.matrices import identity_before, prefix_products, transpose
 
 
 def end_to_end(layers: Array) -> Array:
@@ -29,11 +27,35 @@ def end_to_end(layers: Array) -> Array:
     return layers[..., 0, :, :]
 
 
+def partial_products(layers: Array) -> tuple[Array, Array]:
+    """Return ``(W_N ... W_{p+1})^T`` and ``W_{p-1} ... W_1`` for every p."""
+    behind = prefix_products(identity_before(layers))
+    ahead = prefix_products(identity_before(transpose(layers[..., ::-1, :, :])))
+    return ahead[..., ::-1, :, :], behind
+
+
+def end_to_end_pullback(layers: Array, covector: Array) -> Array:
+    """Return the gradient by the layers of ``<M, W_N ... W_1>``, M a covector at X.
+
+    ``(W_N .. W_{p+1})^T M (W_{p-1} .. W_1)^T`` for all p. Of any layers.
+    """
+    ahead, behind = partial_products(layers)
+    return ahead @ covector[..., None, :, :] @ transpose(behind)
+
+
+def moment(covector: Array, vector: Array) -> Array:
+    """Return ``C_p V_p^T - V_{p+1}^T C_{p+1}`` for p = 1..N-1, shape ``(..., N-1, n, n)``.
+
+    It is the gradient by A of ``<C, A_p V_p - V_p A_{p-1}>``, ``A_0 = A_N = 0``.
+    """
+    product = covector[..., :-1, :, :] @ transpose(vector[..., :-1, :, :])
+    product -= transpose(vector[..., 1:, :, :]) @ covector[..., 1:, :, :]
+    return product
+
+
 def imbalance(layers: Array) -> Array:
     """Return ``W_{p+1}^T W_{p+1} - W_p W_p^T`` for p = 1..N-1, shape ``(..., N-1, n, n)``."""
-    return transpose(layers[..., 1:, :, :]) @ layers[..., 1:, :, :] - layers[
-        ..., :-1, :, :
-    ] @ transpose(layers[..., :-1, :, :])
+    return -moment(layers, layers)
 
 
 def relative_imbalance(layers: Array) -> Array:
@@ -57,14 +79,8 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
 
     With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
     ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``: balanced to round-off,
-    whatever the input. The end-to-end matrix changes.
-
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Any layers.
-    orientation : ndarray, shape=[..., N], optional
-        Signs of det that the result shall have; by default those of the layers.
+    whatever the input. The end-to-end matrix changes. Signs of det are those of ``orientation``,
+    shape ``(..., N)``, if given; roots are at least ``least``.
     """
     left, values, right_t = np.linalg.svd(layers)
     if orientation is not None:
@@ -72,10 +88,8 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
         turned = np.linalg.slogdet(left @ right_t)[0] != orientation
         flip = np.where(turned, -1.0, 1.0)
         left = np.concatenate([left[..., :-1], left[..., -1:] * flip[..., None, None]], axis=-1)
-    rotations = left @ right_t
-    after = prefix_products(rotations)
-    identity = np.broadcast_to(np.eye(layers.shape[-1]), after[..., :1, :, :].shape)
-    before = np.concatenate([identity, after[..., :-1, :, :]], axis=-3)
+    after = prefix_products(left @ right_t)
+    before = identity_before(after)
     pulled = right_t @ before
     mean = np.mean((transpose(pulled) * values[..., None, :]) @ pulled, axis=-3, keepdims=True)
     if least is not None:
@@ -87,19 +101,9 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
 
 
 def act(group: Array, layers: Array) -> Array:
-    """Return ``h . W``: the layers ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
+    """Return ``h . W``, the layers ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``: the same X.
 
-    Parameters
-    ----------
-    group : ndarray, shape=[..., N - 1, n, n]
-        Orthogonal ``h_1 .. h_{N-1}``.
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W, balanced or not.
-
-    Returns
-    -------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers with the same end-to-end matrix.
+    The orthogonal ``h_1 .. h_{N-1}`` have shape ``(..., N - 1, n, n)``; W need not be balanced.
     """
     batch = np.broadcast_shapes(group.shape[:-3], layers.shape[:-3])
     turned = np.broadcast_to(layers, batch + layers.shape[-3:]).copy()
@@ -123,22 +127,11 @@ def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, 
 def factor(frame: Frame, depth: int) -> Array:
     r"""Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
 
-    ``L = diag(s^(1/N))``; that is ``W_p = Q_p L Q_{p-1}^T`` (Menon,
-    arXiv 2411.09004) with ``Q_0 = V``, ``Q_N = U`` and the identity in between. All layers but the
-    first and the last have a positive determinant; the sign of ``det W_1`` is that of ``det V``
-    and the sign of ``det W_N`` that of ``det U``, whatever singular value decomposition was taken.
-
-    Parameters
-    ----------
-    frame : Frame
-        Frame of X, square; of any depth, since its roots are not used.
-    depth : int
-        Number of layers N.
-
-    Returns
-    -------
-    layers : ndarray, shape=[..., N, n, n]
-        Balanced layers with the end-to-end matrix X.
+    ``L = diag(s^(1/N))``; that is ``W_p = Q_p L Q_{p-1}^T`` (Menon, arXiv 2411.09004) with
+    ``Q_0 = V``, ``Q_N = U`` and the identity in between. All layers but the first and the last have
+    a positive determinant; the sign of ``det W_1`` is that of ``det V`` and the sign of
+    ``det W_N`` that of ``det U``, whatever singular value decomposition was taken. The frame of X
+    may have any depth, since its roots are not used.
     """
     n = frame.left.shape[-1]
     bases = np.empty((*frame.left.shape[:-2], depth + 1, n, n))

@@ -1,7 +1,7 @@
 r"""Geodesics known in closed form, and the rigorous lower bound on the distance.
 
 - Same singular vectors, any N: a straight line in the root chart, ``l(t) = (1-t) l_0 + t l_1``.
-  At N = 1 every geodesic is one.
+  At N = 1 every geodesic is one. Radial geodesics, at any N: ``(1 + a t) T``.
 - N = 2 and the same orthogonal polar factor: the geodesic of the Bures-Wasserstein metric
   (Bhatia, Jain and Lim 2019), ``X(t) = W(t) W(t)^T O`` with a straight line W(t). For N >= 3 the
   corresponding line (Theorem 2.3 of Chen, arXiv 2510.07324) is not horizontal unless the polar
@@ -22,19 +22,10 @@ _EXACT = 4 * np.finfo(np.float64).eps
 
 
 def closed_form_velocity(start: Frame, end: Frame) -> tuple[Array, Array]:
-    """Return the initial velocity in the root chart where a closed form holds.
+    """Return the initial velocities at ``T_0``, and for which members a closed form holds.
 
-    Parameters
-    ----------
-    start, end : Frame
-        Frames of the end points X_0, X_1 in the same component; same batch shape ``(n_batch,)``.
-
-    Returns
-    -------
-    velocity : ndarray, shape=[n_batch, n, n]
-        Velocity at T_0; only meaningful where ``known``.
-    known : ndarray of bool, shape=[n_batch]
-        Whether a closed form applies.
+    Frames of end points in the same component, ``(n_batch,)``; velocities of other members mean
+    nothing.
     """
     root_0, root_1 = root_of(start), root_of(end)
     velocity = root_1 - root_0
@@ -85,12 +76,8 @@ def lower_bound(start: Frame, end: Frame) -> Array:
 
     ``sqrt(N) |l_0 - l_1|`` with the root singular values sorted, by von Neumann's trace inequality
     on every layer; at N = 2 also the distance of a balanced factorization of X_0 from the fibre
-    over X_1, which one singular value decomposition gives.
-
-    Returns
-    -------
-    bound : ndarray, shape=[...]
-        At most the distance: rounded down by the round-off of the roots.
+    over X_1, which one singular value decomposition gives. Rounded down by the round-off of the
+    roots. Shape ``(...)``.
     """
     bound = np.sqrt(start.depth) * np.linalg.norm(start.roots - end.roots, axis=-1)
     size = np.sqrt(start.depth) * np.linalg.norm(start.roots + end.roots, axis=-1)

@@ -65,7 +65,7 @@ def index_pairs(n: int) -> IndexPairs:
 
 def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:
     """Arrange values of index pairs as symmetric matrices with a constant diagonal."""
-    padded = np.empty((*values.shape[:-1], values.shape[-1] + 1))
+    padded = np.empty((*values.shape[:-1], values.shape[-1] + 1), values.dtype)
     padded[..., :-1], padded[..., -1] = values, diagonal
     return padded.take(index_pairs(n).place, axis=-1)
 
@@ -153,10 +153,22 @@ def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]
     return u, coth[0] / coth[1], slope
 
 
-def log_kappa_second_derivative(u: Array, depth: float) -> Array:
-    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
+def log_kappa_derivative(u: Array, depth: float) -> Array:
+    """Return ``d log(kappa) / du = 2N / sinh(2Nu) - 2 / sinh(2u)``, at complex u too."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, np.abs(u)))
+    x = np.where(near, 1.0, u)
+    value = 2 * depth * csch(2 * depth * x) - 2 * csch(2 * x)
+    value[near] = u[near] * horner(_log_kappa_series(depth)[0], u[near] ** 2)
+    return value
+
+
+def log_kappa_second_derivative(u: Array, depth: float) -> Array:
+    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``.
+
+    An even function; complex u will do too.
+    """
+    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
+    both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, u))
     shallow, deep = csch(both) / np.tanh(both)
     value = 4 * (shallow - depth**2 * deep)
     if near.any():
@@ -167,18 +179,9 @@ def log_kappa_second_derivative(u: Array, depth: float) -> Array:
 def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
     r"""Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
 
-    Parameters
-    ----------
-    outer, inner, gap : ndarray
-        Two values of ``|u|`` with ``outer = inner + gap``, all non-negative. The gap is passed
-        separately because it is known to higher relative accuracy than the difference.
-    depth : float
-        Depth N >= 1.
-
-    Returns
-    -------
-    slope_c, slope_e : ndarray
-        ``(c(outer) - c(inner)) / gap`` and the same for e; the derivatives where the gap is zero.
+    Between two values of ``|u|`` with ``outer = inner + gap``, all non-negative; derivatives where
+    the gap is zero. The gap is passed separately because it is known to higher relative accuracy
+    than the difference.
     """
     # Arguments are stacked: few pairs cost by the call.
     n = depth
@@ -262,24 +265,12 @@ def log_a_second_derivative(tau: Array, depth: float) -> Array:
 
 
 def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
-    r"""Second divided difference of ``f(x) = x^N`` at squared roots ``x = l^2``.
+    r"""Second divided differences ``f[x_i, x_j, x_k]`` of ``f(x) = x^N`` at ``x = l^2``.
 
+    For index triples ``i <= j <= k``, shape ``(m, 3)``, of singular values in descending order.
     ``a_ij`` is the first divided difference ``f[x_i, x_j]``, so
-    ``(a_ij - a_kj) / (x_i - x_k) = f[x_i, x_j, x_k]``, symmetric in its three arguments.
-
-    Parameters
-    ----------
-    s : ndarray, shape=[..., r]
-        Singular values in descending order.
-    depth : float
-        Depth N >= 1.
-    triples : ndarray of int, shape=[m, 3]
-        Index triples i <= j <= k.
-
-    Returns
-    -------
-    difference : ndarray, shape=[..., m]
-        ``f[x_i, x_j, x_k]``; ``N (N-1) x^(N-2) / 2`` where all three agree.
+    ``(a_ij - a_kj) / (x_i - x_k) = f[x_i, x_j, x_k]``, symmetric in its three arguments;
+    ``N (N-1) x^(N-2) / 2`` where all three agree.
     """
     first, middle, last = triples.T
     root = s ** (1 / depth)

@@ -21,6 +21,7 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import sinhc
 from dln_manifolds.numerics.matrices import parity_combine
+from dln_manifolds.numerics.polynomials import gauss
 
 
 def log_volume_orthogonal_group(n: int) -> float:
@@ -73,10 +74,9 @@ def entropy_differential(frame: Frame) -> Array:
     return frame.compose(_entropy_rates(frame) / frame.singular_values)
 
 
-# Gauss nodes on [0, 1]. Divided differences are means of derivatives over intervals of length
-# below _NEAR, with poles at a distance of pi: 8 nodes leave an error below rounding.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
-_NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS
+# Divided differences are means of derivatives over intervals of length below _NEAR, with poles at
+# a distance of pi: 8 Gauss nodes leave an error below rounding.
+_NODES, _WEIGHTS = gauss(8)
 _NEAR = 1.0
 
 

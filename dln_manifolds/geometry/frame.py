@@ -18,25 +18,15 @@ from dln_manifolds.numerics.matrices import prefix_products, transpose
 class Frame:
     r"""Singular bases and roots of a batch of points, either of matrices or of all layers.
 
-    Of end-to-end matrices: ``X = U diag(s) V^T``, a thin singular value decomposition. Of balanced
-    layers: ``W_p = Q_p diag(l) Q_{p-1}^T`` with common roots l, all layers along one more axis
-    (Chen, arXiv 2510.07324, (1.5)). Vectors ``Z``, or
+    Of end-to-end matrices: ``X = U diag(s) V^T``, a thin singular value decomposition, with
+    ``left`` U and ``right_t`` ``V^T``, shapes ``(..., m, r)`` and ``(..., r, n)``. Of balanced
+    layers: ``W_p = Q_p diag(l) Q_{p-1}^T`` with common roots l (Chen, arXiv 2510.07324, (1.5)),
+    all layers along one more axis: ``Q_1 .. Q_N`` and ``Q_0^T .. Q_{N-1}^T``. Vectors ``Z``, or
     ``(Z_1, ..., Z_N)``, enter and leave both alike.
 
-    Attributes
-    ----------
-    left : ndarray, shape=[..., m, r] or [..., N, n, n]
-        U; or ``Q_1 .. Q_N``.
-    values : ndarray, shape=[..., r]
-        Singular values of what was decomposed, in descending order.
-    right_t : ndarray, shape=[..., r, n] or [..., N, n, n]
-        ``V^T``; or ``Q_0^T .. Q_{N-1}^T``.
-    depth : float
-        Depth N >= 1.
-    power : float
-        ``s = values ** power``: 1 for the frame of an end-to-end matrix X, N for the frame of its
-        root ``T = U diag(s^(1/N)) V^T`` and of layers. Kept so that close singular values lose no
-        digits.
+    ``values``, shape ``(..., r)``, are the singular values of what was decomposed, in descending
+    order, and ``s = values ** power``: 1 for the frame of X, N for the frame of its root
+    ``T = U diag(s^(1/N)) V^T`` and of layers. So close singular values lose no digits.
     """
 
     left: Array
@@ -133,6 +123,13 @@ class Frame:
     def a(self) -> Array:
         """Eigenvalues ``a_ij`` of the cometric ``A_X``, shape ``(..., r, r)``."""
         return a(self.singular_values, self.depth)
+
+    @cached_property
+    def root_a(self) -> Array:
+        """``sqrt(a_ij)``, within range also where ``a_ij`` is not; shape ``(..., r, r)``."""
+        largest = self.singular_values[..., :1]
+        scale = largest[..., None] ** (1 - 1 / self.depth)
+        return scale * np.sqrt(a(self.singular_values / largest, self.depth))
 
     @cached_property
     def chart_factors(self) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-r"""The geodesic flow of the root chart as a Hamiltonian system.
+r"""The geodesic flow of the root chart as a Hamiltonian system, and its Lagrangian to second order.
 
 ``H(T, P) = (1/2) <P, A_T P>`` with the cometric ``A_T``. In the singular frame, with the momentum
 ``P`` and the velocity ``G = dH/dP``, put ``KL = G P^T - P G^T`` and ``KR = P^T G - G^T P``. Then
@@ -12,14 +12,6 @@ r"""The geodesic flow of the root chart as a Hamiltonian system.
 ``KR - KL`` vanishes where singular values meet, and the quotient has a limit that is not zero.
 Pairs that are close are summed with divided differences of the cometric instead, in which nothing
 cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
-
-Second derivatives of the Lagrangian ``L(T, v) = g_T(v, v) / 2`` at the nodes of a path.
-
-In the singular frame a direction ``d`` of T turns the frame by the antisymmetric ``Omega_L``,
-``Omega_R`` and moves the roots by ``d_ii``; everything else follows by the product rule. The
-derivative serves Newton's method, whose limit does not depend on it: where singular values are
-closer than a relative 1e-4 they are spread before it is evaluated, which changes it by about as
-much and keeps every quotient well defined.
 """
 
 from __future__ import annotations
@@ -30,12 +22,14 @@ import numpy as np
 
 from dln_manifolds.geometry.coefficients import (
     NO_EXCESS,
+    IndexPairs,
     cometric_slopes,
     index_pairs,
     log_kappa_second_derivative,
     pair_coefficients,
     symmetric_matrix,
 )
+from dln_manifolds.geometry.metric import lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
 
@@ -43,6 +37,8 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
 
+# Gap to which roots are spread for second derivatives.
+_SPREAD = 1e-4
 # Least root, relative to the largest, that is told from zero.
 _SMALLEST = 1e-280
 _TINY = float(np.finfo(np.float64).tiny)
@@ -81,8 +77,7 @@ class NodalState(NamedTuple):
 
     def raise_(self, momentum: Array) -> Array:
         """Apply the cometric to a momentum of the chart."""
-        p = self.enter(momentum)
-        return self.leave(self.cosh * p - self.sinh * transpose(p))
+        return self.leave(raised(self.cosh, self.sinh, self.enter(momentum)))
 
     @property
     def energy(self) -> Array:
@@ -90,22 +85,22 @@ class NodalState(NamedTuple):
         return 0.5 * np.sum(self.velocity * self.momentum, axis=(-2, -1))
 
 
-def _close_pairs(
-    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
-) -> None:
-    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+def cometric_differences(
+    roots: Array, u: Array, where: tuple[Array, ...], depth: float
+) -> tuple[Array, Array]:
+    """Divided differences ``(f_jk - f_ik) / (l_j - l_i)`` of the cometric's c and e, any gap.
+
+    For the pairs (i, j) of batch members that ``where`` lists, by k: shapes ``(n_pairs, n)``. The
+    cometric is ``P -> c * P + e * P^T`` in the frame.
+    """
     n = roots.shape[-1]
     first, second, _, _ = index_pairs(n)
-    # One point may serve many momenta.
-    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
-    roots = np.broadcast_to(roots, momentum.shape[:-1])
-    *batch, pair = np.nonzero(u < _CLOSE / (2 * depth))
+    *batch, pair = where
     i, j = first[pair], second[pair]
     u = symmetric_matrix(u, n)
     u_i, u_j = u[(*batch, i)], u[(*batch, j)]
     outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
-    gap = outer - inner
-    slope_c, slope_e = cometric_slopes(outer, inner, gap, depth)
+    slope_c, slope_e = cometric_slopes(outer, inner, outer - inner, depth)
     # Divided difference of |u_ik| in l_i: the same for all k outside the pair, up to its sign.
     l_i, l_j = roots[(*batch, i)][:, None], roots[(*batch, j)][:, None]
     equal = l_i == l_j
@@ -114,77 +109,82 @@ def _close_pairs(
     k, i_col, j_col = np.arange(n), i[:, None], j[:, None]
     between = np.where(equal, 0.0, (u_j - u_i) / distance)
     rate = np.where(k <= i_col, -outside, np.where(k >= j_col, outside, between))
-    rows_i, rows_j = momentum[(*batch, i)], momentum[(*batch, j)]
+    return rate * slope_c, rate * slope_e
+
+
+def _close_pairs(
+    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
+) -> None:
+    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+    first, second, _, _ = index_pairs(roots.shape[-1])
+    # One point may serve many momenta.
+    u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
+    roots = np.broadcast_to(roots, momentum.shape[:-1])
+    *batch, pair = where = np.nonzero(u < _CLOSE / (2 * depth))
+    slope_c, slope_e = cometric_differences(roots, u, where, depth)
+    i, j = (*batch, first[pair]), (*batch, second[pair])
+    rows_i, rows_j = momentum[i], momentum[j]
     moved = transpose(momentum)
-    cols_i, cols_j = moved[(*batch, i)], moved[(*batch, j)]
-    total = np.sum(
-        rate
-        * (
-            slope_c * (cols_i * cols_j + rows_i * rows_j)
-            + slope_e * (cols_i * rows_j + rows_i * cols_j)
-        ),
-        axis=-1,
-    )
-    shared = added[(*batch, i, j)] / (2 * (l_i + l_j)[:, 0])
-    gradient[(*batch, i, j)] = 0.5 * total - shared
-    gradient[(*batch, j, i)] = 0.5 * total + shared
+    cols_i, cols_j = moved[i], moved[j]
+    terms = slope_c * (cols_i * cols_j + rows_i * rows_j)
+    terms += slope_e * (cols_i * rows_j + rows_i * cols_j)
+    total = np.sum(terms, axis=-1)
+    shared = added[(*i, j[-1])] / (2 * (roots[i] + roots[j]))
+    gradient[(*i, j[-1])] = 0.5 * total - shared
+    gradient[(*j, i[-1])] = 0.5 * total + shared
 
 
-def nodal_state(
-    root: Array, depth: float, *, momentum: Array | None = None, velocity: Array | None = None
-) -> NodalState:
-    """Evaluate the Hamiltonian system at points T with either a momentum or a velocity.
-
-    Parameters
-    ----------
-    root : ndarray, shape=[..., n, n]
-        Points T of the root chart, any sign of det.
-    depth : float
-        Depth N >= 1.
-    momentum, velocity : ndarray, shape=[..., n, n]
-        Exactly one of the two, in the chart.
-
-    Returns
-    -------
-    state : NodalState
-        Frame, velocity, momentum and gradient.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a root is not finite.
-    """
-    left, roots, right_t = np.linalg.svd(root)
-    # A root that vanishes to the last bit still has a well-defined limit.
-    roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
-    first, second, place, sign = index_pairs(roots.shape[-1])
-    larger, smaller = roots.take(first, axis=-1), roots.take(second, axis=-1)
-    excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
+def pair_matrices(roots: Array, depth: float) -> tuple[Array, Array]:
+    """Return u of the pairs and the five matrices from ``cosh`` to ``over_sum`` of `NodalState`."""
+    index = index_pairs(roots.shape[-1])
+    smaller = roots.take(index.second, axis=-1)
+    excess = np.maximum((roots.take(index.first, axis=-1) - smaller) / smaller, NO_EXCESS)
     u, weight, slope = pair_coefficients(excess, depth)
+    return u, arranged(index, smaller, excess, weight, slope, depth)
+
+
+def arranged(
+    index: IndexPairs, smaller: Array, excess: Array, weight: Array, slope: Array, depth: float
+) -> Array:
+    """Arrange as those five matrices: of all pairs l_j, ``l_i / l_j - 1``, kappa and its slope."""
     inverse = 1 / weight
-    packed = np.empty((5, *u.shape[:-1], first.size + 1))
+    packed = np.empty((5, *weight.shape[:-1], weight.shape[-1] + 1), weight.dtype)
     pairs = packed[..., :-1]
     pairs[0] = weight + inverse
     pairs[1] = weight - inverse
     pairs[2] = 2 * slope
     pairs[3] = -1 / (excess * smaller)
-    pairs[4] = 1 / (larger + smaller)
+    pairs[4] = 1 / ((excess + 2) * smaller)
     packed[0, ..., -1] = depth + 1 / depth
     packed[1, ..., -1] = depth - 1 / depth
     packed[2:, ..., -1] = 0.0
     packed *= 0.5
-    matrices = packed.take(place, axis=-1)
-    matrices[2:4] *= sign
+    matrices = packed.take(index.place, axis=-1)
+    matrices[2:4] *= index.sign
+    return matrices
+
+
+def nodal_state(
+    root: Array, depth: float, *, momentum: Array | None = None, velocity: Array | None = None
+) -> NodalState:
+    """Evaluate the Hamiltonian system at points T, any sign of det, ``(..., n, n)``.
+
+    Exactly one of momentum and velocity is given, in the chart. A root that is not finite raises
+    `numpy.linalg.LinAlgError`.
+    """
+    left, roots, right_t = np.linalg.svd(root)
+    # A root that vanishes to the last bit still has a well-defined limit.
+    roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
+    u, matrices = pair_matrices(roots, depth)
     cosh, sinh, slope, over_difference, over_sum = matrices
 
     if velocity is None:
         p = transpose(left) @ momentum @ transpose(right_t)
-        p_t = transpose(p)
-        g = cosh * p - sinh * p_t
+        g = raised(cosh, sinh, p)
     else:
         g = transpose(left) @ velocity @ transpose(right_t)
-        p = cosh * g + sinh * transpose(g)
-        p_t = transpose(p)
+        p = lowered(cosh, sinh, g)
+    p_t = transpose(p)
     outer_left, outer_right = g @ p_t, p_t @ g
     k_left = outer_left - transpose(outer_left)
     k_right = outer_right - transpose(outer_right)
@@ -203,18 +203,13 @@ def nodal_state(
     )
 
 
-_SPREAD = 1e-4
-
-
 class SecondVariation:
-    """Linearization of momentum and force of a batch of nodes, for repeated application.
+    """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
-    Parameters
-    ----------
-    nodal : NodalState
-        Frames, velocities and momenta at the nodes, any batch shape.
-    depth : float
-        Depth N >= 1.
+    A direction d of T turns the frame by the antisymmetric ``Omega_L``, ``Omega_R`` and moves the
+    roots by ``d_ii``; everything else follows by the product rule. This serves Newton's method,
+    whose limit does not depend on it: where singular values are closer than a relative 1e-4 they
+    are spread first, which changes it by about as much and keeps every quotient well defined.
     """
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
@@ -257,18 +252,7 @@ class SecondVariation:
         return part
 
     def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:
-        r"""Differentiate ``(dL/dv, dL/dT)`` along a direction of (T, v), in the chart.
-
-        Parameters
-        ----------
-        root_dir, velocity_dir : ndarray, shape=[..., n, n]
-            Direction of T and of v.
-
-        Returns
-        -------
-        momentum_dir, force_dir : ndarray, shape=[..., n, n]
-            Derivatives of the momentum ``dL/dv`` and of the force ``dL/dT``.
-        """
+        """Differentiate ``(dL/dv, dL/dT)``, momentum and force, along a direction of (T, v)."""
         n = root_dir.shape[-1]
         d = self._left_t @ root_dir @ self._right
         w = self._left_t @ velocity_dir @ self._right

@@ -1,12 +1,12 @@
-r"""The metric on end-to-end matrices: ``g_X(Z, Z') = tr(Z^T A_X^{-1} Z')``.
+r"""The metric on end-to-end matrices, and the root chart, in which it is well conditioned.
 
-``A_X(P) = sum_p (X X^T)^((N-p)/N) P (X^T X)^((p-1)/N)`` (Bah et al. arXiv 1910.05505, without
-their factor 1/N; section 1 of Chen, arXiv 2510.07324) is diagonal in the singular frame with
-the eigenvalues ``a_ij``, so one SVD gives everything, at any real depth.
+``g_X(Z, Z') = tr(Z^T A_X^{-1} Z')`` with ``A_X(P) = sum_p (X X^T)^((N-p)/N) P (X^T X)^((p-1)/N)``
+(Bah et al. arXiv 1910.05505, without their factor 1/N; section 1 of Chen, arXiv 2510.07324), which
+is diagonal in the singular frame with the eigenvalues ``a_ij``: one SVD gives everything, at any
+real depth.
 
-The root chart ``X = U diag(s) V^T  ->  T = U diag(s^(1/N)) V^T``.
-
-In this chart the metric has eigenvalues between 1/N and N whatever the singular values are:
+In the root chart ``X = U diag(s) V^T  ->  T = U diag(s^(1/N)) V^T`` the metric has eigenvalues
+between 1/N and N whatever the singular values are:
 
 .. math::
     g_T(v, v) = \sum_{ij} \kappa_{ij} S_{ij}^2 + K_{ij}^2 / \kappa_{ij},
@@ -52,19 +52,9 @@ def inner_coproduct(frame: Frame, covec_a: Array, covec_b: Array) -> Array:
 
 
 def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
-    """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors.
+    """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors, (..., n^2, n^2).
 
-    Parameters
-    ----------
-    frame : Frame
-        Frame of X, batch shape ``(...)``.
-    eigenvalues : ndarray, shape=[..., n, n]
-        ``a_ij`` for the cometric, ``1 / a_ij`` for the metric.
-
-    Returns
-    -------
-    matrix : ndarray, shape=[..., n * n, n * n]
-        Symmetric and positive definite.
+    The eigenvalues are ``a_ij`` for the cometric, ``1 / a_ij`` for the metric.
     """
     n = frame.values.shape[-1]
     basis = np.einsum("...ai,...jb->...abij", frame.left, frame.right_t).reshape(
@@ -178,13 +168,26 @@ def pull_from_root(frame: Frame, root_vec: Array) -> Array:
     return frame.leave(parity_combine(1 / symmetric, 1 / antisymmetric, frame.enter(root_vec)))
 
 
+def raised(cosh: Array, sinh: Array, momentum: Array) -> Array:
+    """Apply the cometric of the root chart in the frame, given functions of ``log(kappa)``."""
+    return cosh * momentum - sinh * transpose(momentum)
+
+
+def lowered(cosh: Array, sinh: Array, velocity: Array) -> Array:
+    """Apply the metric of the root chart in the frame."""
+    return cosh * velocity + sinh * transpose(velocity)
+
+
+def _of_log_kappa(frame: Frame) -> tuple[Array, Array]:
+    weight = kappa(frame.half_log_ratio, frame.depth)
+    return 0.5 * (weight + 1 / weight), 0.5 * (weight - 1 / weight)
+
+
 def lower(frame: Frame, root_vec: Array) -> Array:
     """Return the momentum ``P = g_T(v, .)`` of a velocity in the root chart."""
-    weight = kappa(frame.half_log_ratio, frame.depth)
-    return frame.leave(parity_combine(weight, 1 / weight, frame.enter(root_vec)))
+    return frame.leave(lowered(*_of_log_kappa(frame), frame.enter(root_vec)))
 
 
 def raise_(frame: Frame, momentum: Array) -> Array:
-    """Return the velocity of a momentum in the root chart: the cometric applied to P."""
-    weight = kappa(frame.half_log_ratio, frame.depth)
-    return frame.leave(parity_combine(1 / weight, weight, frame.enter(momentum)))
+    """Return the velocity of a momentum in the root chart."""
+    return frame.leave(raised(*_of_log_kappa(frame), frame.enter(momentum)))

@@ -1,7 +1,8 @@
-r"""Derivatives of the geometry of balanced layers by the layers: projections, lifts, acceleration.
+r"""How the balanced manifold bends: second fundamental form, Weingarten map, O'Neill's tensor.
 
-All are rational in the layers, so none is singular where singular values meet. Derivatives by a
-point of the manifold are along the manifold: gradients are tangent vectors.
+And the derivatives by the layers of projections, lifts and push-forwards. All are rational in the
+layers, so none is singular where singular values meet. Derivatives by a point of the manifold are
+along the manifold: gradients are tangent vectors.
 
 The range of the transpose of ``B = d(W_N ... W_1)`` is the horizontal space, so the horizontal
 projection is ``B^T (B B^T)^{-1} B`` and its derivative follows from that of B, the second
@@ -12,34 +13,43 @@ from __future__ import annotations
 
 import numpy as np
 
+from dln_manifolds.geometry.balancing import end_to_end_pullback, moment, partial_products
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_metric
 from dln_manifolds.geometry.sectors import (
     horizontal_lift,
     horizontal_part,
+    normal_multiplier,
     normal_vector,
     push_forward,
     solve_jacobi,
     tangent_part,
-    weingarten,
+    vertical_multiplier,
+    vertical_vector,
 )
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import prefix_products, transpose
+from dln_manifolds.numerics.matrices import transpose
 
 
 def _symmetrized(matrix: Array) -> Array:
     return matrix + transpose(matrix)
 
 
-def bending(frame: Frame, layers: Array, velocity: Array) -> tuple[Array, Array]:
-    """Return ``II(V, V)`` and the S with ``II(V, V)_p = W_p S_{p-1} - S_p W_p``."""
-    if frame.n_layers == 1:
-        return np.zeros_like(velocity), np.zeros((*velocity.shape[:-3], 0, *velocity.shape[-2:]))
-    v = velocity
-    right_side = v[..., :-1, :, :] @ transpose(v[..., :-1, :, :])
-    right_side = right_side - transpose(v[..., 1:, :, :]) @ v[..., 1:, :, :]
-    multiplier = solve_jacobi(frame, right_side)
-    return normal_vector(layers, multiplier), multiplier
+def second_fundamental_form(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
+    r"""Return the normal part ``II(V, V')`` of the ambient derivative of tangent fields.
+
+    ``II(V, V')_p = W_p S_{p-1} - S_p W_p`` with the S of `bending`. Geodesics obey
+    ``W'' = II(W', W')``.
+    """
+    return normal_vector(layers, bending(frame, vec_a, vec_b))
+
+
+def bending(frame: Frame, vec_a: Array, vec_b: Array) -> Array:
+    """Return the S of ``II(V, V')``: Jacobi systems with ``sym(V_p V'_p^T - V'_{p+1}^T V_{p+1})``.
+
+    Shape ``(..., N - 1, n, n)``.
+    """
+    return solve_jacobi(frame, 0.5 * _symmetrized(moment(vec_a, vec_b)))
 
 
 def bending_derivative(
@@ -50,30 +60,14 @@ def bending_derivative(
     layers_dir: Array,
     velocity_dir: Array,
 ) -> Array:
-    r"""Differentiate ``II(V, V)`` along a variation of (W, V) that stays on the tangent bundle.
+    r"""Differentiate ``II(V, V)``, S its multiplier, along a variation on the tangent bundle.
 
     The Jacobi systems ``G_p S_p + S_p G_p - W_{p+1}^T S_{p+1} W_{p+1} - W_p S_{p-1} W_p^T = R_p``,
     ``G_p = W_p W_p^T``, are differentiated as they stand.
-
-    Parameters
-    ----------
-    frame : Frame
-        Frames of the layers.
-    layers, velocity : ndarray, shape=[..., N, n, n]
-        W and V.
-    multiplier : ndarray, shape=[..., N - 1, n, n]
-        S at (W, V), from `bending`.
-    layers_dir, velocity_dir : ndarray, shape=[..., N, n, n]
-        Derivatives of W and V.
     """
-    if frame.n_layers == 1:
-        return np.zeros_like(layers_dir)
     w, u = layers, layers_dir
     low, high = np.s_[..., :-1, :, :], np.s_[..., 1:, :, :]
-    right_side = _symmetrized(
-        velocity[low] @ transpose(velocity_dir[low])
-        - transpose(velocity[high]) @ velocity_dir[high]
-    )
+    right_side = _symmetrized(moment(velocity, velocity_dir))
     gram = _symmetrized(w[low] @ transpose(u[low]))
     moved = _symmetrized(gram @ multiplier)
     # S_0 = S_N = 0: the terms with neighbours exist for inner layers only.
@@ -84,27 +78,28 @@ def bending_derivative(
     return normal_vector(u, multiplier) + normal_vector(w, change)
 
 
-def product_derivative(layers: Array, covector: Array) -> Array:
-    """Return the gradient by the layers of ``<M, W_N ... W_1>``: ``B^T M``.
+def weingarten(frame: Frame, tangent_vec: Array, normal_vec: Array) -> Array:
+    r"""Return the Weingarten map ``-P(D N[V])`` of a normal vector along a tangent vector.
 
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Any layers.
-    covector : ndarray, shape=[..., n, n]
-        M.
+    With ``N_p = W_p S_{p-1} - S_p W_p`` it is ``-P(V_p S_{p-1} - S_p V_p)``, so that
+    ``Hess f[V] = P(D^2 f[V]) + weingarten(V, (df)^normal)``. Symmetric: its inner product with V'
+    is ``<N, II(V, V')>``.
     """
-    after, before = _partial_products(layers)
-    return transpose(after) @ covector[..., None, :, :] @ transpose(before)
+    return -tangent_part(frame, normal_vector(tangent_vec, normal_multiplier(frame, normal_vec)))
 
 
-def _partial_products(layers: Array) -> tuple[Array, Array]:
-    """Return ``W_N ... W_{p+1}`` and ``W_{p-1} ... W_1`` for every p."""
-    identity = np.broadcast_to(np.eye(layers.shape[-1]), layers[..., :1, :, :].shape)
-    before = np.concatenate([identity, prefix_products(layers[..., :-1, :, :])], axis=-3)
-    turned = transpose(layers[..., :0:-1, :, :])
-    after = np.concatenate([identity, prefix_products(turned)], axis=-3)
-    return transpose(after[..., ::-1, :, :]), before
+def integrability(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
+    r"""Return O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
+
+    Vertical fields ``K_A = (A_p W_p - W_p A_{p-1})_p`` are linear in W, so
+    ``<A_X Y, K_A> = -<Y, K_A(X)>`` for horizontal X, Y: one Jacobi system gives ``A_X Y``; and
+    ``A_X K_A = hor(K_A(X))``.
+    """
+    x, y = horizontal_part(frame, vec_a), horizontal_part(frame, vec_b)
+    product = moment(y, x)
+    skew = solve_jacobi(frame, 0.5 * (transpose(product) - product))
+    turned = vertical_vector(x, vertical_multiplier(frame, vec_b))
+    return vertical_vector(layers, skew) + horizontal_part(frame, turned)
 
 
 def _second_product_derivative(layers: Array, vector: Array, covector: Array) -> Array:
@@ -115,9 +110,9 @@ def _second_product_derivative(layers: Array, vector: Array, covector: Array) ->
     dual = np.zeros((*batch[:-2], 2 * n, 2 * n))
     dual[..., :n, :n] = dual[..., n:, n:] = layers
     dual[..., :n, n:] = vector
-    after, before = _partial_products(dual)
-    left, left_dir = transpose(after[..., :n, :n]), transpose(after[..., :n, n:])
-    right, right_dir = transpose(before[..., :n, :n]), transpose(before[..., :n, n:])
+    ahead, behind = partial_products(dual)
+    left, left_dir = ahead[..., :n, :n], ahead[..., n:, :n]
+    right, right_dir = transpose(behind[..., :n, :n]), transpose(behind[..., :n, n:])
     m = covector[..., None, :, :]
     return left_dir @ m @ right + left @ m @ right_dir
 
@@ -162,6 +157,5 @@ def push_forward_pullback(
     frame: Frame, layers: Array, vector: Array, cotangent: Array
 ) -> tuple[Array, Array]:
     """Return the gradients by V and by W of ``<c, B V>``."""
-    by_vector = product_derivative(layers, cotangent)
     total = _second_product_derivative(layers, vector, cotangent)
-    return by_vector, tangent_part(frame, total)
+    return end_to_end_pullback(layers, cotangent), tangent_part(frame, total)

@@ -10,16 +10,18 @@ In the frames ``Z~_p = Q_p^T Z_p Q_{p-1}`` every index pair (i, j) is a vector o
   skew in (i, j), the part of S is normal, ``W_p S_{p-1} - S_p W_p``, and that of A is vertical,
   ``A_p W_p - W_p A_{p-1}``.
 
-So one discrete sine transform splits all pairs at once (Menon and Yu, arXiv 2509.09088).
+So one discrete sine transform splits all pairs at once (Menon and Yu, arXiv 2509.09088). "Inside"
+means expressed in the frames.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.fft import dst
 
+from dln_manifolds.geometry.balancing import moment
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -41,135 +43,125 @@ class JacobiBasis(NamedTuple):
     normal: Array
 
 
+def _row_and_column(roots: Array) -> tuple[Array, Array]:
+    return roots[..., None, :, None], roots[..., None, None, :]
+
+
 def frequencies(roots: Array, depth: int) -> Array:
     """Return the singular values ``sigma_k`` of D for all pairs, shape ``(..., N-1, n, n)``."""
-    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    row, column = _row_and_column(roots)
     k = np.arange(1, depth)[:, None, None]
     return np.sqrt((row - column) ** 2 + 4 * row * column * np.sin(np.pi * k / (2 * depth)) ** 2)
 
 
-def _sine(sequence: Array) -> Array:
-    """Orthonormal discrete sine transform along the layers: its own inverse."""
-    return dst(sequence, type=1, axis=-3, norm="ortho")
-
-
-def sine_matrix(depth: int) -> Array:
+@lru_cache(maxsize=32)
+def _sine_matrix(depth: int) -> Array:
     """Return the orthogonal and symmetric matrix of the sine transform, shape ``(N-1, N-1)``."""
     k = np.arange(1, depth)
     return np.sqrt(2 / depth) * np.sin(np.pi / depth * (np.outer(k, k) % (2 * depth)))
 
 
+def _sine(sequence: Array) -> Array:
+    """Orthonormal discrete sine transform along the layers: its own inverse."""
+    shape = sequence.shape
+    flat = sequence.reshape(*shape[:-2], shape[-2] * shape[-1])
+    return (_sine_matrix(shape[-3] + 1) @ flat).reshape(shape)
+
+
 def horizontal_direction(roots: Array, depth: int) -> Array:
     """Return the unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
     # Powers of the ratio below one only, so that nothing over- or underflows.
-    row, column = roots[..., None, :, None], roots[..., None, None, :]
+    row, column = _row_and_column(roots)
     p = np.arange(depth)[:, None, None]
     direct = np.where(row >= column, p, depth - 1 - p)
     vector = (np.minimum(row, column) / np.maximum(row, column)) ** direct
     return vector / np.linalg.norm(vector, axis=-3, keepdims=True)
 
 
-def _difference(sequence: Array, roots: Array) -> Array:
+def _difference(sequence: Array, row: Array, column: Array) -> Array:
     """Apply D: (..., N-1, n, n) -> (..., N, n, n)."""
-    row, column = roots[..., None, :, None], roots[..., None, None, :]
-    shape = (*sequence.shape[:-3], 1, *sequence.shape[-2:])
-    padded = np.concatenate([np.zeros(shape), sequence, np.zeros(shape)], axis=-3)
-    return row * padded[..., :-1, :, :] - column * padded[..., 1:, :, :]
+    shape = sequence.shape
+    result = np.empty((*shape[:-3], shape[-3] + 1, *shape[-2:]))
+    result[..., 0, :, :] = 0.0
+    np.multiply(row, sequence, out=result[..., 1:, :, :])
+    result[..., :-1, :, :] -= column * sequence
+    return result
 
 
-def _adjoint_difference(vector: Array, roots: Array) -> Array:
+def _adjoint_difference(vector: Array, row: Array, column: Array) -> Array:
     """Apply the transpose of D: (..., N, n, n) -> (..., N-1, n, n)."""
-    row, column = roots[..., None, :, None], roots[..., None, None, :]
-    return row * vector[..., 1:, :, :] - column * vector[..., :-1, :, :]
+    result = row * vector[..., 1:, :, :]
+    result -= column * vector[..., :-1, :, :]
+    return result
 
 
-def _coefficients(frame: Frame, inside: Array) -> tuple[Array, Array]:
-    """Coefficients of a vector in the left singular vectors of D, and the singular values."""
-    sigma = frequencies(frame.roots, frame.n_layers)
-    return _sine(_adjoint_difference(inside, frame.roots)) / sigma, sigma
+def _solve_inside(frame: Frame, right_side: Array) -> Array:
+    """Apply the inverse of ``D^T D``."""
+    return _sine(_sine(right_side) / frequencies(frame.roots, frame.n_layers) ** 2)
+
+
+def _potential(frame: Frame, vector: Array) -> tuple[Array, Array]:
+    """Return S and -A inside: D of them are the normal and the vertical part of a vector."""
+    right_side = _adjoint_difference(frame.enter(vector), *_row_and_column(frame.roots))
+    whole = 0.5 * _solve_inside(frame, right_side)
+    turned = transpose(whole)
+    return whole + turned, whole - turned
 
 
 def split(frame: Frame, vector: Array) -> Sectors:
-    """Split an ambient vector at a balanced point into its three orthogonal parts.
-
-    Parameters
-    ----------
-    frame : Frame
-        Frames of the point.
-    vector : ndarray, shape=[..., N, n, n]
-        Ambient vector.
-
-    Returns
-    -------
-    sectors : Sectors
-        Parts that are orthogonal and sum to the vector.
-    """
-    inside = frame.enter(vector)
-    horizontal = frame.leave(_horizontal_inside(frame, inside))
-    if frame.n_layers == 1:
-        zero = np.zeros_like(horizontal)
-        return Sectors(zero, zero, horizontal)
-    # No quotient by a small sigma is taken twice.
-    coefficient, sigma = _coefficients(frame, inside)
-    swapped = transpose(coefficient)
-    normal = _difference(_sine(0.5 * (coefficient + swapped) / sigma), frame.roots)
-    vertical = _difference(_sine(0.5 * (coefficient - swapped) / sigma), frame.roots)
-    return Sectors(frame.leave(normal), frame.leave(vertical), horizontal)
-
-
-def _horizontal_inside(frame: Frame, inside: Array) -> Array:
-    direction = horizontal_direction(frame.roots, frame.n_layers)
-    return direction * np.sum(direction * inside, axis=-3, keepdims=True)
+    """Split an ambient vector into its three parts, which are orthogonal and sum to it."""
+    symmetric, skew = _potential(frame, vector)
+    normal, vertical = (
+        frame.leave(_difference(part, *_row_and_column(frame.roots))) for part in (symmetric, skew)
+    )
+    return Sectors(normal, vertical, horizontal_part(frame, vector))
 
 
 def horizontal_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the horizontal space, without the other two parts."""
-    return frame.leave(_horizontal_inside(frame, frame.enter(vector)))
+    direction = horizontal_direction(frame.roots, frame.n_layers)
+    size = np.sum(direction * frame.enter(vector), axis=-3, keepdims=True)
+    return frame.leave(direction * size)
 
 
 def tangent_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
-    if frame.n_layers == 1:
-        batch = np.broadcast_shapes(vector.shape[:-3], frame.roots.shape[:-1])
-        return np.broadcast_to(vector, batch + vector.shape[-3:]).copy()
-    coefficient, sigma = _coefficients(frame, frame.enter(vector))
-    symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
-    return vector - frame.leave(_difference(symmetric, frame.roots))
+    symmetric, _ = _potential(frame, vector)
+    return vector - frame.leave(_difference(symmetric, *_row_and_column(frame.roots)))
 
 
 def normal_multiplier(frame: Frame, vector: Array) -> Array:
-    """Return S with ``W_p S_{p-1} - S_p W_p`` the normal part of an ambient vector.
-
-    Shape ``(..., N-1, n, n)``, in the chart.
-    """
-    coefficient, sigma = _coefficients(frame, frame.enter(vector))
-    symmetric = _sine(0.5 * (coefficient + transpose(coefficient)) / sigma)
-    middle = frame.middle
-    return middle @ symmetric @ transpose(middle)
-
-
-def weingarten(frame: Frame, tangent_vec: Array, normal_vec: Array) -> Array:
-    r"""Return the Weingarten map ``-P(D N[V])`` of a normal vector along a tangent vector.
-
-    With ``N_p = W_p S_{p-1} - S_p W_p`` it is ``-P(V_p S_{p-1} - S_p V_p)``, so that
-    ``Hess f[V] = P(D^2 f[V]) + weingarten(V, (df)^normal)``. Symmetric: its inner product with V'
-    is ``<N, II(V, V')>``.
-    """
-    if frame.n_layers == 1:
-        return np.zeros_like(tangent_vec)
-    moved = normal_vector(tangent_vec, normal_multiplier(frame, normal_vec))
-    return -tangent_part(frame, moved)
+    """Return S with ``W_p S_{p-1} - S_p W_p`` the normal part of a vector, ``(..., N-1, n, n)``."""
+    return frame.middle @ _potential(frame, vector)[0] @ transpose(frame.middle)
 
 
 def vertical_multiplier(frame: Frame, vector: Array) -> Array:
-    """Return the skew A with ``A_p W_p - W_p A_{p-1}`` the vertical part of an ambient vector.
+    """Return the skew A with ``A_p W_p - W_p A_{p-1}`` the vertical part of an ambient vector."""
+    return -(frame.middle @ _potential(frame, vector)[1] @ transpose(frame.middle))
 
-    Shape ``(..., N-1, n, n)``, in the chart.
+
+def solve_jacobi(frame: Frame, right_side: Array) -> Array:
+    """Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
+
+    R, and S as well, are given in the chart, shape ``(..., N-1, n, n)``: ``Q_p^T R_p Q_p`` enters
+    the systems. S is symmetric or skew as R is.
     """
-    coefficient, sigma = _coefficients(frame, frame.enter(vector))
-    skew = -_sine(0.5 * (coefficient - transpose(coefficient)) / sigma)
-    middle = frame.middle
-    return middle @ skew @ transpose(middle)
+    middle, turned = frame.middle, transpose(frame.middle)
+    return middle @ _solve_inside(frame, turned @ right_side @ middle) @ turned
+
+
+def normal_vector(layers: Array, symmetric: Array) -> Array:
+    """Return ``W_p S_{p-1} - S_p W_p`` with ``S_0 = S_N = 0``; S has shape ``(..., N-1, n, n)``."""
+    batch = np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3])
+    result = np.zeros(batch + layers.shape[-3:])
+    result[..., 1:, :, :] += layers[..., 1:, :, :] @ symmetric
+    result[..., :-1, :, :] -= symmetric @ layers[..., :-1, :, :]
+    return result
+
+
+def vertical_vector(layers: Array, skew: Array) -> Array:
+    """Return ``A_p W_p - W_p A_{p-1}``, ``A_0 = A_N = 0``: the velocity of the group action."""
+    return -normal_vector(layers, skew)
 
 
 def horizontal_lift(frame: Frame, tangent_vec: Array) -> Array:
@@ -177,10 +169,9 @@ def horizontal_lift(frame: Frame, tangent_vec: Array) -> Array:
 
     ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; its Frobenius norm is ``|Z|_g``.
     """
-    inside = frame.ends.enter(tangent_vec)
-    length = np.sqrt(frame.a)
     direction = horizontal_direction(frame.roots, frame.n_layers)
-    return frame.leave(direction * (inside / length)[..., None, :, :])
+    inside = frame.ends.enter(tangent_vec) / np.sqrt(frame.a)
+    return frame.leave(direction * inside[..., None, :, :])
 
 
 def push_forward(frame: Frame, vector: Array) -> Array:
@@ -190,115 +181,19 @@ def push_forward(frame: Frame, vector: Array) -> Array:
     return frame.ends.leave(np.sqrt(frame.a) * inside)
 
 
-def solve_jacobi(frame: Frame, right_side: Array) -> Array:
-    r"""Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
-
-    Parameters
-    ----------
-    frame : Frame
-        Frames of the point.
-    right_side : ndarray, shape=[..., N-1, n, n]
-        R in the chart: ``Q_p^T R_p Q_p`` enters the systems.
-
-    Returns
-    -------
-    solution : ndarray, shape=[..., N-1, n, n]
-        S in the chart; symmetric or skew as R is.
-    """
-    middle = frame.middle
-    inside = transpose(middle) @ right_side @ middle
-    sigma = frequencies(frame.roots, frame.n_layers)
-    return middle @ _sine(_sine(inside) / sigma**2) @ transpose(middle)
-
-
-def vertical_vector(layers: Array, skew: Array) -> Array:
-    """Return ``A_p W_p - W_p A_{p-1}`` with ``A_0 = A_N = 0``: the velocity of the group action.
-
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Layers W.
-    skew : ndarray, shape=[..., N-1, n, n]
-        ``A_1 .. A_{N-1}``.
-    """
-    return -normal_vector(layers, skew)
-
-
-def integrability(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
-    r"""Return O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
-
-    Vertical fields ``K_A = (A_p W_p - W_p A_{p-1})_p`` are linear in W, so
-    ``<A_X Y, K_A> = -<Y, K_A(X)>`` for horizontal X, Y: one Jacobi system gives ``A_X Y``; and
-    ``A_X K_A = hor(K_A(X))``.
-    """
-    if frame.n_layers == 1:
-        return np.zeros(np.broadcast_shapes(vec_a.shape, vec_b.shape))
-    x, y = horizontal_part(frame, vec_a), horizontal_part(frame, vec_b)
-    product = transpose(x[..., 1:, :, :]) @ y[..., 1:, :, :] - y[..., :-1, :, :] @ transpose(
-        x[..., :-1, :, :]
-    )
-    skew = solve_jacobi(frame, 0.5 * (product - transpose(product)))
-    turned = vertical_vector(x, vertical_multiplier(frame, vec_b))
-    return vertical_vector(layers, skew) + horizontal_part(frame, turned)
-
-
-def normal_vector(layers: Array, symmetric: Array) -> Array:
-    """Return ``W_p S_{p-1} - S_p W_p`` with ``S_0 = S_N = 0``.
-
-    Parameters
-    ----------
-    layers : ndarray, shape=[..., N, n, n]
-        Balanced point W.
-    symmetric : ndarray, shape=[..., N-1, n, n]
-        ``S_1 .. S_{N-1}``.
-    """
-    result = np.zeros(
-        np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3]) + layers.shape[-3:]
-    )
-    result[..., 1:, :, :] += layers[..., 1:, :, :] @ symmetric
-    result[..., :-1, :, :] -= symmetric @ layers[..., :-1, :, :]
-    return result
-
-
-def second_fundamental_form(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
-    r"""Return the normal part ``II(V, V')`` of the ambient derivative of tangent fields.
-
-    ``II(V, V')_p = W_p S_{p-1} - S_p W_p`` where S solves the Jacobi systems with the right-hand
-    side ``sym(V_p V'_p^T - V_{p+1}^T V'_{p+1})``. Geodesics obey ``W'' = II(W', W')``.
-    """
-    if frame.n_layers == 1:
-        return np.zeros(np.broadcast_shapes(layers.shape, vec_a.shape, vec_b.shape))
-    product = (
-        vec_a[..., :-1, :, :] @ transpose(vec_b[..., :-1, :, :])
-        - transpose(vec_a[..., 1:, :, :]) @ vec_b[..., 1:, :, :]
-    )
-    return normal_vector(layers, solve_jacobi(frame, 0.5 * (product + transpose(product))))
-
-
 def jacobi_basis(frame: Frame) -> JacobiBasis:
     """Return explicit orthonormal bases of the three sectors at balanced points.
 
-    Parameters
-    ----------
-    frame : Frame
-        Frames of points of batch shape ``(...)``.
-
-    Returns
-    -------
-    basis : JacobiBasis
-        ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors,
-        shapes ``(..., k, N, n, n)``; memory is that of the result, ``O(N^2 n^4)`` for a point.
+    ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors;
+    memory is that of the result, ``O(N^2 n^4)`` for a point.
     """
     roots, depth = frame.roots, frame.n_layers
     batch, n = roots.shape[:-1], roots.shape[-1]
     each = frame.beside()
     unit = np.eye(n * n).reshape(n * n, 1, n, n)
     horizontal = each.leave(unit * horizontal_direction(each.roots, depth))
-    if depth == 1:
-        empty = np.zeros((*batch, 0, depth, n, n))
-        return JacobiBasis(horizontal, empty, empty)
     sigma = frequencies(roots, depth)[..., None, :, None, :, :]
-    sines = _sine(np.eye(depth - 1)[:, :, None, None])
+    sines = _sine_matrix(depth)[:, :, None, None]
     upper, lower = np.triu_indices(n, 1)
     bases = []
     for sign, (i, j) in ((-1.0, (upper, lower)), (1.0, np.triu_indices(n))):
@@ -309,6 +204,109 @@ def jacobi_basis(frame: Frame) -> JacobiBasis:
         pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
         # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
         sequences = pair[:, None, None] * sines / sigma
-        vectors = _difference(sequences.reshape(*batch, -1, depth - 1, n, n), each.roots)
-        bases.append(each.leave(vectors))
+        sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, n, n)
+        bases.append(each.leave(_difference(sequences, *_row_and_column(each.roots))))
     return JacobiBasis(horizontal, bases[0], bases[1])
+
+
+class TangentSpace:
+    """The splitting at a single balanced point, prepared for hundreds of projections.
+
+    ``row`` and ``column`` hold l_i and l_j, shape ``(n, n)``; ``row_powers`` and ``column_powers``
+    their powers 0 .. N-1.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.roots, self.depth = frame.roots, frame.n_layers
+        # Copies, so that all products are of contiguous matrices.
+        self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
+        self._after_t = transpose(self._after).copy()
+        self._before_t = transpose(self._before).copy()
+        # Written out, as broadcasting along rows of small matrices is slow.
+        shape = (self.depth, *2 * self.roots.shape)
+        powers = self.roots ** np.arange(self.depth)[:, None]
+        self.row = np.broadcast_to(self.roots[:, None], shape[1:]).copy()
+        self.column = transpose(self.row).copy()
+        self._rows, self._columns = (
+            np.broadcast_to(x, (self.depth - 1, *shape[1:])).copy() for x in (self.row, self.column)
+        )
+        self.row_powers = np.broadcast_to(powers[:, :, None], shape).copy()
+        self.column_powers = transpose(self.row_powers).copy()
+        self._sines = _sine_matrix(self.depth)
+        # With the half of the symmetric part.
+        self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2
+
+    def enter(self, vector: Array) -> Array:
+        """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``."""
+        return self._after_t @ vector @ self._before
+
+    def leave(self, inside: Array) -> Array:
+        """Return from the frames."""
+        return self._after @ inside @ self._before_t
+
+    def enter_end(self, matrix: Array) -> Array:
+        """Express a matrix of the shape of X in the frames: ``Q_N^T Z Q_0``."""
+        return self._after_t[-1] @ matrix @ self._before[0]
+
+    def leave_end(self, inside: Array) -> Array:
+        """Return from the frames of X."""
+        return self._after[-1] @ inside @ self._before_t[0]
+
+    def multiplier(self, inside: Array) -> Array:
+        """Return the symmetric S of the normal part of a vector, all in the frames."""
+        right_side = self._rows * inside[1:]
+        right_side -= self._columns * inside[:-1]
+        return self._solve(right_side)
+
+    def _solve(self, right_side: Array) -> Array:
+        """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
+        symmetric = right_side + transpose(right_side)
+        if self.depth <= 2:
+            symmetric *= self._weights
+            return symmetric
+        shape = symmetric.shape
+        waves = (self._sines @ symmetric.reshape(len(symmetric), -1)).reshape(shape)
+        waves *= self._weights
+        return (self._sines @ waves.reshape(len(symmetric), -1)).reshape(shape)
+
+    def _normal(self, symmetric: Array) -> Array:
+        """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""
+        normal = np.empty((self.depth, *self.row.shape))
+        normal[0] = 0.0
+        np.multiply(self._rows, symmetric, out=normal[1:])
+        symmetric *= self._columns
+        normal[:-1] -= symmetric
+        return normal
+
+    def acceleration(self, inside: Array) -> Array:
+        r"""Return ``II(V, V)`` of a tangent vector, all in the frames."""
+        return self._normal(self._solve(moment(inside, inside)))
+
+    def project(self, inside: Array) -> Array:
+        """Return the tangent part of a vector, all in the frames."""
+        return inside - self._normal(self.multiplier(inside))
+
+    def tangent_part(self, vector: Array) -> Array:
+        """Project an ambient vector to the tangent space."""
+        # Not by `project`: a vector that is tangent already keeps its digits.
+        return vector - self.leave(self._normal(self.multiplier(self.enter(vector))))
+
+    def normal_multiplier(self, gradient: Array) -> Array | None:
+        """Return S of the normal part of a vector in the frames, None if that is rounding.
+
+        The gradient of every function of the end-to-end matrix is horizontal, for instance.
+        """
+        symmetric = self.multiplier(self.enter(gradient))
+        size = np.sqrt(np.vdot(gradient, gradient))
+        rounding = 8 * np.finfo(float).eps * len(self.roots) * size
+        # The normal part is a difference of terms l_i S_ij.
+        return None if np.abs(self.row * symmetric).max(initial=0.0) <= rounding else symmetric
+
+    def hessian(self, second: Array, tangent_vec: Array, multiplier: Array | None) -> Array:
+        """Return ``P(D^2 f[V]) + weingarten(V, N)``, with N given by its `normal_multiplier`."""
+        if multiplier is None:
+            return self.tangent_part(second)
+        inside, moving = self.enter(second), self.enter(tangent_vec)
+        inside[1:] -= moving[1:] @ multiplier
+        inside[:-1] += multiplier @ moving[:-1]
+        return self.leave(self.project(inside))

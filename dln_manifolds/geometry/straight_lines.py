@@ -74,20 +74,10 @@ class StraightLine:
 
 
 def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> StraightLine:
-    """Examine the straight lines between balanced points.
+    """Examine the straight lines between balanced points, ``(..., N, n, n)`` up to broadcasting.
 
-    Parameters
-    ----------
-    start, end : ndarray, shape=[..., N, n, n]
-        Balanced invertible layers of equal shape up to broadcasting. They are not aligned here.
-    tolerance : float
-        Largest defect that counts as none. To it comes the round-off of the end points, which
-        weighs more the closer they are.
-
-    Returns
-    -------
-    line : StraightLine
-        Its two defects, and what follows from them.
+    They are not aligned here. Defects up to the tolerance count as none; to it comes the round-off
+    of the end points, which weighs more the closer they are.
     """
     start, end = np.broadcast_arrays(start, end)
     direction = end - start

@@ -1,39 +1,158 @@
-"""The manifold of balanced layers."""
+"""The manifold of balanced layers, and its metric."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from geomstats.geometry.manifold import register_quotient
 
-from dln_manifolds.autodiff.balanced_rules import SPACE_RULES
 from dln_manifolds.autodiff.dispatch import every_backend
-from dln_manifolds.checks import (
-    as_matrices,
-    balance_tolerance,
-    cast,
-    checked_layers,
-    common_batch,
-    is_invertible,
-)
+from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
+from dln_manifolds.checks import At, as_matrices, cast, checked_frame
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geometry import sectors as jacobi
-from dln_manifolds.geometry.alignment import nearest_balanced
-from dln_manifolds.geometry.balancing import relative_imbalance
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.manifolds.balanced_metric import BalancedMetric
+from dln_manifolds.geodesics import LayerSystem
+from dln_manifolds.geometry import balancing, sectors
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry.stratum import LayerStratum, balance_tolerance
 from dln_manifolds.manifolds.bundle import DLNBundle
-from dln_manifolds.manifolds.fibre import FibreGeometry
+from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
-from dln_manifolds.manifolds.space import check_whole
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _GROUP_ACTION = "orthogonal"
 
 
-@every_backend(SPACE_RULES)
-class BalancedManifold(FibreGeometry, BalancedOptimization):
+@every_backend(LAYER_METRIC)
+class BalancedMetric(GeodesicMetric):
+    r"""Metric of the layers: ``<V, V'> = sum_p tr(V_p^T V'_p)``, restricted to balanced layers.
+
+    The balanced layers are a submanifold of Euclidean space; geodesics obey ``W'' = II(W', W')``
+    with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
+    values (Menon and Yu, arXiv 2509.09088). The order of arguments is geomstats'. Points and
+    vectors have ``shape=[..., N, n, n]``: that is the ``point_shape`` below.
+
+    Parameters
+    ----------
+    space : BalancedManifold
+        The manifold.
+    tolerance : float
+        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
+    on_failure : {"raise", "warn", "nan"}
+        What ``exp``, ``log``, ``dist``, ``geodesic`` and ``parallel_transport`` do about members of
+        a batch that cannot be solved: raise an error for the batch, or return NaN for these members
+        with or without a `GeodesicWarning`. Invalid input raises always.
+    """
+
+    system_type = LayerSystem
+
+    def _place(self, base_point: ArrayLike | None, **vectors: ArrayLike) -> At:
+        return At.any_point(self.stratum, base_point, **vectors)
+
+    def _coordinates(self, at: At) -> list[Array]:
+        return at.vectors
+
+    def inner_coproduct(
+        self,
+        cotangent_vec_a: ArrayLike,
+        cotangent_vec_b: ArrayLike,
+        base_point: ArrayLike | None = None,
+    ) -> Array:
+        """Inner product of covectors (Euclidean gradients): that of their tangent parts.
+
+        Parameters
+        ----------
+        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., N, n, n]
+            Covectors at the base point; their normal parts do not matter.
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        inner_coproduct : array-like, shape=[...,]
+            Their inner product ``<P, P'>`` without the normal parts.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not valid.
+        """
+        at = At(
+            self.stratum,
+            base_point,
+            cotangent_vec_a=cotangent_vec_a,
+            cotangent_vec_b=cotangent_vec_b,
+        )
+        first, second = at.vectors
+        return at.cast(self._product(at, sectors.tangent_part(at.frame, first), second))
+
+    def metric_matrix(self, base_point: ArrayLike | None = None) -> Array:
+        """Matrix of the metric on the row-major entries of V: the identity.
+
+        The entries are Cartesian coordinates of the ambient space. Tangent vectors have fewer
+        degrees of freedom (``space.dim``) than entries; an orthonormal basis of them is in
+        ``space.jacobi_basis(base_point)``.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., N * n * n, N * n * n]
+            ``vec(V) @ matrix @ vec(V')`` is the inner product of tangent vectors.
+        """
+        layers, dtype = as_matrices(base_point, self.stratum.point_shape, "base_point")
+        identity = np.eye(int(np.prod(layers.shape[-3:])))
+        return cast(np.broadcast_to(identity, (*layers.shape[:-3], *identity.shape)).copy(), dtype)
+
+    def cometric_matrix(self, base_point: ArrayLike | None = None) -> Array:
+        """Matrix of the cometric on row-major entries: the orthogonal tangent projection.
+
+        The tangent space is a part of the ambient space, so this is no inverse of `metric_matrix`:
+        it drops the normal part of a covector (a Euclidean gradient).
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., N, n, n]
+            Balanced layers W.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., N * n * n, N * n * n]
+            Symmetric, of rank ``space.dim``; ``vec(P) @ matrix @ vec(P')`` is `inner_coproduct`.
+        """
+        at, shape = At(self.stratum, base_point), self.stratum.point_shape
+        size = int(np.prod(shape))
+        columns = sectors.tangent_part(at.frame.beside(), np.eye(size).reshape(size, *shape))
+        return at.cast(columns.reshape(*at.batch, size, size))
+
+    def orthonormal_coordinates(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
+        """Coordinates of tangent vectors in an orthonormal frame: their entries.
+
+        The metric is the Frobenius inner product of the entries; the layers' tangent vectors are a
+        subspace of these. For as many coordinates as dimensions, take inner products with
+        ``space.jacobi_basis(base_point)``.
+
+        Parameters
+        ----------
+        tangent_vec, base_point : array-like, shape=[..., N, n, n]
+            Tangent vectors and balanced layers W.
+
+        Returns
+        -------
+        coordinates : array-like, shape=[..., N, n, n]
+            Their tangent parts.
+        """
+        return self.space.to_tangent(tangent_vec, base_point)
+
+    def from_orthonormal_coordinates(self, coordinates: ArrayLike, base_point: ArrayLike) -> Array:
+        """Return tangent vectors of coordinates, the inverse of `orthonormal_coordinates`."""
+        return self.space.to_tangent(coordinates, base_point)
+
+
+@every_backend(LAYER_SPACE)
+class BalancedManifold(NetworkSpace, BalancedOptimization):
     r"""Balanced layers ``W = (W_1, ..., W_N)``, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, invertible.
 
     A submanifold of the layers with the Frobenius metric, of dimension ``n^2 + (N-1) n (n-1) / 2``
@@ -71,18 +190,11 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
     True
     """
 
+    stratum: LayerStratum
+
     def __init__(self, n: int, depth: int, equip: bool = True) -> None:
-        check_whole("n", n)
-        check_whole("depth", depth)
-        n, depth = int(n), int(depth)
-        super().__init__(
-            n,
-            depth,
-            dim=n**2 + (depth - 1) * n * (n - 1) // 2,
-            shape=(depth, n, n),
-            name=f"Balanced layers, n={n}, depth={depth}",
-            equip=equip,
-        )
+        name = f"Balanced layers, n={n}, depth={depth}"
+        super().__init__(LayerStratum.square(n, depth), name, equip)
         self.group_action = _GROUP_ACTION
         self.fiber_bundle = DLNBundle(self)
 
@@ -90,124 +202,199 @@ class BalancedManifold(FibreGeometry, BalancedOptimization):
         """Return the class of the default metric."""
         return BalancedMetric
 
-    def belongs(self, point: Any, atol: float | None = None) -> Any:
-        """Whether layers are finite, balanced and invertible, free of scale.
+    def end_to_end(self, point: ArrayLike) -> Array:
+        """End-to-end matrix ``X = W_N ... W_1`` of any layers (Chen, arXiv 2510.07324, (1.1)).
 
         Parameters
         ----------
         point : array-like, shape=[..., N, n, n]
-            Points to test.
-        atol : float, optional
-            Relative imbalance allowed; by default half the square root of eps.
+            Layers, balanced or not.
 
         Returns
         -------
-        belongs : array-like, shape=[...,]
-            False, and never an error, for anything that is not a point.
+        matrix : array-like, shape=[..., n, n]
+            Their product.
         """
-        array, usable = self._tentative(point)
-        inside = np.array(usable)
-        if inside.any():
-            dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-            layers = array[usable].astype(np.float64)
-            bound = balance_tolerance(dtype) if atol is None else atol
-            values = np.linalg.svd(layers, compute_uv=False)
-            inside[usable] = (relative_imbalance(layers) <= bound) & is_invertible(
-                values, dtype
-            ).all(axis=-1)
-        return inside[()]
+        array, dtype = as_matrices(point, self.shape, "point")
+        return cast(balancing.end_to_end(array), dtype)
 
-    def _attachable(self, base_point: Any) -> tuple[Array, Array]:
-        bases, good = self._tentative(base_point)
-        if not good.any():
-            return np.zeros(self.shape), good
-        return bases, good & self.belongs(base_point)
+    def factor(self, point: ArrayLike) -> Array:
+        """Return one balanced factorization of X (Chen, arXiv 2510.07324, (1.5)).
 
-    def _tangent_members(self, vectors: Array, bases: Array, atol: float | None) -> Any:
-        loosest = min(
-            (x.dtype for x in (vectors, bases) if x.dtype.kind == "f"),
-            key=lambda dtype: dtype.itemsize,
-            default=np.dtype(np.float64),
-        )
-        vectors, bases = vectors.astype(np.float64), bases.astype(np.float64)
-        normal = vectors - jacobi.tangent_part(Frame.of_layers(bases), vectors)
-        sizes = [np.linalg.norm(v.reshape(len(v), -1), axis=-1) for v in (normal, vectors)]
-        bound = balance_tolerance(loosest) if atol is None else atol
-        return sizes[0] <= bound * sizes[1]
-
-    def to_tangent(self, vector: Any, base_point: Any = None) -> Array:
-        """Project ambient vectors to the tangent space.
+        ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with ``Q_0 = V``, ``Q_N = U`` and the identity in
+        between.
 
         Parameters
         ----------
+        point : array-like, shape=[..., n, n]
+            Invertible end-to-end matrix X.
+
+        Returns
+        -------
+        layers : array-like, shape=[..., N, n, n]
+            All layers but the first and the last are ``diag(s^(1/N))``.
+
+        Raises
+        ------
+        InvalidPointError
+            If X is singular or not valid.
+        """
+        frame, dtype = checked_frame(point, self.stratum.shape, self.depth, "point")
+        return cast(balancing.factor(frame, self.stratum.depth), dtype)
+
+    def act(self, group_elem: ArrayLike, point: ArrayLike) -> Array:
+        """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
+
+        Its orbits are the fibres (Menon and Yu, arXiv 2509.09088).
+
+        Parameters
+        ----------
+        group_elem : array-like, shape=[..., N - 1, n, n]
+            Orthogonal ``h_1 .. h_{N-1}``.
+        point : array-like, shape=[..., N, n, n]
+            Layers W.
+
+        Returns
+        -------
+        layers : array-like, shape=[..., N, n, n]
+            Layers with the same end-to-end matrix.
+
+        Raises
+        ------
+        InvalidPointError
+            If a group element is not orthogonal, or an argument is not valid.
+        """
+        shape = (self.stratum.depth - 1, *self.stratum.shape)
+        group, dtype_a = as_matrices(group_elem, shape, "group_elem")
+        defect = np.abs(group @ group.swapaxes(-1, -2) - np.eye(self.n))
+        if (defect > balance_tolerance(dtype_a)).any():
+            raise InvalidPointError(
+                f"group_elem is not orthogonal: h h^T differs from the identity by up to "
+                f"{defect.max():.3g}, more than {balance_tolerance(dtype_a):.0e}. Give matrices of "
+                f"single precision as float32; U @ Vt of U, s, Vt = np.linalg.svd(h) is the "
+                f"orthogonal matrix nearest to h."
+            )
+        layers, dtype_b = as_matrices(point, self.shape, "point")
+        return cast(balancing.act(group, layers), dtype_a, dtype_b)
+
+    def horizontal_projection(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
+        """Return the horizontal part of ambient vectors.
+
+        Horizontal vectors are orthogonal to the fibre within the tangent space: in the frames
+        ``V_p = L^(N-p) C L^(p-1)`` (Chen, arXiv 2510.07324, Lemma 3.11).
+
+        Parameters
+        ----------
+        vector, base_point : array-like, shape=[..., N, n, n]
+            Ambient vectors and balanced layers W.
+
+        Returns
+        -------
         vector : array-like, shape=[..., N, n, n]
-            Ambient vectors.
-        base_point : array-like, shape=[..., N, n, n]
+            Their horizontal parts.
+        """
+        at = At(self.stratum, base_point, vector=vector)
+        return at.cast(sectors.horizontal_part(at.frame, at.vectors[0]))
+
+    def vertical_projection(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
+        """Return the part of ambient vectors along the fibre, shape ``(..., N, n, n)``.
+
+        ``A_p W_p - W_p A_{p-1}``, A skew (Chen, arXiv 2510.07324, Definition 3.8).
+        """
+        at = At(self.stratum, base_point, vector=vector)
+        return at.cast(sectors.split(at.frame, at.vectors[0]).vertical)
+
+    def normal_projection(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
+        """Return the normal part of ambient vectors, shape ``(..., N, n, n)``.
+
+        ``W_p S_{p-1} - S_p W_p``, S symmetric (ours).
+        """
+        at = At(self.stratum, base_point, vector=vector)
+        return at.cast(sectors.split(at.frame, at.vectors[0]).normal)
+
+    def jacobi_basis(self, base_point: ArrayLike) -> sectors.JacobiBasis:
+        """Return orthonormal bases of the ambient space at W, by sectors.
+
+        Of eigenvectors of Jacobi matrices, as those of Menon and Yu (arXiv 2509.09088).
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[N, n, n]
+            Balanced layers, a single point.
+
+        Returns
+        -------
+        basis : JacobiBasis
+            ``.horizontal``, ``.vertical`` and ``.normal``, of shapes ``(k, N, n, n)`` with
+            ``k = n^2``, ``(N-1) n (n-1) / 2`` and ``(N-1) n (n+1) / 2``.
+        """
+        at = At(self.stratum, base_point)
+        if at.batch:
+            raise InvalidPointError(
+                f"jacobi_basis takes a single point, not a batch of shape {at.batch}."
+            )
+        return sectors.JacobiBasis(*map(at.cast, sectors.jacobi_basis(at.frame)))
+
+    def horizontal_lift(self, tangent_vec: ArrayLike, fiber_point: ArrayLike) -> Array:
+        """Return the horizontal vector at W over a tangent vector at X, of the same length.
+
+        Parameters
+        ----------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vector at the end-to-end matrix of ``fiber_point``.
+        fiber_point : array-like, shape=[..., N, n, n]
             Balanced layers W.
 
         Returns
         -------
-        tangent_vec : array-like, shape=[..., N, n, n]
-            Their tangent parts.
+        vector : array-like, shape=[..., N, n, n]
+            ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; in the frames as
+            Lemma 3.11 of Chen (arXiv 2510.07324).
         """
-        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
-        array, dtype_b = as_matrices(vector, self.shape, "vector")
-        common_batch(3, vector=array, base_point=frame.left)
-        return cast(jacobi.tangent_part(frame, array), dtype, dtype_b)
+        at = At(self.stratum, fiber_point, "fiber_point")
+        vector = at.add(tangent_vec, "tangent_vec", self.stratum.shape)
+        return at.cast(sectors.horizontal_lift(at.frame, vector))
 
-    def projection(self, point: Any, vector: Any = None) -> Array:
-        """Balance layers (one argument) or project to the tangent space (two arguments).
+    def push_forward(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
+        """Differential of ``W -> X``: ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``.
+
+        Parameters
+        ----------
+        vector, base_point : array-like, shape=[..., N, n, n]
+            Vectors V and balanced layers W.
+
+        Returns
+        -------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vectors at X.
+        """
+        at = At(self.stratum, base_point, vector=vector)
+        return at.cast(sectors.push_forward(at.frame, at.vectors[0]))
+
+    def entropy_gradient(self, point: ArrayLike) -> Array:
+        """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature.
 
         Parameters
         ----------
         point : array-like, shape=[..., N, n, n]
-            With one argument, any layers with an invertible end-to-end matrix X.
-        vector : array-like, shape=[..., N, n, n], optional
-            With two arguments, an ambient vector at balanced layers.
+            Balanced layers W.
 
         Returns
         -------
-        projected : array-like, shape=[..., N, n, n]
-            Balanced layers with the same X, (locally) nearest to the given ones within the fibre
-            and in their component; or a tangent vector.
+        gradient : array-like, shape=[..., N, n, n]
+            The lift of the gradient ``A_X(dS)`` at X (Menon and Yu, arXiv 2509.09088).
         """
-        if vector is not None:
-            return self.to_tangent(vector, point)
-        array, dtype = as_matrices(point, self.shape, "point")
-        values = np.linalg.svd(array, compute_uv=False)
-        if not is_invertible(values, dtype).all():
-            raise InvalidPointError(
-                "point has singular layers; only layers with an invertible end-to-end matrix can "
-                "be balanced on this manifold."
-            )
-        return cast(nearest_balanced(array, keep_component=True), dtype)
+        at = At(self.stratum, point, "point")
+        gradient = volume.entropy_gradient(at.frame.ends)
+        return at.cast(sectors.horizontal_lift(at.frame, gradient))
 
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
-        r"""Draw balanced layers, all with positive determinants.
+    def mean_curvature(self, point: ArrayLike) -> Array:
+        """Mean curvature vector of the fibre, shape ``(..., N, n, n)``.
 
-        ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with uniform Q_p in SO(n) and ``log s_i`` uniform in
-        ``[-bound, bound]``.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of points.
-        bound : float
-            Half the width of the interval of ``log s``.
-
-        Returns
-        -------
-        point : array-like, shape=[N, n, n] or [n_samples, N, n, n]
-            Unbatched for one sample.
+        The trace of its second fundamental form in the manifold: minus the lift of the gradient of
+        the entropy (Menon and Yu, arXiv 2509.09088).
         """
-        log_s, turns = self._draw(n_samples, bound, self.depth + 1)
-        frame = Frame.of_bases(turns, np.exp(log_s / self.depth))
-        points = frame.compose(frame.roots)
-        return points[0] if n_samples == 1 else points
-
-    def _isotropic(self, normal: Array, base_point: Any) -> Array:
-        _, frame, dtype = checked_layers(base_point, self.shape, "base_point")
-        return cast(jacobi.tangent_part(frame, normal), dtype)
+        return -self.entropy_gradient(point)
 
 
 register_quotient(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import geomstats.backend as gs
 import numpy as np
 from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
+from dln_manifolds.autodiff.kinds import METRIC
+from dln_manifolds.checks import as_array, one_of
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
 class FlattenedManifold(Manifold):
@@ -56,7 +60,7 @@ class FlattenedManifold(Manifold):
     True
     """
 
-    def __init__(self, space: Any, orthonormal: bool = False, equip: bool = True) -> None:
+    def __init__(self, space: Manifold, orthonormal: bool = False, equip: bool = True) -> None:
         self.space = space
         self.orthonormal = bool(orthonormal)
         size = int(np.prod(space.shape))
@@ -74,14 +78,14 @@ class FlattenedManifold(Manifold):
         """Return a new view of the same space."""
         return FlattenedManifold(self.space, self.orthonormal, equip=equip)
 
-    def flatten(self, value: Any) -> Any:
+    def flatten(self, value: ArrayLike) -> Array:
         """Join the axes of points or vectors, shape ``(..., *space.shape)``, into one."""
         array, shape = _array(value), self.space.shape
         if tuple(array.shape[-len(shape) :]) != shape:
             raise InvalidPointError(f"The shape is {tuple(array.shape)}; it must end in {shape}.")
         return array.reshape((*array.shape[: -len(shape)], *self.shape))
 
-    def unflatten(self, value: Any) -> Any:
+    def unflatten(self, value: ArrayLike) -> Array:
         """Split the last axis of points or vectors: the inverse of `flatten`."""
         array = _array(value)
         if tuple(array.shape[-1:]) != self.shape:
@@ -91,60 +95,71 @@ class FlattenedManifold(Manifold):
             )
         return array.reshape((*array.shape[:-1], *self.space.shape))
 
-    def belongs(self, point: Any, atol: float | None = None) -> Any:
+    def belongs(self, point: ArrayLike, atol: float | None = None) -> Array | np.bool_:
         """Whether vectors are points, shape ``(...)``; see the space."""
-        if np.shape(point)[-1:] != self.shape:
-            return np.zeros(np.shape(point)[:-1], dtype=bool)[()]
-        return self.space.belongs(self.unflatten(point), atol)
+        try:
+            return self.space.belongs(self.unflatten(point), atol)
+        except InvalidPointError:
+            return _nowhere(point)
 
-    def is_tangent(self, vector: Any, base_point: Any = None, atol: float | None = None) -> Any:
+    def is_tangent(
+        self, vector: ArrayLike, base_point: ArrayLike | None = None, atol: float | None = None
+    ) -> Array | np.bool_:
         """Whether vectors are tangent at base points, shape ``(...)``; see the space."""
-        if np.shape(vector)[-1:] != self.shape:
-            return np.zeros(np.shape(vector)[:-1], dtype=bool)[()]
-        return self.space.is_tangent(self.unflatten(vector), self._optional(base_point), atol)
+        try:
+            shaped, base = self.unflatten(vector), self.optional(base_point)
+        except InvalidPointError:
+            return _nowhere(vector)
+        return self.space.is_tangent(shaped, base, atol)
 
-    def to_tangent(self, vector: Any, base_point: Any = None) -> Any:
+    def to_tangent(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
         """Project to the tangent space, shape ``(..., size)``; see the space."""
-        projected = self.space.to_tangent(self.unflatten(vector), self._optional(base_point))
+        projected = self.space.to_tangent(self.unflatten(vector), self.optional(base_point))
         return self.flatten(projected)
 
-    def projection(self, point: Any) -> Any:
+    def projection(self, point: ArrayLike) -> Array:
         """Project to the manifold, shape ``(..., size)``; see the space."""
         return self.flatten(self.space.projection(self.unflatten(point)))
 
-    def regularize(self, point: Any) -> Any:
+    def regularize(self, point: ArrayLike) -> Array:
         """Return a copy, shape ``(..., size)``."""
         return self.flatten(self.space.regularize(self.unflatten(point)))
 
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Any:
+    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
         return self.flatten(self.space.random_point(n_samples, bound))
 
-    def random_tangent_vec(self, base_point: Any = None, n_samples: int = 1) -> Any:
+    def random_tangent_vec(self, base_point: ArrayLike | None = None, n_samples: int = 1) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""
-        vectors = self.space.random_tangent_vec(self.unflatten(base_point), n_samples)
-        return self._leave(vectors, base_point)
+        base = self.unflatten(base_point)  # type: ignore[arg-type]
+        return self.leave("v", self.space.random_tangent_vec(base, n_samples), base)
 
-    def _optional(self, base_point: Any) -> Any:
+    def optional(self, base_point: ArrayLike | None) -> Array | None:
+        """Unflatten a point that may be missing."""
         return None if base_point is None else self.unflatten(base_point)
 
-    def _enter(self, vector: Any, base_point: Any) -> Any:
-        """Turn vectors of this view into tangent vectors of the space."""
-        shaped = self.unflatten(vector)
-        if not self.orthonormal:
-            return shaped
-        return self.space.metric.from_orthonormal_coordinates(shaped, self.unflatten(base_point))
+    def enter(self, kind: str, value: ArrayLike, base: Array | None) -> Array | None:
+        """Turn an argument of this view into one of the space, by its kind; at a shaped point."""
+        if kind == "p" or not self.orthonormal:
+            return self.optional(value)
+        metric = self.space.metric
+        # The dual of A^{1/2} is A^{1/2}: it takes covectors to their coordinates.
+        change = {"v": metric.from_orthonormal_coordinates, "c": metric.orthonormal_coordinates}
+        return change[kind](self.unflatten(value), base)
 
-    def _leave(self, vector: Any, base_point: Any) -> Any:
-        """Turn tangent vectors of the space into vectors of this view."""
-        if self.orthonormal:
-            base = self.unflatten(base_point)
-            vector = self.space.metric.orthonormal_coordinates(vector, base)
-        return self.flatten(vector)
+    def leave(self, kind: str, value: Array, base: Array | None) -> Array:
+        """Turn a result of the space into one of this view, by its kind; at a shaped point."""
+        if kind == "m" and self.orthonormal and self.dim == self.shape[0]:
+            return gs.broadcast_to(gs.eye(self.dim), value.shape) + 0.0
+        if kind == "v" and self.orthonormal:
+            value = self.space.metric.orthonormal_coordinates(value, base)
+        return self.flatten(value) if kind in "pv" else value
 
 
 class FlattenedMetric(RiemannianMetric):
     """The metric of a space on the points and vectors of its flattened view.
+
+    Its methods are those of the metric of the space, whose arguments are reshaped by their kinds.
 
     Parameters
     ----------
@@ -152,141 +167,49 @@ class FlattenedMetric(RiemannianMetric):
         The view.
     """
 
-    @property
-    def _metric(self) -> Any:
-        return self._space.space.metric
-
-    def inner_product(self, tangent_vec_a: Any, tangent_vec_b: Any, base_point: Any = None) -> Any:
-        """Inner product of tangent vectors, shape ``(...)``."""
-        view = self._space
-        vec_a = view._enter(tangent_vec_a, base_point)
-        same = tangent_vec_b is tangent_vec_a
-        vec_b = vec_a if same else view._enter(tangent_vec_b, base_point)
-        return self._metric.inner_product(vec_a, vec_b, view._optional(base_point))
-
-    def inner_coproduct(
-        self, cotangent_vec_a: Any, cotangent_vec_b: Any, base_point: Any = None
-    ) -> Any:
-        """Inner product of covectors, shape ``(...)``: coordinates in the dual frame."""
-        view, metric = self._space, self._metric
-        base = view._optional(base_point)
-        covectors = [view.unflatten(covector) for covector in (cotangent_vec_a, cotangent_vec_b)]
-        if view.orthonormal:
-            # The dual of A^{1/2} is A^{1/2}: it takes covectors to their coordinates.
-            covectors = [metric.orthonormal_coordinates(covector, base) for covector in covectors]
-        return metric.inner_coproduct(*covectors, base)
-
-    def squared_norm(self, vector: Any, base_point: Any = None) -> Any:
-        """Square of the length of tangent vectors, shape ``(...)``."""
-        view = self._space
-        return self._metric.squared_norm(
-            view._enter(vector, base_point), view._optional(base_point)
-        )
-
-    def norm(self, vector: Any, base_point: Any = None) -> Any:
-        """Length of tangent vectors, shape ``(...)``."""
-        view = self._space
-        return self._metric.norm(view._enter(vector, base_point), view._optional(base_point))
-
-    def normalize(self, vector: Any, base_point: Any = None) -> Any:
-        """Scale tangent vectors to unit length; zero stays zero."""
-        view = self._space
-        unit = self._metric.normalize(view._enter(vector, base_point), view._optional(base_point))
-        return view._leave(unit, base_point)
-
-    def normal_basis(self, basis: Any, base_point: Any = None) -> Any:
-        """Scale every vector of a basis, shape ``(k, size)``, to unit length."""
-        return self.normalize(basis, base_point)
-
-    def random_unit_tangent_vec(self, base_point: Any, n_vectors: int = 1) -> Any:
-        """Draw tangent vectors of unit length, their direction uniform in the metric."""
-        view = self._space
-        unit = self._metric.random_unit_tangent_vec(view.unflatten(base_point), n_vectors)
-        return view._leave(unit, base_point)
-
-    def exp(self, tangent_vec: Any, base_point: Any) -> Any:
-        """Riemannian exponential, shape ``(..., size)``."""
-        view = self._space
-        vector = view._enter(tangent_vec, base_point)
-        return view.flatten(self._metric.exp(vector, view.unflatten(base_point)))
-
-    def log(self, point: Any, base_point: Any) -> Any:
-        """Riemannian logarithm, shape ``(..., size)``."""
-        view = self._space
-        vector = self._metric.log(view.unflatten(point), view.unflatten(base_point))
-        return view._leave(vector, base_point)
-
-    def dist(self, point_a: Any, point_b: Any) -> Any:
-        """Geodesic distance, shape ``(...)``."""
-        return self._metric.dist(self._space.unflatten(point_a), self._space.unflatten(point_b))
-
-    def squared_dist(self, point_a: Any, point_b: Any) -> Any:
-        """Square of the geodesic distance, shape ``(...)``."""
-        view = self._space
-        return self._metric.squared_dist(view.unflatten(point_a), view.unflatten(point_b))
-
-    def dist_pairwise(self, points: Any, n_jobs: int = 1, **joblib_kwargs: Any) -> Any:
-        """Geodesic distances between all pairs of points; see the metric of the space."""
-        shaped = self._space.unflatten(points)
-        return self._metric.dist_pairwise(shaped, n_jobs, **joblib_kwargs)
-
-    def closest_neighbor_index(
-        self, point: Any, neighbors: Any, n_jobs: int = 1, **joblib_kwargs: Any
-    ) -> Any:
-        """Index of the nearest neighbor; see the metric of the space."""
-        shaped = [self._space.unflatten(value) for value in (point, neighbors)]
-        return self._metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
-
     def geodesic(
-        self, initial_point: Any, end_point: Any = None, initial_tangent_vec: Any = None
-    ) -> Callable[[Any], Any]:
+        self,
+        initial_point: ArrayLike,
+        end_point: ArrayLike | None = None,
+        initial_tangent_vec: ArrayLike | None = None,
+    ) -> Callable[[ArrayLike], Array]:
         """Geodesic with a given end point or initial velocity, a function of time."""
-        view = self._space
+        view, base = self._space, self._space.unflatten(initial_point)
         if initial_tangent_vec is not None:
-            initial_tangent_vec = view._enter(initial_tangent_vec, initial_point)
-        path = self._metric.geodesic(
-            view.unflatten(initial_point), view._optional(end_point), initial_tangent_vec
-        )
+            initial_tangent_vec = view.enter("v", initial_tangent_vec, base)
+        path = view.space.metric.geodesic(base, view.optional(end_point), initial_tangent_vec)
         return lambda t: view.flatten(path(t))
 
     def parallel_transport(
-        self, tangent_vec: Any, base_point: Any, direction: Any = None, end_point: Any = None
-    ) -> Any:
+        self,
+        tangent_vec: ArrayLike,
+        base_point: ArrayLike,
+        direction: ArrayLike | None = None,
+        end_point: ArrayLike | None = None,
+    ) -> Array:
         """Parallel transport along a geodesic, shape ``(..., size)``."""
-        view = self._space
-        if (direction is None) == (end_point is None):
-            raise ValueError("Give either direction or end_point, and not both.")
-        along = None if direction is None else view._enter(direction, base_point)
-        transported = self._metric.parallel_transport(
-            view._enter(tangent_vec, base_point),
-            view.unflatten(base_point),
-            direction=along,
-            end_point=view._optional(end_point),
+        one_of(direction=direction, end_point=end_point)
+        view, metric, base = (
+            self._space,
+            self._space.space.metric,
+            self._space.unflatten(base_point),
         )
-        if view.orthonormal and end_point is None:
-            end_point = self.exp(direction, base_point)
-        return view._leave(transported, end_point)
+        along = None if direction is None else view.enter("v", direction, base)
+        end, vector = view.optional(end_point), view.enter("v", tangent_vec, base)
+        transported = metric.parallel_transport(vector, base, direction=along, end_point=end)
+        if view.orthonormal and end is None:
+            end = metric.exp(along, base)
+        return view.leave("v", transported, end)
 
-    def injectivity_radius(self, base_point: Any = None) -> Any:
-        """Upper bound of the injectivity radius, shape ``(...)``; see the metric of the space."""
-        return self._metric.injectivity_radius(self._space.unflatten(base_point))
+    def closest_neighbor_index(
+        self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
+    ) -> Array:
+        """Index of the nearest neighbor; see the metric of the space."""
+        shaped = [self._space.unflatten(value) for value in (point, neighbors)]
+        metric = self._space.space.metric
+        return metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
 
-    def metric_matrix(self, base_point: Any = None) -> Any:
-        """Matrix of the metric on vectors of this view, shape ``(..., size, size)``."""
-        matrix = self._metric.metric_matrix(self._space.unflatten(base_point))
-        return self._orthonormal_matrix(matrix)
-
-    def cometric_matrix(self, base_point: Any = None) -> Any:
-        """Matrix of the cometric on covectors of this view, shape ``(..., size, size)``."""
-        matrix = self._metric.cometric_matrix(self._space.unflatten(base_point))
-        return self._orthonormal_matrix(matrix)
-
-    def _orthonormal_matrix(self, matrix: Any) -> Any:
-        if not (self._space.orthonormal and self._space.dim == self._space.shape[0]):
-            return matrix
-        return gs.broadcast_to(gs.eye(self._space.dim), matrix.shape) + 0.0
-
-    def christoffels(self, base_point: Any = None) -> Any:
+    def christoffels(self, base_point: ArrayLike | None = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
         if self._space.orthonormal or self._space.dim != self._space.shape[0]:
             raise NotImplementedError(
@@ -296,6 +219,71 @@ class FlattenedMetric(RiemannianMetric):
         return super().christoffels(base_point)
 
 
-def _array(value: Any) -> Any:
+def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
+    """Return a method of the view that reshapes its arguments by their kinds."""
+    given, result = kind.split(":")
+    signature = inspect.signature(getattr(RiemannianMetric, name))
+    parameters = list(signature.parameters)[1:]
+    last = parameters[len(given) - 1]
+
+    def method(self: FlattenedMetric, *args: ArrayLike, **kwargs: ArrayLike) -> Array:
+        view = self._space
+        values: dict[str, object] = {**dict(zip(parameters, args, strict=False)), **kwargs}
+        base = view.optional(values.get(last))
+        previous: tuple[object, object] = (None, None)
+        for parameter, letter in zip(parameters, given, strict=False):
+            value = values.get(parameter)
+            if parameter == last:
+                values[parameter] = base
+            elif value is not None:
+                # The same vector twice stays the same.
+                again = value is previous[0]
+                values[parameter] = previous[1] if again else view.enter(letter, value, base)
+                previous = (value, values[parameter])
+        return view.leave(result, getattr(view.space.metric, name)(**values), base)
+
+    method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
+    method.__doc__ = f"{summary}; see the metric of the space."
+    method.__signature__ = signature  # type: ignore[attr-defined]
+    return method
+
+
+_SUMMARIES = {
+    "inner_product": "Inner product of tangent vectors, shape ``(...)``",
+    "inner_coproduct": "Inner product of covectors, coordinates in the dual frame, shape ``(...)``",
+    "squared_norm": "Square of the length of tangent vectors, shape ``(...)``",
+    "norm": "Length of tangent vectors, shape ``(...)``",
+    "normalize": "Scale tangent vectors to unit length, zero stays zero, shape ``(..., size)``",
+    "normal_basis": "Scale every vector of a basis, shape ``(k, size)``, to unit length",
+    "random_unit_tangent_vec": "Draw tangent vectors of unit length, shape ``(..., size)``",
+    "exp": "Riemannian exponential, shape ``(..., size)``",
+    "log": "Riemannian logarithm, shape ``(..., size)``",
+    "dist": "Geodesic distance, shape ``(...)``",
+    "squared_dist": "Square of the geodesic distance, shape ``(...)``",
+    "dist_pairwise": "Geodesic distances between all pairs of points",
+    "injectivity_radius": "Upper bound of the injectivity radius, shape ``(...)``",
+    "metric_matrix": "Matrix of the metric on vectors, shape ``(..., size, size)``",
+    "cometric_matrix": "Matrix of the cometric on covectors, shape ``(..., size, size)``",
+}
+for _name, _summary in _SUMMARIES.items():
+    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name], _summary))
+
+
+def _array(value: object) -> Array:
     """Return an array of any backend as it is, and make one of anything else."""
-    return value if hasattr(value, "reshape") else gs.array(value)
+    if value is None or isinstance(value, np.ndarray) or hasattr(value, "toarray"):
+        return as_array(value, "An argument")
+    if hasattr(value, "reshape"):
+        return cast(Array, value)
+    try:
+        return gs.array(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidPointError("An argument is not a rectangular array of numbers.") from error
+
+
+def _nowhere(value: ArrayLike) -> Array | np.bool_:
+    """Return False for every member of what has the wrong shape."""
+    try:
+        return np.zeros(np.shape(value)[:-1], dtype=bool)[()]
+    except (TypeError, ValueError, RuntimeError):
+        return np.bool_(False)

@@ -1,25 +1,226 @@
-"""The manifold of invertible end-to-end matrices."""
+"""The manifold of invertible end-to-end matrices, and its metric."""
 
 from __future__ import annotations
 
-import math
-import numbers
-from typing import Any
-
+import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.autodiff.dispatch import every_backend
-from dln_manifolds.autodiff.observable_rules import SPACE_RULES
-from dln_manifolds.checks import as_matrices, cast, checked_frame, common_batch, is_invertible
+from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
+from dln_manifolds.checks import At, as_matrices, cast, one_of
+from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
+from dln_manifolds.geometry.metric import operator_matrix
+from dln_manifolds.geometry.stratum import MatrixStratum
+from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
-from dln_manifolds.manifolds.space import NetworkSpace, check_whole
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
-@every_backend(SPACE_RULES)
+@every_backend(OBSERVABLE_METRIC)
+class DLNObservableMetric(GeodesicMetric):
+    r"""Metric of the deep linear network on invertible end-to-end matrices.
+
+    .. math::
+        g_X(Z, Z') = tr(Z^T A_X^{-1} Z'), \qquad
+        A_X(P) = \sum_{p=1}^N (X X^T)^{(N-p)/N} P (X^T X)^{(p-1)/N},
+
+    the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
+    Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, (1.7), (1.8), Theorem 1.1), for real depths
+    N >= 1. It is normalized without a factor 1/N, so lengths are those of the layers in Frobenius
+    norm. Points and vectors have ``shape=[..., n, n]``: that is the ``point_shape`` below.
+
+    The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
+    ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which
+    take the base point first.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold
+        The manifold.
+    tolerance : float
+        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
+    on_failure : {"raise", "warn", "nan"}
+        What ``exp``, ``log``, ``dist`` and ``geodesic`` do about members of a batch that cannot be
+        solved: raise an error for the batch, or return NaN for these members with or without a
+        `GeodesicWarning`. Invalid input raises always.
+    """
+
+    system_type = ObservableSystem
+
+    def _place(self, base_point: ArrayLike | None, **vectors: ArrayLike) -> At:
+        return At(self.stratum, base_point, **vectors)
+
+    def _coordinates(self, at: At) -> list[Array]:
+        # Their squares may be within range where 1 / a_ij is not.
+        first = at.frame.enter(at.vectors[0]) / at.frame.root_a
+        if len(at.vectors) == 1:
+            return [first]
+        if at.vectors[1] is at.vectors[0]:
+            return [first, first]
+        return [first, at.frame.enter(at.vectors[1]) / at.frame.root_a]
+
+    def inner_coproduct(
+        self,
+        cotangent_vec_a: ArrayLike,
+        cotangent_vec_b: ArrayLike,
+        base_point: ArrayLike | None = None,
+    ) -> Array:
+        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients).
+
+        Twice the Hamiltonian of Chen (arXiv 2510.07324, (3.39)) for equal covectors.
+
+        Parameters
+        ----------
+        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., n, n]
+            Covectors at the base point.
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        inner_coproduct : array-like, shape=[...,]
+            Their inner product.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not valid.
+        """
+        at = At(
+            self.stratum,
+            base_point,
+            cotangent_vec_a=cotangent_vec_a,
+            cotangent_vec_b=cotangent_vec_b,
+        )
+        first, second = (at.frame.enter(covector) * at.frame.root_a for covector in at.vectors)
+        return at.cast(self._product(at, first, second))
+
+    def metric_matrix(self, base_point: ArrayLike | None = None) -> Array:
+        """Matrix of the metric on the row-major entries of Z.
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        matrix : array-like, shape=[..., n * n, n * n]
+            Symmetric positive definite; ``vec(Z) @ matrix @ vec(Z')`` is the inner product.
+        """
+        at = At(self.stratum, base_point)
+        return at.cast(operator_matrix(at.frame, 1 / at.frame.a))
+
+    def cometric_matrix(self, base_point: ArrayLike | None = None) -> Array:
+        """Matrix of the cometric ``A_X`` on row-major entries, shape ``(..., n * n, n * n)``."""
+        at = At(self.stratum, base_point)
+        return at.cast(operator_matrix(at.frame, at.frame.a))
+
+    def orthonormal_coordinates(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
+        """Coordinates ``C = A_X^{-1/2}(Z)`` of tangent vectors in an orthonormal frame (ours).
+
+        The Frobenius inner product of coordinates is the inner product of the vectors. The frame is
+        smooth in X and does not depend on a choice of singular vectors.
+
+        Parameters
+        ----------
+        tangent_vec, base_point : array-like, shape=[..., n, n]
+            Tangent vectors Z and invertible matrices X.
+
+        Returns
+        -------
+        coordinates : array-like, shape=[..., n, n]
+            The matrix C.
+        """
+        at = At(self.stratum, base_point, tangent_vec=tangent_vec)
+        return at.cast(at.frame.leave(self._coordinates(at)[0]))
+
+    def from_orthonormal_coordinates(self, coordinates: ArrayLike, base_point: ArrayLike) -> Array:
+        """Tangent vectors ``Z = A_X^{1/2}(C)``: the inverse of `orthonormal_coordinates`.
+
+        Parameters
+        ----------
+        coordinates, base_point : array-like, shape=[..., n, n]
+            Coordinates C and invertible matrices X.
+
+        Returns
+        -------
+        tangent_vec : array-like, shape=[..., n, n]
+            Tangent vectors Z.
+        """
+        at = At(self.stratum, base_point, coordinates=coordinates)
+        return at.cast(at.frame.leave(at.frame.root_a * at.frame.enter(at.vectors[0])))
+
+    def log_volume_density(self, base_point: ArrayLike) -> Array:
+        r"""Logarithm of the Riemannian density with respect to Lebesgue measure of the entries.
+
+        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` (ours).
+
+        Parameters
+        ----------
+        base_point : array-like, shape=[..., n, n]
+            Invertible matrix X.
+
+        Returns
+        -------
+        log_density : array-like, shape=[...,]
+            Its logarithm; dimensionless.
+        """
+        at = At(self.stratum, base_point)
+        return at.cast(volume.log_riemannian_density(at.frame.singular_values, at.frame.depth))
+
+    def volume_density(self, base_point: ArrayLike) -> Array:
+        """Riemannian density ``sqrt(det g_X)``, shape ``(...)``; may overflow, its log not."""
+        at = At(self.stratum, base_point)
+        log = volume.log_riemannian_density(at.frame.singular_values, at.frame.depth)
+        return at.cast(np.exp(log))
+
+    def parallel_transport(
+        self,
+        tangent_vec: ArrayLike,
+        base_point: ArrayLike,
+        direction: ArrayLike | None = None,
+        end_point: ArrayLike | None = None,
+    ) -> Array:
+        """Parallel transport along a geodesic, by geomstats' pole ladder.
+
+        Of second order in the size of ``tangent_vec`` and of a rung; four rungs, with the vector
+        scaled as geomstats recommends (alpha = 2).
+
+        Parameters
+        ----------
+        tangent_vec, base_point : array-like, shape=[..., n, n]
+            Vector to transport, and where it starts.
+        direction, end_point : array-like, shape=[..., n, n]
+            Initial velocity of the geodesic, or its end point; one of the two.
+
+        Returns
+        -------
+        transported : array-like, shape=[..., n, n]
+            Tangent vector at the end point.
+
+        Raises
+        ------
+        ValueError
+            If both or none of the two are given. Otherwise as `log`.
+        """
+        one_of(direction=direction, end_point=end_point)
+        shape = self.stratum.point_shape
+        base, dtype_a = as_matrices(base_point, shape, "base_point")
+        vector, dtype = as_matrices(tangent_vec, shape, "tangent_vec")
+        if end_point is not None:
+            direction = self.log(end_point, base_point)
+        along, dtype_b = as_matrices(direction, shape, "direction")
+        # geomstats' code works on the arrays of its backend.
+        ladder = self.ladder_parallel_transport(
+            *(gs.array(array) for array in (vector, base, along)), n_rungs=4, scheme="pole", alpha=2
+        )
+        return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
+
+
+@every_backend(OBSERVABLE_SPACE)
 class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     r"""Invertible end-to-end matrices ``X = W_N ... W_1`` of deep linear networks.
 
@@ -54,144 +255,18 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     """
 
     def __init__(self, n: int, depth: float, equip: bool = True) -> None:
-        check_whole("n", n)
-        if not isinstance(depth, numbers.Real) or isinstance(depth, bool):
-            raise TypeError(f"depth must be a real number, not {depth!r}.")
-        if not (math.isfinite(depth) and depth >= 1):
-            raise ValueError(f"depth must be finite and at least 1, not {depth}.")
-        super().__init__(
-            int(n),
-            float(depth),
-            dim=int(n * n),
-            shape=(int(n), int(n)),
-            name=f"Observable manifold of the deep linear network, n={n}, depth={depth}",
-            equip=equip,
-        )
+        name = f"Observable manifold of the deep linear network, n={n}, depth={depth}"
+        super().__init__(MatrixStratum.square(n, depth), name, equip)
 
     def default_metric(self) -> type[DLNObservableMetric]:
         """Return the class of the default metric."""
         return DLNObservableMetric
 
-    def belongs(self, point: Any, atol: float | None = None) -> Any:
-        """Whether points are finite, real and numerically invertible: ``s_min > n eps s_max``.
+    def entropy_gradient(self, point: ArrayLike) -> Array:
+        """Riemannian gradient ``A_X(dS)`` of the entropy, a tangent vector at X.
 
-        Parameters
-        ----------
-        point : array-like, shape=[..., n, n]
-            Points to test.
-        atol : float, optional
-            If given, additionally ``s_min > atol`` is asked for. The default test is free of scale.
-
-        Returns
-        -------
-        belongs : array-like, shape=[...,]
-            False, and never an error, for anything that is not a point.
-        """
-        array, usable = self._tentative(point)
-        inside = np.array(usable)
-        if inside.any():
-            values = np.linalg.svd(array[usable].astype(np.float64), compute_uv=False)
-            dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-            good = is_invertible(values, dtype)
-            inside[usable] = good if atol is None else good & (values[..., -1] > atol)
-        return inside[()]
-
-    def _attachable(self, base_point: Any) -> tuple[Array, Array]:
-        if base_point is None:
-            return np.zeros(self.shape), np.ones((), dtype=bool)
-        bases, good = self._tentative(base_point)
-        if bases.shape[-len(self.shape) :] != self.shape:
-            return np.zeros(self.shape), np.zeros((), dtype=bool)
-        return bases, np.ones_like(good)
-
-    def _tangent_members(self, vectors: Array, bases: Array, atol: float | None) -> Any:
-        return True
-
-    def to_tangent(self, vector: Any, base_point: Any = None) -> Array:
-        """Return the vector: every matrix is tangent.
-
-        Parameters
-        ----------
-        vector : array-like, shape=[..., n, n]
-            Ambient vector.
-        base_point : array-like, shape=[..., n, n], optional
-            Base point; its batch shape is taken on.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., n, n]
-            A copy.
-        """
-        array, dtype = as_matrices(vector, self.shape, "vector")
-        if base_point is not None:
-            base, _ = as_matrices(base_point, self.shape, "base_point")
-            batch = common_batch(2, vector=array, base_point=base)
-            array = np.broadcast_to(array, (*batch, *self.shape))
-        return array.astype(dtype, copy=True)
-
-    def projection(self, point: Any, vector: Any = None) -> Array:
-        """Project onto the manifold (one argument) or the tangent space (two arguments).
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., n, n]
-            With one argument, any finite matrix: singular values below ``8 n eps s_max`` are
-            raised to that, everything else is left as it is.
-        vector : array-like, shape=[..., n, n], optional
-            With two arguments, an ambient vector, which is tangent already.
-
-        Returns
-        -------
-        projected : array-like, shape=[..., n, n]
-            A point, or a tangent vector.
-        """
-        if vector is not None:
-            return self.to_tangent(vector, point)
-        array, dtype = as_matrices(point, self.shape, "point")
-        left, values, right_t = np.linalg.svd(array)
-        floor = 8 * self.n * np.finfo(dtype).eps * values[..., :1]
-        # The zero matrix has no scale of its own.
-        floor = np.where(floor == 0, 1.0, floor)
-        low = values < floor
-        if low.any():
-            raised = (left * np.maximum(values, floor)[..., None, :]) @ right_t
-            array = np.where(np.expand_dims(low.any(axis=-1), (-2, -1)), raised, array)
-        return array.astype(dtype, copy=True)
-
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
-        r"""Draw points ``X = U diag(s) V^T`` from the component det X > 0.
-
-        U and V are uniform in SO(n); ``log s_i`` is uniform in ``[-bound, bound]``. Drawn by
-        geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
-        backend both are the same generator.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of points.
-        bound : float
-            Half the width of the interval of ``log s``.
-
-        Returns
-        -------
-        point : array-like, shape=[n, n] or [n_samples, n, n]
-            Unbatched for one sample.
-        """
-        log_s, turns = self._draw(n_samples, bound, 2)
-        points = (turns[:, 0] * np.exp(log_s)[:, None, :]) @ np.swapaxes(turns[:, 1], -1, -2)
-        return points[0] if n_samples == 1 else points
-
-    def _isotropic(self, normal: Array, base_point: Any) -> Array:
-        frame, dtype = self._end_frame(base_point, "base_point")
-        return cast(frame.leave(np.sqrt(frame.a) * normal), dtype)
-
-    def _end_frame(self, point: Any, name: str = "point") -> tuple[Frame, np.dtype[Any]]:
-        return checked_frame(point, self.shape, self.depth, name)
-
-    def entropy_gradient(self, point: Any) -> Array:
-        """Riemannian gradient of the entropy, a tangent vector at X.
-
-        Minus the push-forward of the mean curvature vector of the fibre.
+        Minus the push-forward of the mean curvature vector of the fibre (Menon and Yu,
+        arXiv 2509.09088).
 
         Parameters
         ----------
@@ -201,7 +276,7 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
         Returns
         -------
         gradient : array-like, shape=[..., n, n]
-            ``A_X(dS)``.
+            The gradient.
         """
-        frame, dtype = self._end_frame(point)
-        return cast(volume.entropy_gradient(frame), dtype)
+        at = At(self.stratum, point, "point")
+        return at.cast(volume.entropy_gradient(at.frame))

@@ -10,7 +10,7 @@ from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
 from dln_manifolds.checks import as_array, as_matrices, checked_layers
 from dln_manifolds.geometry.balancing import rebalance
-from dln_manifolds.geometry.tangent_space import TangentSpace
+from dln_manifolds.geometry.sectors import TangentSpace
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo

@@ -29,7 +29,7 @@ from dln_manifolds.errors import (
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
-    from dln_manifolds.manifolds.geodesic_metric import GeodesicMetric
+    from dln_manifolds.manifolds.metric import GeodesicMetric
 
 Method = TypeVar("Method", bound=Callable[..., object])
 Answer = TypeVar("Answer")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from geomstats.geometry.quotient_metric import QuotientMetric
 
 from dln_manifolds.manifolds.balanced import BalancedManifold
-from dln_manifolds.manifolds.observable_metric import DLNObservableMetric
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.manifolds.observable import DLNObservableManifold, DLNObservableMetric
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
 class DLNQuotientMetric(QuotientMetric):
@@ -26,7 +24,9 @@ class DLNQuotientMetric(QuotientMetric):
         The layers; made if not given.
     """
 
-    def __init__(self, space: Any, total_space: BalancedManifold | None = None) -> None:
+    def __init__(
+        self, space: DLNObservableManifold, total_space: BalancedManifold | None = None
+    ) -> None:
         if space.depth != int(space.depth):
             raise ValueError(f"depth must be an integer to have layers, not {space.depth}.")
         if total_space is None:
@@ -34,18 +34,18 @@ class DLNQuotientMetric(QuotientMetric):
         super().__init__(space=space, total_space=total_space)
         self._solver = DLNObservableMetric(space)
 
-    def log(self, point: Any, base_point: Any) -> Array:
-        """Riemannian logarithm by the path solver.
+    def log(self, point: ArrayLike, base_point: ArrayLike) -> Array:
+        """Riemannian logarithm by the path solver, shape ``(..., n, n)``.
 
         geomstats' machinery would align the end points by their chord in the layers, which is not
         the geodesic for N >= 3.
         """
         return self._solver.log(point, base_point)
 
-    def dist(self, point_a: Any, point_b: Any) -> Array:
+    def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         """Geodesic distance by the path solver, shape ``(...)``."""
         return self._solver.dist(point_a, point_b)
 
-    def squared_dist(self, point_a: Any, point_b: Any) -> Array:
+    def squared_dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         """Square of the geodesic distance, shape ``(...)``."""
         return self._solver.squared_dist(point_a, point_b)

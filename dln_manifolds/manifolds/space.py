@@ -1,24 +1,28 @@
-"""What the two manifolds of a deep linear network share."""
+"""What the two manifolds of a deep linear network share: a stratum, seen by both hosts."""
 
 from __future__ import annotations
 
 import abc
-import numbers
-from typing import Any, TypeVar
+from typing import Self
 
 import geomstats.backend as gs
 import numpy as np
 from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
-from dln_manifolds.checks import as_matrices, cast
+from dln_manifolds.checks import At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
-from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import rotations
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 
-Space = TypeVar("Space", bound="NetworkSpace")
+
+def _uniform(shape: tuple[int, ...]) -> Array:
+    return np.asarray(gs.random.rand(*shape))
+
+
+def _normal(shape: tuple[int, ...]) -> Array:
+    return np.asarray(gs.random.normal(size=shape))
 
 
 class NetworkSpace(GeomstatsManifold, abc.ABC):
@@ -26,24 +30,18 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
 
     Parameters
     ----------
-    n : int
-        Width of the layers.
-    depth : int or float
-        Depth N of the network, checked by the class below.
-    dim : int
-        Dimension.
-    shape : tuple of int
-        Shape of a point.
+    stratum : Stratum
+        What its points are: dimension, frames, components, draws, projection, tangent spaces.
     name : str
         What pymanopt prints.
     equip : bool
         Whether to equip the space with its metric.
     """
 
-    def __init__(
-        self, n: int, depth: float, *, dim: int, shape: tuple[int, ...], name: str, equip: bool
-    ) -> None:
-        self.n, self.depth = n, depth
+    def __init__(self, stratum: Stratum, name: str, equip: bool) -> None:
+        self.stratum = stratum
+        self.n, self.depth = stratum.rank, stratum.depth
+        dim, shape = stratum.dimension, stratum.point_shape
         PymanoptManifold.__init__(self, name, dim)
         GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=True, equip=equip)
 
@@ -60,9 +58,9 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Return the call that makes this space."""
         return f"{type(self).__name__}(n={self.n}, depth={self.depth!r})"
 
-    def new(self: Space, equip: bool = True) -> Space:
+    def new(self, equip: bool = True) -> Self:
         """Return a new space with the same width and depth."""
-        return type(self)(self.n, self.depth, equip=equip)  # type: ignore[call-arg]
+        return type(self)(self.n, self.depth, equip=equip)  # type: ignore[arg-type]
 
     def flattened(self, orthonormal: bool = False) -> FlattenedManifold:
         """Return a view of this space whose points are vectors, for algorithms that need them.
@@ -80,69 +78,162 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """
         return FlattenedManifold(self, orthonormal)
 
-    def regularize(self, point: Any) -> Array:
-        """Return a copy: every point has one representation."""
-        array, dtype = as_matrices(point, self.shape, "point")
-        return array.astype(dtype, copy=True)
+    def belongs(self, point: object, atol: float | None = None) -> Array | np.bool_:
+        """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
-    def is_tangent(self, vector: Any, base_point: Any = None, atol: float | None = None) -> Any:
+        End-to-end matrices are finite, real and numerically invertible, ``s_min > n eps s_max``;
+        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``.
+
+        Parameters
+        ----------
+        point : array-like, shape=[..., *point_shape]
+            Arrays to test.
+        atol : float, optional
+            Of matrices: ``s_min > atol`` is asked for too. Of layers: relative imbalance allowed,
+            half the square root of eps by default.
+
+        Returns
+        -------
+        belongs : array-like of bool, shape=[...,]
+            False, and never an error, for anything that is not a point.
+        """
+        array, usable = tentative(point, self.shape)
+        inside = np.array(usable)
+        if inside.any():
+            members = array[usable].astype(np.float64)
+            inside[usable] = self.stratum.contains(members, _precision(array), atol)
+        return inside[()]
+
+    def is_tangent(
+        self, vector: object, base_point: object = None, atol: float | None = None
+    ) -> Array | np.bool_:
         """Whether vectors are finite, real and tangent at their base points.
 
         Parameters
         ----------
         vector, base_point : array-like, shape=[..., *point_shape]
-            Vectors and the points where they are attached.
+            Vectors and the points where they are attached. At end-to-end matrices, which are an
+            open set, every matrix is tangent and the base point may be left out.
         atol : float, optional
             Relative length allowed of a part that is not tangent; by default half the square root
-            of eps. End-to-end matrices have no such part.
+            of eps.
 
         Returns
         -------
-        is_tangent : array-like, shape=[...,]
+        is_tangent : array-like of bool, shape=[...,]
             False, and never an error, for anything that is not a tangent vector.
         """
-        vectors, usable = self._tentative(vector)
-        bases, good = self._attachable(base_point)
+        vectors, usable = tentative(vector, self.shape)
+        bases, good = tentative(base_point, self.shape)
+        if self.stratum.is_open:
+            fits = base_point is None or bases.shape[-len(self.shape) :] == self.shape
+            good = np.ones_like(good) if fits else np.zeros((), dtype=bool)
+        elif good.any():
+            good = good & self.belongs(bases)
         try:
             batch = np.broadcast_shapes(usable.shape, good.shape)
         except ValueError:
             return np.bool_(False)
         tangent = np.array(np.broadcast_to(usable & good, batch))
-        if tangent.any():
+        if tangent.any() and not self.stratum.is_open:
             whole = (*batch, *self.shape)
-            vectors, bases = (np.broadcast_to(x, whole)[tangent] for x in (vectors, bases))
-            tangent[tangent] = self._tangent_members(vectors, bases, atol)
+            some, at = (np.broadcast_to(x, whole)[tangent].astype(float) for x in (vectors, bases))
+            normal = some - self.stratum.tangent_part(self.stratum.frame(at), some)
+            sizes = [np.linalg.norm(x.reshape(len(x), -1), axis=-1) for x in (normal, some)]
+            bound = balance_tolerance(_precision(vectors, bases)) if atol is None else atol
+            tangent[tangent] = sizes[0] <= bound * sizes[1]
         return tangent[()]
 
-    @abc.abstractmethod
-    def _attachable(self, base_point: Any) -> tuple[Array, Array]:
-        """Return an array and at which of its members vectors may be attached, without raising."""
+    def to_tangent(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
+        """Project ambient vectors to the tangent space, orthogonally in Frobenius norm.
 
-    @abc.abstractmethod
-    def _tangent_members(self, vectors: Array, bases: Array, atol: float | None) -> Any:
-        """Whether finite vectors are tangent at their base points; flat batches of equal length."""
+        Parameters
+        ----------
+        vector : array-like, shape=[..., *point_shape]
+            Ambient vectors.
+        base_point : array-like, shape=[..., *point_shape]
+            Base points. At end-to-end matrices every matrix is tangent: they may be left out, and
+            give their batch shape only.
 
-    def _tentative(self, value: Any) -> tuple[Array, Array]:
-        """Return an array and which of its members are finite, real and of the shape of points."""
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError, RuntimeError):
-            return np.empty(0), np.zeros((), dtype=bool)
-        axes = tuple(range(-len(self.shape), 0))
-        batch = array.shape[: -len(self.shape)]
-        if array.dtype.kind not in "fiub" or array.shape[-len(self.shape) :] != self.shape:
-            return array, np.zeros(batch, dtype=bool)
-        return array, np.asarray(np.isfinite(array).all(axis=axes))
+        Returns
+        -------
+        tangent_vec : array-like, shape=[..., *point_shape]
+            Tangent parts: of layers the vertical and the horizontal one (Chen, arXiv 2510.07324,
+            Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
 
-    def _draw(self, n_samples: int, bound: float, n_rotations: int) -> tuple[Array, Array]:
-        """Draw ``log s_i`` uniform in ``[-bound, bound]`` and rotations uniform in SO(n)."""
-        if n_samples < 0:
-            raise ValueError(f"n_samples must not be negative, not {n_samples}.")
-        log_s = bound * (2 * np.asarray(gs.random.rand(n_samples, self.n)) - 1)
-        normal = gs.random.normal(size=(n_samples, n_rotations, self.n, self.n))
-        return log_s, rotations(np.asarray(normal))
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not valid.
+        """
+        if self.stratum.is_open:
+            at = At.any_point(self.stratum, base_point, vector=vector)
+            return at.copied(at.vectors[0])
+        at = At(self.stratum, base_point, vector=vector)
+        return at.cast(self.stratum.tangent_part(at.frame, at.vectors[0]))
 
-    def random_tangent_vec(self, base_point: Any = None, n_samples: int = 1) -> Array:
+    def projection(self, point: ArrayLike, vector: ArrayLike | None = None) -> Array:
+        """Project to the manifold (one argument) or to the tangent space (two arguments).
+
+        Parameters
+        ----------
+        point : array-like, shape=[..., *point_shape]
+            With one argument, any finite matrix: singular values below ``8 n eps s_max`` are raised
+            to that, everything else is left as it is. Or any layers that are invertible: balanced
+            layers with the same end-to-end matrix, in their component and (locally) nearest within
+            the fibre, are returned.
+        vector : array-like, shape=[..., *point_shape], optional
+            With two arguments, ambient vectors at points, as for `to_tangent`.
+
+        Returns
+        -------
+        projected : array-like, shape=[..., *point_shape]
+            Points, or tangent vectors.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not valid, or layers are singular.
+        """
+        if vector is not None:
+            return self.to_tangent(vector, point)
+        array, dtype = as_matrices(point, self.shape, "point")
+        return self.stratum.project(array, dtype).astype(dtype, copy=True)
+
+    def regularize(self, point: ArrayLike) -> Array:
+        """Return a copy: every point has one representation, shape ``(..., *point_shape)``."""
+        array, dtype = as_matrices(point, self.shape, "point")
+        return array.astype(dtype, copy=True)
+
+    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
+        r"""Draw points with positive determinants, ``X = U diag(s) V^T``, or layers over such X.
+
+        The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform in
+        SO(n) (Chen, arXiv 2510.07324, (1.5)); ``log s_i`` is uniform in ``[-bound, bound]``. Drawn
+        by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
+        backend both are the same generator.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of points.
+        bound : float
+            Half the width of the interval of ``log s``.
+
+        Returns
+        -------
+        point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
+            Unbatched for one sample.
+
+        Raises
+        ------
+        ValueError
+            If the bound is so wide that matrices may be singular in double precision.
+        """
+        points = self.stratum.draw(n_samples, bound, _uniform, _normal)
+        return points[0] if n_samples == 1 else points
+
+    def random_tangent_vec(self, base_point: ArrayLike | None = None, n_samples: int = 1) -> Array:
         """Draw tangent vectors with independent standard normal coordinates in the metric.
 
         Parameters
@@ -157,25 +248,15 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         tangent_vec : array-like, shape=[..., *point_shape]
             Isotropic Gaussian vectors: ``E |Z|^2`` is the dimension of the manifold.
         """
-        base, _ = as_matrices(base_point, self.shape, "base_point")
-        batch = base.shape[: -len(self.shape)]
-        if n_samples > 1 and batch and batch != (n_samples,):
+        at = At(self.stratum, base_point)
+        if n_samples > 1 and at.batch and at.batch != (n_samples,):
             raise ValueError(
-                f"{n_samples} vectors at base points of batch shape {batch}: the numbers differ."
+                f"{n_samples} vectors at base points of batch shape {at.batch}: the numbers differ."
             )
-        shape = batch if batch or n_samples == 1 else (n_samples,)
-        normal = np.asarray(gs.random.normal(size=(*shape, *self.shape)))
-        return self._isotropic(normal, base_point)
+        batch = at.batch if at.batch or n_samples == 1 else (n_samples,)
+        return at.cast(self.stratum.isotropic(at.frame, _normal((*batch, *self.shape))))
 
-    @abc.abstractmethod
-    def _isotropic(self, normal: Array, base_point: Any) -> Array:
-        """Turn Gaussian arrays into Gaussian tangent vectors."""
-
-    @abc.abstractmethod
-    def _end_frame(self, point: Any, name: str = "point") -> tuple[Frame, np.dtype[Any]]:
-        """Validate points; return the frame of their end-to-end matrices, and the dtype."""
-
-    def entropy(self, point: Any) -> Array:
+    def entropy(self, point: ArrayLike) -> Array:
         r"""Boltzmann entropy ``S(X) = log vol(O_X) = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``.
 
         The entropy formula of Menon and Yu, arXiv 2509.09088. Of layers W, it is that of their
@@ -190,19 +271,28 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         -------
         entropy : array-like, shape=[...,]
             Natural logarithm of the volume of the fibre; dimensionless.
+
+        Raises
+        ------
+        InvalidPointError
+            If an argument is not a point.
         """
-        frame, dtype = self._end_frame(point)
-        return cast(volume.entropy(frame.singular_values, frame.depth), dtype)
+        at = At(self.stratum, point, "point")
+        ends = self.stratum.ends(at.frame)
+        return at.cast(volume.entropy(ends.singular_values, ends.depth))
 
-    def volume_density(self, point: Any) -> Array:
+    def volume_density(self, point: ArrayLike) -> Array:
         """Volume of the fibre over X, ``exp(S(X))``, shape ``(...)``; overflows where S > 709."""
-        frame, dtype = self._end_frame(point)
-        return cast(np.exp(volume.entropy(frame.singular_values, frame.depth)), dtype)
+        at = At(self.stratum, point, "point")
+        ends = self.stratum.ends(at.frame)
+        return at.cast(np.exp(volume.entropy(ends.singular_values, ends.depth)))
+
+    @abc.abstractmethod
+    def entropy_gradient(self, point: ArrayLike) -> Array:
+        """Riemannian gradient of the entropy, shape ``(..., *point_shape)``."""
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Raise `TypeError` or `ValueError` if an argument of a space is no positive integer."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, not {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}.")
+def _precision(*arrays: Array) -> DType:
+    """Return the coarsest of the floating-point dtypes of arrays."""
+    kinds = [x.dtype for x in arrays if x.dtype.kind == "f"]
+    return min(kinds, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -13,19 +13,12 @@ T = TypeVar("T")
 
 
 class PointMemo(Generic[T]):
-    """Remember what a function computed of the last few arrays.
+    """Remember what a pure function computed of the last few arrays.
 
     An array is recognized by what it holds, never by its identity alone: callers may overwrite
     their arrays. Comparing a matrix costs a small part of decomposing it. Threads may share a memo:
     the entries are one immutable tuple, which is replaced as a whole, so that a race costs at most
     a second computation. Copies and pickles start empty.
-
-    Parameters
-    ----------
-    compute : callable
-        Pure function of an array.
-    size : int
-        Number of arrays remembered.
     """
 
     def __init__(self, compute: Callable[[Array], T], size: int = 4) -> None:
@@ -44,6 +37,6 @@ class PointMemo(Generic[T]):
         self._entries = ((kept, value), *self._entries[: self._size - 1])
         return value
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the entries behind."""
         return {**self.__dict__, "_entries": ()}

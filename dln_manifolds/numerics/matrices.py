@@ -1,16 +1,9 @@
-r"""Orthogonal matrices: polar factors, and rotations from Gaussian matrices.
-
-Frames of the root chart that turn with a geodesic.
-
-Rotations from both sides are isometries, ``T -> R_L T R_R^T``, so the Hamiltonian looks the same
-from a frame that turns. In a deep network the singular values of T are nearly equal, T stays within
-1/N of the orthogonal matrices, and most of its motion is a rotation: seen from a frame that turns
-along, it hardly moves.
-"""
+"""Small matrices in batches: norms, products of many, polar factors, rotations, turning frames."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,6 +18,12 @@ def transpose(x: Array) -> Array:
 def weigh(weights: Array, values: Array) -> Array:
     """Multiply arrays, shape ``(..., *shape)``, by numbers of shape ``(...)``."""
     return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
+
+
+def inner(a: Array, b: Array) -> Array:
+    """Inner products of the entries of each member, shape ``(n_batch,)``."""
+    flat = a.reshape(len(a), math.prod(a.shape[1:]))
+    return np.einsum("bi,bi->b", flat, b.reshape(flat.shape))
 
 
 def frobenius(x: Array) -> Array:
@@ -69,6 +68,12 @@ def prefix_products(matrices: Array) -> Array:
     return products
 
 
+def identity_before(matrices: Array) -> Array:
+    """Return ``I, M_1, ..., M_{N-1}`` of ``M_1, ..., M_N`` along the third axis from the end."""
+    identity = np.broadcast_to(np.eye(matrices.shape[-1]), matrices[..., :1, :, :].shape)
+    return np.concatenate([identity, matrices[..., :-1, :, :]], axis=-3)
+
+
 def nearest_orthogonal(matrix: Array) -> Array:
     """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
     u, _, vt = np.linalg.svd(matrix)
@@ -84,15 +89,42 @@ def rotations(normal: Array) -> Array:
     return q
 
 
+# A combination of the symmetric and the skew part of a rotation: cos(a - 1) for the angle a. It
+# tells angles apart unless they add up to 2.
+_EVEN, _ODD = math.cos(1.0) / 2, math.sin(1.0) / 2j
+
+
+@lru_cache(maxsize=16)
+def _splitting(n: int) -> Array:
+    """Return a fixed skew matrix, small beside angles and large beside rounding."""
+    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
+    return 1e-6 * (lower - lower.T)
+
+
+def rotation_angles(matrix: Array) -> tuple[Array, Array]:
+    """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
+    # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
+    turn = matrix + matrix @ _splitting(matrix.shape[-1])
+    # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
+    # generic combination of both.
+    transposed = transpose(turn)
+    eigenvectors = np.linalg.eigh(_EVEN * (turn + transposed) + _ODD * (turn - transposed))[1]
+    eigenvalues = np.sum(np.conj(eigenvectors) * (turn @ eigenvectors), axis=-2)
+    return eigenvectors, np.angle(eigenvalues)
+
+
 # Entries of exp(A) beyond the power 11 of A are below one unit in the last place up to this norm.
 _TAYLOR_RANGE = 0.25
 _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 
 
 def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
-    r"""Angular velocities of a frame from which T seems to move least.
+    r"""Angular velocities of a frame from which T seems to move least, ``(..., 2, n, n)``.
 
-    They minimize, over skew-symmetric matrices,
+    Rotations from both sides are isometries, ``T -> R_L T R_R^T``, so the Hamiltonian looks the
+    same from a frame that turns. In a deep network the singular values of T are nearly equal, T
+    stays within 1/N of the orthogonal matrices, and most of its motion is a rotation. At N > 1 the
+    ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
 
     .. math::
         |T' - \Omega_L T + T \Omega_R|^2 + \frac{r}{2} (|\Omega_L|^2 + |\Omega_R|^2), \qquad
@@ -100,18 +132,6 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
 
     The second term keeps the frame from chasing singular vectors of nearly equal singular values,
     and from turning at all where the chart is flat, at N = 1. Its power of N was found by trial.
-
-    Parameters
-    ----------
-    root, velocity : ndarray, shape=[..., n, n]
-        T and T'.
-    depth : float
-        Depth N > 1.
-
-    Returns
-    -------
-    velocities : ndarray, shape=[..., 2, n, n]
-        ``Omega_L`` and ``Omega_R``.
     """
     left, roots, right_t = np.linalg.svd(root)
     v = transpose(left) @ velocity @ transpose(right_t)
@@ -133,12 +153,7 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
 def turned(velocities: Array, matrices: Array) -> Array:
     """Return ``Omega_L M - M Omega_R``: how fast matrices move that turn with a frame.
 
-    Parameters
-    ----------
-    velocities : ndarray, shape=[n_batch, 2, n, n]
-        Angular velocities of one frame for each member.
-    matrices : ndarray, shape=[n_batch, ..., n, n]
-        Several matrices for each member.
+    Velocities have shape ``(n_batch, 2, n, n)``, matrices ``(n_batch, ..., n, n)``.
     """
     batch, n = len(matrices), matrices.shape[-1]
     count = math.prod(matrices.shape[1:-2])

@@ -13,6 +13,7 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import inner, weigh
 
 _MAX_INNER = 200
 _MAX_HALVINGS = 25
@@ -62,18 +63,10 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 
 @dataclass
 class Minimum:
-    """Paths of (nearly) least energy.
+    """Paths of (nearly) least energy, each of shape ``(n_batch, ...)``.
 
-    Attributes
-    ----------
-    unknowns : ndarray, shape=[n_batch, ...]
-        What was varied.
-    energy : ndarray, shape=[n_batch]
-        Their energy.
-    slope : ndarray, shape=[n_batch]
-        Dual norm of the energy's gradient relative to the length: what is left of it.
-    n_iterations, n_evaluations : ndarray of int, shape=[n_batch]
-        Newton steps; evaluations at a node (singular value decompositions).
+    ``slope`` is the dual norm of the energy's gradient relative to the length: what is left of it.
+    ``n_iterations`` counts Newton steps, ``n_evaluations`` singular value decompositions at nodes.
     """
 
     unknowns: Array
@@ -83,50 +76,36 @@ class Minimum:
     n_evaluations: Array
 
 
-def _dot(a: Array, b: Array) -> Array:
-    return np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1))
-
-
-def _scale(factor: Array, direction: Array) -> Array:
-    return factor.reshape(-1, *(1,) * (direction.ndim - 1)) * direction
-
-
 def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
     """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
 
-    Parameters
-    ----------
-    path : Path
-        Current paths.
-    first : ndarray
-        The preconditioned gradient.
-    goal : ndarray, shape=[n_batch]
-        Relative reduction of the residual at which a member is done.
+    ``first`` is the preconditioned gradient; a member is done when its residual is reduced to its
+    share ``goal``, shape ``(n_batch,)``.
     """
     model = path.quadratic_model()
     solution = np.zeros_like(first)
     rows = np.arange(len(first))
     residual, z = -path.gradient, -first
-    direction, rho = z.copy(), _dot(residual, z)
+    direction, rho = z.copy(), inner(residual, z)
     stop = goal**2 * rho
     running = rho > 0
     for iteration in range(_MAX_INNER):
         image = model.product(direction)
-        curvature = _dot(direction, image)
+        curvature = inner(direction, image)
         convex = running & (curvature > 0)
         if iteration == 0:
             # Steepest descent is the fallback where the energy is not convex along it.
             solution[running & ~convex] = direction[running & ~convex]
         alpha = np.where(convex, rho / np.where(convex, curvature, 1.0), 0.0)
-        solution[rows] += _scale(alpha, direction)
-        residual -= _scale(alpha, image)
+        solution[rows] += weigh(alpha, direction)
+        residual -= weigh(alpha, image)
         z = model.precondition(residual)
-        fresh = _dot(residual, z)
+        fresh = inner(residual, z)
         running = convex & (fresh > stop)
         if not running.any():
             break
         beta = np.where(running, fresh / np.where(running, rho, 1.0), 0.0)
-        direction = z + _scale(beta, direction)
+        direction = z + weigh(beta, direction)
         rho = fresh
         if np.count_nonzero(running) < _KEEP * len(rows):
             model, rows, stop = model.take(running), rows[running], stop[running]
@@ -144,28 +123,12 @@ def minimize(
     worthwhile: Callable[[Array, Array], Array] | None = None,
     finished: Callable[[Array, AnyPath, Array], None] | None = None,
 ) -> Minimum:
-    """Minimize the energy of paths whose ends have size one.
+    """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
-    Parameters
-    ----------
-    path : Path
-        Where to start.
-    tolerance : float
-        Dual norm of the gradient, relative to the length of the path, at which a member is done.
-    max_iterations : int
-        Newton steps at most.
-    rough : float
-        Dual norm at which ``worthwhile`` is asked.
-    worthwhile : callable, optional
-        Whether some members, given by their indices and unknowns, are worth going on with.
-    finished : callable, optional
-        Called with the indices of members that are done, the current paths, and the mask of these
-        members among them.
-
-    Returns
-    -------
-    minimum : Minimum
-        Not necessarily converged: see its ``slope``.
+    A member is done when the dual norm of its gradient, relative to its length, is at most the
+    tolerance. At ``rough`` it is asked whether members, given by their indices and unknowns, are
+    ``worthwhile`` to go on with. ``finished`` is called with the indices of members that are done,
+    the current paths, and the mask of these members among them.
     """
     n_batch = len(path.unknowns)
     result = Minimum(
@@ -178,7 +141,7 @@ def minimize(
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
-        square = _dot(path.gradient, first)
+        square = inner(path.gradient, first)
         absolute = np.sqrt(np.maximum(square, 0))
         slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
@@ -201,7 +164,7 @@ def minimize(
         result.n_iterations[active] += 1
         trial = path.moved(move)
         result.n_evaluations[active] += path.n_nodes
-        descent = _dot(path.gradient, move)
+        descent = inner(path.gradient, move)
         # Near the minimum the decrease drowns in the rounding of the energy itself.
         slack = 1e-13 * path.energy
         factor = np.ones(len(active))
@@ -210,7 +173,7 @@ def minimize(
             if not failed.any():
                 break
             factor = np.where(failed, 0.5 * factor, factor)
-            trial = path.moved(_scale(factor, move))
+            trial = path.moved(weigh(factor, move))
             result.n_evaluations[active] += path.n_nodes
         path, last_slope = trial, slope
     return result

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import abc
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import joblib
 import numpy as np
 
-from dln_manifolds.checks import as_matrices, cast
+from dln_manifolds.checks import At
 from dln_manifolds.errors import (
     ConvergenceError,
     DisconnectedPointsError,
-    GeodesicWarning,
+    IncompleteGeodesicError,
     InvalidPointError,
 )
-from dln_manifolds.geodesics.solution import GeodesicSolution, failure
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.geodesics import FailurePolicy, LayerSystem, ObservableSystem, Points, solve_log
+from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 # Doubles in one array of end points of a block: enough pairs for the solver to be fast, few enough
 # to be told of progress and to share the work out.
@@ -29,23 +26,15 @@ _FEWEST_PAIRS = 32
 Pairs = Callable[[int, int], tuple[Array, Array]]
 
 
-class PairwiseDistances(abc.ABC):
+class PairwiseDistances:
     """What a metric with solved geodesics says of many points at once."""
 
-    _space: Any
-    on_failure: str
+    stratum: Stratum
+    system: ObservableSystem | LayerSystem
+    policy: FailurePolicy
+    tolerance: float
 
-    @abc.abstractmethod
-    def _solve_log(
-        self, point: Any, base_point: Any, record: bool
-    ) -> tuple[GeodesicSolution, np.dtype[Any]]:
-        """Solve the boundary-value problem; also return the dtype of results."""
-
-    @abc.abstractmethod
-    def _frame(self, point: Any, name: str = "base_point") -> tuple[Frame | Frame, np.dtype[Any]]:
-        """Validate points and return their frames; also the dtype of results."""
-
-    def dist_pairwise(self, points: Any, n_jobs: int = 1, **joblib_kwargs: Any) -> Array:
+    def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
         """Geodesic distances between all pairs of points.
 
         Each pair ``i < j`` is solved once, in blocks of many pairs. The blocks go to the workers
@@ -77,8 +66,8 @@ class PairwiseDistances(abc.ABC):
         IncompleteGeodesicError, ConvergenceError
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
-        array, dtype = self._many(points, "points")
-        n_points = len(array)
+        at = self._many(points, "points")
+        n_points = len(at.point)
         # Number of pairs before each row of the upper triangle.
         before = np.arange(n_points) * (2 * n_points - np.arange(n_points) - 1) // 2
 
@@ -88,15 +77,16 @@ class PairwiseDistances(abc.ABC):
             return rows, flat - before[rows] + rows + 1
 
         n_pairs = n_points * (n_points - 1) // 2
-        self._check_one_component(array, array[:1], "points")
-        lengths = self._lengths(array, array, pairs, n_pairs, n_jobs, joblib_kwargs)
+        every = Points(at.point, at.frame)
+        self._check_one_component(every, every, "points")
+        lengths = self._lengths(every, every, pairs, n_pairs, n_jobs, joblib_kwargs)
         table = np.zeros((n_points, n_points))
         table[np.triu_indices(n_points, 1)] = lengths
-        return cast(table + table.T, dtype)
+        return at.cast(table + table.T)
 
     def closest_neighbor_index(
-        self, point: Any, neighbors: Any, n_jobs: int = 1, **joblib_kwargs: Any
-    ) -> Any:
+        self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
+    ) -> Array:
         """Index of the neighbor at the smallest geodesic distance.
 
         Solved in blocks, like `dist_pairwise`.
@@ -126,28 +116,26 @@ class PairwiseDistances(abc.ABC):
         ConvergenceError
             If not one distance of a point could be found, though there is one.
         """
-        array, _ = self._many(neighbors, "neighbors")
-        if len(array) == 0:
+        others = self._many(neighbors, "neighbors")
+        if len(others.point) == 0:
             raise InvalidPointError("neighbors is empty; there is no closest one.")
-        given = np.asarray(point)
-        _, dtype = self._frame(given, "point")
-        given = given.astype(dtype, copy=False)
-        batch = given.shape[: given.ndim - len(self._space.shape)]
-        flat = given.reshape(-1, *self._space.shape)
-        self._check_one_component(array, array[:1], "neighbors")
-        self._check_one_component(flat, array[:1], "point")
+        at = At(self.stratum, point, "point")
+        all_points, candidates = Points(*at.flat_point()), Points(others.point, others.frame)
+        self._check_one_component(candidates, candidates, "neighbors")
+        self._check_one_component(all_points, candidates, "point")
+        n_points, n_candidates = len(all_points.value), len(others.point)
 
         def pairs(low: int, high: int) -> tuple[Array, Array]:
-            rows, columns = np.divmod(np.arange(low, high), len(array))
+            rows, columns = np.divmod(np.arange(low, high), n_candidates)
             return rows, columns
 
-        n_pairs = len(flat) * len(array)
-        lengths = self._lengths(flat, array, pairs, n_pairs, n_jobs, joblib_kwargs)
-        table = np.where(np.isnan(lengths), np.inf, lengths).reshape(len(flat), len(array))
+        n_pairs = n_points * n_candidates
+        lengths = self._lengths(all_points, candidates, pairs, n_pairs, n_jobs, joblib_kwargs)
+        table = np.where(np.isnan(lengths), np.inf, lengths).reshape(n_points, n_candidates)
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
             first = int(lost[0])
-            if _apart(array, flat[first : first + 1]).all():
+            if _apart(candidates, _some(all_points, lost[:1])).all():
                 raise DisconnectedPointsError(
                     f"point: number {first} lies in another component than every neighbor: the "
                     f"signs of det differ, so none is the closest."
@@ -156,13 +144,23 @@ class PairwiseDistances(abc.ABC):
                 f"No distance between point {first} and a neighbor could be found, so none is the "
                 f"closest."
             )
-        return table.argmin(axis=1).reshape(batch)[()]
+        return table.argmin(axis=1).reshape(at.batch)[()]
 
-    def _check_one_component(self, points: Array, reference: Array, name: str) -> None:
-        """Raise for the first point in another component than reference, if failures shall."""
-        if self.on_failure != "raise":
+    def _many(self, points: ArrayLike, name: str) -> At:
+        """Validate a batch of points with one batch axis."""
+        at = At(self.stratum, points, name)
+        if len(at.batch) != 1:
+            raise InvalidPointError(
+                f"{name} has shape {at.point.shape}; one axis of points is needed before the last "
+                f"{len(self.stratum.point_shape)}."
+            )
+        return at
+
+    def _check_one_component(self, points: Points, others: Points, name: str) -> None:
+        """Raise for the first point in another component than the first other, if errors shall."""
+        if not (self.policy.raises and len(others.value)):
             return
-        apart = np.flatnonzero(_apart(points, reference))
+        apart = np.flatnonzero(_apart(points, _some(others, np.arange(1))))
         if apart.size:
             raise DisconnectedPointsError(
                 f"{name}: number {int(apart[0])} lies in another component than the first "
@@ -170,35 +168,23 @@ class PairwiseDistances(abc.ABC):
                 f'joins them. Make the metric with on_failure="nan" to have NaN for such pairs.'
             )
 
-    def _many(self, points: Any, name: str) -> tuple[Array, np.dtype[Any]]:
-        """Validate a batch of points with one batch axis; results have the dtype returned."""
-        shape = self._space.shape
-        array, _ = as_matrices(points, shape, name)
-        if array.ndim != len(shape) + 1:
-            raise InvalidPointError(
-                f"{name} has shape {array.shape}; one axis of points is needed before the last "
-                f"{len(shape)}."
-            )
-        _, dtype = self._frame(points, name)
-        # Single precision stays, so that blocks are checked against its round-off.
-        return array.astype(dtype, copy=False), dtype
-
     def _lengths(
         self,
-        points: Array,
-        others: Array,
+        points: Points,
+        others: Points,
         pairs: Pairs,
         n_pairs: int,
         n_jobs: int,
-        joblib_kwargs: dict[str, Any],
+        joblib_kwargs: dict[str, object],
     ) -> Array:
         """Return the distances of pairs in their order, NaN where they are not solved."""
-        size = int(np.prod(self._space.shape))
+        size = int(np.prod(self.stratum.point_shape))
         workers = joblib.effective_n_jobs(n_jobs)
         step = min(max(_FEWEST_PAIRS, _BLOCK // size), max(1, -(-n_pairs // workers)))
+        solver = self.system, self.policy, self.tolerance
         tasks = [
             joblib.delayed(_solve_block)(
-                self, points, others, *pairs(low, min(low + step, n_pairs))
+                *solver, points, others, *pairs(low, min(low + step, n_pairs))
             )
             for low in range(0, n_pairs, step)
         ]
@@ -207,32 +193,49 @@ class PairwiseDistances(abc.ABC):
         found = joblib.Parallel(n_jobs=n_jobs, **options)(tasks)
         lengths = np.concatenate(found) if found else np.empty(0)
         n_failed = int(np.isnan(lengths).sum())
-        if n_failed and self.on_failure == "warn":
-            warnings.warn(
-                f"{n_failed} of {n_pairs} distances could not be found; they are NaN.",
-                GeodesicWarning,
-                stacklevel=4,
+        if n_failed:
+            self.policy.warn(
+                f"{n_failed} of {n_pairs} distances could not be found; they are NaN.", stacklevel=4
             )
         return lengths
 
 
 def _solve_block(
-    metric: PairwiseDistances, points: Array, others: Array, rows: Array, columns: Array
+    system: ObservableSystem | LayerSystem,
+    policy: FailurePolicy,
+    tolerance: float,
+    points: Points,
+    others: Points,
+    rows: Array,
+    columns: Array,
 ) -> Array:
     """Solve the pairs of a block; of module level, so that a worker can import it."""
-    solution, _ = metric._solve_log(others[columns], points[rows], record=False)
-    failed = np.flatnonzero(~solution.success)
-    if failed.size and metric.on_failure == "raise":
-        error = failure(solution)
-        error.add_note(
-            f"Batch members are pairs of points; the first that failed is "
-            f"({int(rows[failed[0]])}, {int(columns[failed[0]])})."
-        )
-        raise error
-    return np.where(solution.success, solution.length, np.nan)
+    start, end = _some(points, rows), _some(others, columns)
+    joined = np.flatnonzero(~_apart(end, start))
+    lengths = np.full(len(rows), np.nan)
+    if joined.size == 0:
+        return lengths
+    start, end = _some(start, joined), _some(end, joined)
+    solution = solve_log(system, start, end, tolerance=tolerance, record=False)
+    if policy.raises:
+        try:
+            policy.resolve(solution, solution.length)
+        except (IncompleteGeodesicError, ConvergenceError) as error:
+            failed = int(joined[np.flatnonzero(~solution.success)[0]])
+            error.add_note(
+                f"Batch members are pairs of points; the first that failed is "
+                f"({int(rows[failed])}, {int(columns[failed])})."
+            )
+            raise
+    lengths[joined] = np.where(solution.success, solution.length, np.nan)
+    return lengths
 
 
-def _apart(points: Array, reference: Array) -> Array:
-    """Which points lie in another component than the one of reference, shape ``(n_points,)``."""
-    signs, first = (np.linalg.slogdet(array.astype(float))[0] for array in (points, reference))
-    return np.asarray((signs != first).any(axis=tuple(range(1, signs.ndim))))
+def _some(points: Points, members: Array) -> Points:
+    return Points(points.value[members], points.frame.take(members))
+
+
+def _apart(points: Points, others: Points) -> Array:
+    """Which points lie in another component than one other, or than each its own, ``(n,)``."""
+    differ = component(points.frame) != component(others.frame)
+    return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))

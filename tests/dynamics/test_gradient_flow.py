@@ -6,8 +6,9 @@ import pytest
 import scipy.linalg
 from autograd import grad
 
+from dln_manifolds.dynamics.balancing_flow import balancing_flow
 from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
-from dln_manifolds.errors import ConvergenceError
+from dln_manifolds.errors import ConvergenceError, InvalidPointError
 from dln_manifolds.geometry.balancing import act, factor
 from dln_manifolds.geometry.frame import Frame
 
@@ -121,6 +122,69 @@ def test_drift_sees_a_wrong_gradient():
     loss, gradient = completion(3)
     flow = flow_of_point(normal(3, 3), 3, lambda X: 1.01 * gradient(X), TIMES, energy=loss)
     assert flow.drift.max() > 1e-4
+
+
+def follow(kind, start, times):
+    """Follow one of the three flows."""
+    _, gradient = completion(3)
+    if kind == "balancing":
+        return balancing_flow(start, times)
+    if kind == "layers":
+        return flow_of_layers(start, gradient, times)
+    return flow_of_point(start, 2, gradient, times)
+
+
+def start_of(kind):
+    return normal(3, 3) if kind == "point" else normal(2, 3, 3)
+
+
+KINDS = ["point", "layers", "balancing"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0.0, 0.0, 1.0], r"times\[1\] = 0 follows 0.*remove repeated"),
+        ([0.0, 0.5, 0.3], r"times\[2\] = 0.3 follows 0.5.*Sort"),
+        ([1.0, 0.0], "must increase"),
+        ([0.0, np.nan], "times is not finite"),
+        ([0.0, np.inf], "times is not finite"),
+        (1.0, r"times has shape \(\)"),
+        ([], r"times has shape \(0,\)"),
+        ([[0.0, 1.0]], r"times has shape \(1, 2\)"),
+        ([0.0, 1j], "complex"),
+        (["a"], "real numbers"),
+    ],
+)
+def test_times_that_do_not_increase(kind, times, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        follow(kind, start_of(kind), times)
+    assert "t_eval" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_starts_of_a_wrong_shape(kind):
+    start = start_of(kind)
+    batch, wide = np.stack([start, start]), start[..., :2]
+    for wrong in (batch, wide, start[0], start[..., :0, :0], 2.0):
+        with pytest.raises(InvalidPointError, match=r"has shape.*a flow starts at"):
+            follow(kind, wrong, [0.0, 1.0])
+    for wrong, message in ((start + 1j, "complex"), (start * np.nan, "not finite"), (None, "None")):
+        with pytest.raises(InvalidPointError, match=message):
+            follow(kind, wrong, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_single_precision_is_kept(kind):
+    start = start_of(kind).astype(np.float32)
+    single, double = (follow(kind, x, [0.0, 0.1]) for x in (start, start.astype(float)))
+    for name in ("points", "layers"):
+        got, wanted = getattr(single, name, None), getattr(double, name, None)
+        if wanted is not None:
+            assert (got.dtype, wanted.dtype) == (np.float32, np.float64)
+            np.testing.assert_array_equal(got, wanted.astype(np.float32))
+    np.testing.assert_array_equal(start, start_of(kind).astype(np.float32))
 
 
 def test_inputs():

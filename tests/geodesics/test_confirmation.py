@@ -5,13 +5,13 @@ import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.geodesics import ObservableSystem, Status, multilevel
-from dln_manifolds.geodesics.collocation import follow, gauss_nodes, nodes_needed
+from dln_manifolds.geodesics.collocation import follow, nodes_needed
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.multilevel import flow_of
-from dln_manifolds.geodesics.node_paths import node_basis
 from dln_manifolds.geodesics.root_paths import PolarTurn
 from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
+from dln_manifolds.numerics.polynomials import gauss, nodal_basis
 
 TOLERANCE = 1e-13
 
@@ -117,7 +117,7 @@ def test_too_few_nodes_are_not_called_a_solution(asked):
     """Where the nodes do not resolve a geodesic, agreement of iterates means nothing."""
     for arguments, _ in asked(3, 2, 30)[1]:
         field, frame, state, rates = arguments[:4]
-        nodes, few = gauss_nodes(rates.shape[1]), gauss_nodes(6)
+        nodes, few = gauss(rates.shape[1]).nodes, gauss(6).nodes
         legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
         interpolation = np.polynomial.legendre.legvander(2 * few - 1, len(nodes) - 1)
         interpolation = interpolation @ np.linalg.inv(legendre)
@@ -254,11 +254,11 @@ def test_derivatives_at_gauss_nodes_are_exact_for_polynomials(n_nodes):
 
     Differentiating twice multiplies rounding by the fourth power of the number of nodes.
     """
-    basis = node_basis(n_nodes)
+    basis = nodal_basis(n_nodes)
     for degree in range(n_nodes):
         series = np.polynomial.Chebyshev.basis(degree, domain=[0, 1])
         for matrix, order in ((basis.slopes, 1), (basis.bends, 2)):
-            exact = series.deriv(order)(gauss_nodes(n_nodes))
+            exact = series.deriv(order)(gauss(n_nodes).nodes)
             error = np.abs(matrix @ series(basis.nodes) - exact).max()
             assert error <= 1e-15 * n_nodes**4 * max(1.0, np.abs(exact).max())
 

@@ -6,7 +6,9 @@ from bad_input import (
     ARRANGEMENTS,
     NO_NUMBERS,
     Cases,
+    Multiplying,
     disconnected_pairs_do_not_spoil_a_batch,
+    from_table,
     places,
     repeatable,
     rubbish,
@@ -25,66 +27,44 @@ from dln_manifolds import (
     IncompleteGeodesicError,
     InvalidPointError,
 )
+from dln_manifolds.autodiff import kinds
 
 SPACE = BalancedManifold(2, 3)
 METRIC = SPACE.metric
 BUNDLE = SPACE.fiber_bundle
 SHAPE = (3, 2, 2)
 
-# Functions of balanced layers (p), tangent vectors at the last of them (v), any layers (a).
+# Functions of balanced layers (p), tangent vectors at the last of them (v), any layers (others).
+# Lengths do not depend on the point: it may be left out, and need not be balanced.
+LENGTHS = ("inner_product", "squared_norm", "norm", "normalize", "normal_basis")
+# End-to-end matrices and group elements have tests of their own.
+OTHER = {name for name, found in kinds.FIBRE.items() if not set(found.split(":")[0]) <= {*"pa"}}
 BATCHED = {
-    "exp": (METRIC.exp, "vp"),
-    "log": (METRIC.log, "pp"),
-    "dist": (METRIC.dist, "pp"),
-    "squared_dist": (METRIC.squared_dist, "pp"),
-    "inner_product": (lambda a, b: METRIC.inner_product(a, b), "aa"),
-    "norm": (lambda a: METRIC.norm(a), "a"),
+    **from_table(
+        METRIC,
+        kinds.METRIC | kinds.COORDINATES,
+        without={"dist_pairwise", "closest_neighbor_index", "metric_matrix"},
+    ),
+    "inner_product without a point": (lambda a, b: METRIC.inner_product(a, b), "aa"),
+    "norm without a point": (lambda a: METRIC.norm(a), "a"),
     "geodesic to a point": (lambda a, b: METRIC.geodesic(b, end_point=a)([0.0, 0.5]), "pp"),
     "geodesic with a velocity": (
         lambda v, p: METRIC.geodesic(p, initial_tangent_vec=v)([0.0, 0.5]),
         "vp",
     ),
     "parallel_transport along": (lambda v, u, p: METRIC.parallel_transport(v, p, u), "vvp"),
-    "injectivity_radius": (METRIC.injectivity_radius, "p"),
-    "random_unit_tangent_vec": (METRIC.random_unit_tangent_vec, "p"),
-    "random_tangent_vec": (SPACE.random_tangent_vec, "p"),
-    "to_tangent": (SPACE.to_tangent, "ap"),
+    **from_table(SPACE, kinds.SPACE | kinds.FIBRE, without=OTHER),
     "projection of a vector": (lambda a, p: SPACE.projection(p, a), "ap"),
-    "projection": (SPACE.projection, "a"),
-    "horizontal_projection": (SPACE.horizontal_projection, "ap"),
-    "vertical_projection": (SPACE.vertical_projection, "ap"),
-    "normal_projection": (SPACE.normal_projection, "ap"),
-    "push_forward": (SPACE.push_forward, "ap"),
-    "end_to_end": (SPACE.end_to_end, "a"),
-    "entropy": (SPACE.entropy, "p"),
-    "volume_density": (SPACE.volume_density, "p"),
-    "entropy_gradient": (SPACE.entropy_gradient, "p"),
-    "mean_curvature": (SPACE.mean_curvature, "p"),
-    "regularize": (SPACE.regularize, "a"),
-    "align": (BUNDLE.align, "pa"),
-    "integrability_tensor": (BUNDLE.integrability_tensor, "aap"),
+    **from_table(BUNDLE, kinds.BUNDLE, prefix="bundle.", without={"lift"}),
 }
 # One point at a time.
 SINGLE = {
-    "space.exp": (lambda v, p: SPACE.exp(p, v), "vp"),
-    "space.log": (SPACE.log, "pp"),
-    "space.dist": (SPACE.dist, "pp"),
-    "space.pair_mean": (SPACE.pair_mean, "pp"),
-    "space.retraction": (lambda v, p: SPACE.retraction(p, v), "vp"),
-    "space.transport": (lambda v, p, q: SPACE.transport(p, q, v), "app"),
-    "space.to_tangent_space": (lambda a, p: SPACE.to_tangent_space(p, a), "ap"),
-    "space.random_tangent_vector": (SPACE.random_tangent_vector, "p"),
-    "space.gradient": (lambda a, p: SPACE.euclidean_to_riemannian_gradient(p, a), "ap"),
-    "space.hessian": (
-        lambda a, b, c, p: SPACE.euclidean_to_riemannian_hessian(p, a, b, c),
-        "aaap",
-    ),
-    "space.weingarten": (lambda a, b, p: SPACE.weingarten(p, a, b), "aap"),
+    **from_table(SPACE, kinds.POINT_FIRST, prefix="space.", without={"inner_product", "norm"}),
     "jacobi_basis": (SPACE.jacobi_basis, "p"),
 }
 FUNCTIONS = BATCHED | SINGLE
 # pymanopt's transport starts from a point that does not matter
-UNCHECKED = {("space.transport", 1)}
+UNCHECKED = {("space.transport", 0)} | {(name, len(BATCHED[name][1]) - 1) for name in LENGTHS}
 # These may be left out, and others are asked for then.
 OPTIONAL = {("geodesic to a point", 0), ("space.pair_mean", 1)}
 
@@ -97,12 +77,12 @@ def draw(kinds, batch=()):
     for _ in kinds:
         noise = SPACE.to_tangent(0.1 * np.random.normal(size=(count, *SHAPE)), centre)
         points.append(METRIC.exp(noise, centre)[: int(np.prod(batch))].reshape(*batch, *SHAPE))
-    base = points[-1]
+    base = next((x for x, kind in zip(points[::-1], kinds[::-1], strict=True) if kind == "p"), None)
     arguments = []
     for kind, point in zip(kinds, points, strict=True):
         noise = 0.1 * np.random.normal(size=(*batch, *SHAPE))
-        arguments.append({"p": point, "a": np.eye(2) + noise}.get(kind))
-        if kind == "v":
+        arguments.append(point if kind == "p" else np.eye(2) + noise)
+        if kind in "vw":
             arguments[-1] = SPACE.to_tangent(noise, base)
     return arguments
 
@@ -113,7 +93,7 @@ def unbalanced():
 
 CASES = Cases(FUNCTIONS, draw)
 RUBBISH = rubbish(SHAPE) | {"too few layers": np.ones((2, 2, 2))}
-POINTS, VECTORS, ANY = (places(kinds, FUNCTIONS, UNCHECKED) for kinds in ("p", "v", "pva"))
+POINTS, VECTORS, ANY = (places(letters, FUNCTIONS, UNCHECKED) for letters in ("p", "vw", "pvwac"))
 REQUIRED = [place for place in POINTS if place not in OPTIONAL]
 
 
@@ -132,7 +112,7 @@ def test_the_repair_that_the_message_names_works():
     assert METRIC.exp(np.zeros(SHAPE), W).shape == SHAPE
 
 
-@pytest.mark.parametrize(("name", "k"), places("p", BATCHED))
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED, UNCHECKED))
 def test_unbalanced_member_of_a_batch_is_named(name, k):
     def change(argument):
         argument[2] = unbalanced()
@@ -171,16 +151,20 @@ def test_singular_member_of_a_batch_is_named():
 
 @pytest.mark.parametrize("name", ["exp", "geodesic with a velocity", "space.exp"])
 def test_vectors_that_are_not_tangent(name):
-    function, kinds = FUNCTIONS[name]
-    V, W = draw(kinds)
+    function, order = FUNCTIONS[name]
+    V, W = draw("vp")
+
+    def call(V):
+        return function(*({"v": V, "p": W}[kind] for kind in order))
+
     normal = SPACE.normal_projection(np.random.normal(size=SHAPE), W)
     mixed = V / size(V) + normal / size(normal)
     with pytest.raises(InvalidPointError, match="not tangent") as caught:
-        function(mixed, W)
+        call(mixed)
     # half of the square of its length
     assert f"{np.sqrt(0.5):.3g}" in str(caught.value)
     assert "space.to_tangent(" in str(caught.value)
-    function(SPACE.to_tangent(0.1 * mixed, W), W)
+    call(SPACE.to_tangent(0.1 * mixed, W))
 
 
 @pytest.mark.parametrize("k", [0, 1])
@@ -234,7 +218,7 @@ def test_entry_that_is_not_finite(name, k, value):
     CASES.refuses_entry(name, k, value, (2, 0, 1))
 
 
-@pytest.mark.parametrize(("name", "k"), places("pva", BATCHED))
+@pytest.mark.parametrize(("name", "k"), places("pvawc", BATCHED, UNCHECKED))
 def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
     CASES.refuses_entry(name, k, np.nan, (1, 2, 0, 0, 1), (2, 3))
 
@@ -249,9 +233,24 @@ def test_missing_input_is_called_so(name, k):
     CASES.refuses(name, k, lambda _: None, "is None")
 
 
-@pytest.mark.parametrize(("name", "k"), places("p", BATCHED))
+@pytest.mark.parametrize(("name", "k"), places("p", BATCHED, UNCHECKED))
 def test_masked_entries_are_not_taken_as_numbers(name, k):
     CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
+
+
+@pytest.mark.parametrize(("name", "k"), places("vawc", BATCHED))
+def test_masked_entries_of_vectors_are_not_taken_as_numbers(name, k):
+    CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_subclasses_of_arrays_are_taken_as_arrays(name):
+    CASES.takes_subclasses(name, Multiplying)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_single_precision_of_any_byte_order(name):
+    CASES.keeps_single_precision_of_any_byte_order(name)
 
 
 @pytest.mark.parametrize("what", NO_NUMBERS)
@@ -265,8 +264,8 @@ def test_integers_are_taken_as_floats(name):
     turn = np.array([[0, -1], [1, 0]])
     values = {
         "p": np.stack([100 * turn, 100 * np.eye(2, dtype=int), 100 * turn]),
-        "v": np.stack([3 * turn, 3 * np.eye(2, dtype=int), 3 * turn]),
-        "a": np.arange(12).reshape(SHAPE) + 1 + 9 * np.eye(2, dtype=int),
+        **dict.fromkeys("vw", np.stack([3 * turn, 3 * np.eye(2, dtype=int), 3 * turn])),
+        **dict.fromkeys("ac", np.arange(12).reshape(SHAPE) + 1 + 9 * np.eye(2, dtype=int)),
     }
     CASES.takes_integers_as_floats(name, values)
 
@@ -302,17 +301,18 @@ def test_single_precision_belongs():
 
 
 SHAPES = {
-    "dist": (),
-    "squared_dist": (),
-    "inner_product": (),
-    "norm": (),
-    "injectivity_radius": (),
+    **{name: () for name, found in kinds.METRIC.items() if found.endswith(":s")},
+    "inner_product without a point": (),
+    "norm without a point": (),
+    "cometric_matrix": (12, 12),
     "entropy": (),
     "volume_density": (),
     "geodesic to a point": (2, *SHAPE),
     "geodesic with a velocity": (2, *SHAPE),
     "push_forward": (2, 2),
     "end_to_end": (2, 2),
+    "bundle.riemannian_submersion": (2, 2),
+    "bundle.tangent_riemannian_submersion": (2, 2),
 }
 
 
@@ -527,6 +527,18 @@ def test_arguments_that_exclude_each_other():
 def test_group_elements_of_wrong_shape():
     with pytest.raises(InvalidPointError, match=r"must be \(2, 2, 2\)"):
         SPACE.act(np.stack([np.eye(2)] * 3), SPACE.random_point())
+
+
+def test_group_elements_of_single_precision():
+    turns = np.linalg.qr(np.random.normal(size=(2, 2, 2)))[0].astype(np.float32)
+    W = SPACE.random_point()
+    assert SPACE.act(turns, W.astype(np.float32)).dtype == np.float32
+    with pytest.raises(InvalidPointError, match=r"as float32; U @ Vt of U, s, Vt") as caught:
+        SPACE.act(turns.astype(float), W)
+    assert "not orthogonal" in str(caught.value)
+    # what the message says
+    U, _, Vt = np.linalg.svd(turns.astype(float))
+    assert SPACE.act(U @ Vt, W).dtype == np.float64
 
 
 @pytest.mark.parametrize("on_failure", ["nan", "warn"])

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from bad_input import (
     ARRANGEMENTS,
     NO_NUMBERS,
     Cases,
+    Multiplying,
     disconnected_pairs_do_not_spoil_a_batch,
+    from_table,
     places,
     repeatable,
     rubbish,
@@ -18,26 +21,21 @@ from dln_manifolds import (
     ConvergenceError,
     DisconnectedPointsError,
     DLNError,
+    BalancedManifold,
     DLNObservableManifold,
     GeodesicWarning,
     IncompleteGeodesicError,
     InvalidPointError,
 )
+from dln_manifolds.autodiff import kinds
 
 SPACE = DLNObservableManifold(3, 4)
 METRIC = SPACE.metric
 
-# Every function of the metric and the space that takes points (p) or vectors (v), batched.
+# Every function of the metric and the space that takes points (p) or vectors (others), batched.
+MANY_POINTS = {"dist_pairwise", "closest_neighbor_index"}
 BATCHED = {
-    "inner_product": (METRIC.inner_product, "vvp"),
-    "inner_coproduct": (METRIC.inner_coproduct, "vvp"),
-    "squared_norm": (METRIC.squared_norm, "vp"),
-    "norm": (METRIC.norm, "vp"),
-    "normalize": (METRIC.normalize, "vp"),
-    "exp": (METRIC.exp, "vp"),
-    "log": (METRIC.log, "pp"),
-    "dist": (METRIC.dist, "pp"),
-    "squared_dist": (METRIC.squared_dist, "pp"),
+    **from_table(METRIC, kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES, without=MANY_POINTS),
     "geodesic to a point": (lambda a, b: METRIC.geodesic(a, end_point=b)([0.0, 0.5]), "pp"),
     "geodesic with a velocity": (
         lambda v, a: METRIC.geodesic(a, initial_tangent_vec=v)([0.0, 0.5]),
@@ -48,39 +46,11 @@ BATCHED = {
         lambda v, a, b: METRIC.parallel_transport(v, a, end_point=b),
         "vpp",
     ),
-    "metric_matrix": (METRIC.metric_matrix, "p"),
-    "cometric_matrix": (METRIC.cometric_matrix, "p"),
-    "log_volume_density": (METRIC.log_volume_density, "p"),
-    "volume_density": (METRIC.volume_density, "p"),
-    "injectivity_radius": (METRIC.injectivity_radius, "p"),
-    "random_unit_tangent_vec": (METRIC.random_unit_tangent_vec, "p"),
-    "space.random_tangent_vec": (SPACE.random_tangent_vec, "p"),
-    "space.entropy": (SPACE.entropy, "p"),
-    "space.entropy_gradient": (SPACE.entropy_gradient, "p"),
-    "space.volume_density": (SPACE.volume_density, "p"),
-    "space.regularize": (SPACE.regularize, "v"),
-    "space.projection": (SPACE.projection, "v"),
+    **from_table(SPACE, kinds.SPACE, prefix="space."),
     "space.projection of a vector": (lambda v, a: SPACE.projection(a, v), "vp"),
-    "space.to_tangent": (SPACE.to_tangent, "vp"),
 }
 # One point at a time.
-SINGLE = {
-    "space.inner_product": (SPACE.inner_product, "pvv"),
-    "space.norm": (SPACE.norm, "pv"),
-    "space.exp": (SPACE.exp, "pv"),
-    "space.log": (SPACE.log, "pp"),
-    "space.dist": (SPACE.dist, "pp"),
-    "space.pair_mean": (SPACE.pair_mean, "pp"),
-    "space.retraction": (SPACE.retraction, "pv"),
-    "space.transport": (SPACE.transport, "ppv"),
-    "space.to_tangent_space": (SPACE.to_tangent_space, "pv"),
-    "space.random_tangent_vector": (SPACE.random_tangent_vector, "p"),
-    "space.euclidean_to_riemannian_gradient": (SPACE.euclidean_to_riemannian_gradient, "pv"),
-    "space.euclidean_to_riemannian_hessian": (
-        SPACE.euclidean_to_riemannian_hessian,
-        "pvvv",
-    ),
-}
+SINGLE = from_table(SPACE, kinds.POINT_FIRST, prefix="space.", without={"weingarten"})
 FUNCTIONS = BATCHED | SINGLE
 
 # These take points as they are: all that is asked of them is a shape.
@@ -107,7 +77,7 @@ def draw(kinds, batch=()):
 CASES = Cases(FUNCTIONS, draw)
 RUBBISH = rubbish((3, 3))
 POINTS = places("p", FUNCTIONS, UNCHECKED_POINTS)
-VECTORS = places("v", FUNCTIONS)
+VECTORS = places("vcaw", FUNCTIONS)
 REQUIRED = [place for place in POINTS if place not in OPTIONAL]
 
 
@@ -143,6 +113,67 @@ def test_masked_entries_are_not_taken_as_numbers(name, k):
     CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
 
 
+@pytest.mark.parametrize(("name", "k"), places("vcaw", BATCHED))
+def test_masked_entries_of_vectors_are_not_taken_as_numbers(name, k):
+    CASES.refuses(name, k, lambda a: np.ma.masked_greater(a, a.mean()), "masked entries")
+
+
+@pytest.mark.parametrize(("name", "k"), places("pvcaw", BATCHED))
+def test_sparse_matrices_are_told_how_to_become_dense(name, k):
+    CASES.refuses(name, k, scipy.sparse.csr_array, r"sparse.*\.toarray\(\)")
+
+
+@pytest.mark.parametrize("kind", [np.matrix, Multiplying])
+@pytest.mark.parametrize("name", BATCHED)
+def test_subclasses_of_arrays_are_taken_as_arrays(name, kind):
+    CASES.takes_subclasses(name, kind)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_single_precision_of_any_byte_order(name):
+    CASES.keeps_single_precision_of_any_byte_order(name)
+
+
+def test_many_masked_sparse_or_special_points():
+    points = SPACE.random_point(3, bound=0.1)
+    table = METRIC.dist_pairwise(points)
+    assert_array_equal(METRIC.dist_pairwise(points.view(Multiplying)), table)
+    index = METRIC.closest_neighbor_index(points[1], points[[2, 1, 0]])
+    assert METRIC.closest_neighbor_index(np.matrix(points[1]), points[[2, 1, 0]]) == index == 1
+    masked = np.ma.masked_greater(points, points.mean())
+    view = SPACE.flattened()
+    for call in (
+        lambda: METRIC.dist_pairwise(masked),
+        lambda: METRIC.dist_pairwise(list(masked)),
+        lambda: METRIC.closest_neighbor_index(masked[0], points),
+        lambda: METRIC.closest_neighbor_index(points[0], masked),
+        lambda: view.metric.dist(masked.reshape(3, 9), view.flatten(points)),
+    ):
+        with pytest.raises(InvalidPointError, match="masked entries"):
+            call()
+    with pytest.raises(InvalidPointError, match=r"\.toarray\(\)"):
+        METRIC.dist_pairwise([scipy.sparse.csr_array(point) for point in points])
+
+
+def test_belongs_and_is_tangent_see_through_masks_and_subclasses():
+    points = SPACE.random_point(2)
+    masked = np.ma.array(points, mask=np.zeros(points.shape, dtype=bool))
+    assert SPACE.belongs(masked).all()
+    masked[1, 0, 0] = np.ma.masked
+    assert_array_equal(SPACE.belongs(masked), [True, False])
+    assert_array_equal(SPACE.is_tangent(masked), [True, False])
+    assert SPACE.belongs(np.matrix(points[0]))
+    assert type(SPACE.belongs(points.view(Multiplying))) is np.ndarray
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_flattened_views_answer_false_to_rubbish(name):
+    view = SPACE.flattened()
+    assert not np.any(view.belongs(RUBBISH[name]))
+    assert not np.any(view.is_tangent(RUBBISH[name]))
+    assert not np.any(view.belongs(scipy.sparse.csr_array(np.eye(9))))
+
+
 @pytest.mark.parametrize("what", NO_NUMBERS)
 @pytest.mark.parametrize(("name", "k"), POINTS + VECTORS)
 def test_input_that_is_no_array_of_numbers(name, k, what):
@@ -159,7 +190,7 @@ def test_singular_member_of_a_batch_is_named(name, k):
 
 
 @pytest.mark.parametrize(
-    ("name", "k"), places("p", BATCHED, UNCHECKED_POINTS) + places("v", BATCHED)
+    ("name", "k"), places("p", BATCHED, UNCHECKED_POINTS) + places("vcaw", BATCHED)
 )
 def test_member_of_a_batch_that_is_not_finite_is_named(name, k):
     CASES.refuses_entry(name, k, np.nan, (1, 2, 0, 1), (2, 3))
@@ -215,7 +246,9 @@ def test_batches_that_do_not_broadcast(name):
 def test_integers_are_taken_as_floats(name):
     # a short way from the identity in lengths of the layers
     point = np.array([[100, 1, 2], [0, 110, 3], [1, 0, 90]])
-    CASES.takes_integers_as_floats(name, {"p": point, "v": np.arange(9).reshape(3, 3)})
+    CASES.takes_integers_as_floats(
+        name, {"p": point} | dict.fromkeys("vcaw", np.arange(9).reshape(3, 3))
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -312,6 +345,13 @@ def test_solutions_share_no_memory_with_the_input():
     solution = METRIC.solve_exp(v, X)
     v[:] = 7
     assert_array_equal(solution.initial_velocity, 0.1 * np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+def test_sparse_matrices_do_not_belong(form):
+    assert SPACE.belongs(form(np.eye(3))) == np.False_
+    assert not np.any(SPACE.belongs([form(np.eye(3))] * 2))
+    assert SPACE.is_tangent(form(np.eye(3)), np.eye(3)) == np.False_
 
 
 @pytest.mark.parametrize("name", RUBBISH)
@@ -441,6 +481,24 @@ def test_reaction_to_failures_that_is_not_known(on_failure):
 def test_negative_number_of_samples(n_samples):
     with pytest.raises(ValueError, match="n_samples"):
         SPACE.random_point(n_samples)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_wide_random_points_are_points(n, share):
+    for space, widest in (
+        (DLNObservableManifold(n, 3), 700 if n == 1 else -np.log(8 * n * 2.0**-52) / 2),
+        (BalancedManifold(n, 3), 700 if n == 1 else -3 * np.log(8 * n * 2.0**-52) / 2),
+    ):
+        assert space.belongs(space.random_point(20, bound=share * widest)).all()
+        with pytest.raises(ValueError, match="bound must be at most"):
+            space.random_point(2, bound=1.001 * widest)
+
+
+@pytest.mark.parametrize("bound", [np.inf, np.nan, -1e3])
+def test_bounds_that_give_no_points_are_refused(bound):
+    with pytest.raises(ValueError, match="bound must be at most"):
+        SPACE.random_point(bound=bound)
 
 
 @pytest.mark.parametrize("name", ["random_tangent_vec", "random_unit_tangent_vec"])

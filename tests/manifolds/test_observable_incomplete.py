@@ -15,7 +15,7 @@ from dln_manifolds import (
     IncompleteGeodesicError,
 )
 from dln_manifolds.geodesics import solve_log
-from dln_manifolds.manifolds import observable_metric
+from dln_manifolds.manifolds import metric
 
 DEPTHS = [1, 1.5, 2, 3, 4, 5, 8]
 
@@ -220,6 +220,26 @@ def test_geodesic_raises_when_asked_for_points_past_the_crossing():
         path([0.6, 0.7])
 
 
+@pytest.mark.parametrize(("asked", "end"), [(50.0, 1.5), (-9.0, -3.0)])
+@pytest.mark.parametrize("batch", [False, True])
+def test_curve_between_points_asked_for_times_outside(asked, end, batch):
+    """The message names the time, not a member of a batch, and how far the geodesic goes."""
+    # roots 3 and 1 + t / 3 at the one end, 9 - 3 ... at the other
+    X, Y = np.diag([9.0, 1.0]), np.diag([1.0, (4 / 3) ** 2])
+    space = DLNObservableManifold(2, 2)
+    path = space.metric.geodesic(np.stack([Y, X]) if batch else X, end_point=Y)
+    with pytest.raises(IncompleteGeodesicError) as caught:
+        path([0.5, asked])
+    message = str(caught.value)
+    assert f"the time t = {asked:g} asked for" in message
+    assert f"t* = {end:g}" in message
+    assert "beyond them" in message
+    assert ("of batch member [1]" in message) == batch
+    assert "Go through a point" not in message
+    # the advice is true
+    assert np.isfinite(path([0.0, 0.999 * end])).all()
+
+
 def test_geodesic_can_be_followed_backwards_into_a_crossing():
     X, v = diagonal([1.0, 2.0], [1.6, 0.5], 3)
     path = DLNObservableManifold(2, 3).metric.geodesic(X, initial_tangent_vec=v)
@@ -314,7 +334,7 @@ def stalled(monkeypatch):
         status, residual = np.array([0, 2]), np.array([1e-12, 1e-3])
         return dataclasses.replace(solution, status=status, residual=residual)
 
-    monkeypatch.setattr(observable_metric, "solve_log", give_up)
+    monkeypatch.setattr(metric, "solve_log", give_up)
     generator = np.random.default_rng(0)
     return np.eye(3) + 0.1 * generator.normal(size=(2, 3, 3)), np.eye(3)
 

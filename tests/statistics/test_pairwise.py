@@ -59,16 +59,17 @@ def test_pairwise_distances_are_those_of_single_pairs(space, tiny_blocks, option
 
 def test_every_pair_is_solved_once_in_blocks(space, monkeypatch, tiny_blocks):
     points, seen = near(space, 4), []
-    solve = type(space.metric)._solve_log
+    solve = pairwise.solve_log
 
-    def count(self, point, base_point, record):
+    def count(system, start, end, **options):
         seen.extend(
-            zip(map(np.ndarray.tobytes, base_point), map(np.ndarray.tobytes, point), strict=True)
+            (first.tobytes(), last.tobytes())
+            for first, last in zip(start.value, end.value, strict=True)
         )
-        assert len(point) <= 2
-        return solve(self, point, base_point, record)
+        assert len(end.value) <= 2
+        return solve(system, start, end, **options)
 
-    monkeypatch.setattr(type(space.metric), "_solve_log", count)
+    monkeypatch.setattr(pairwise, "solve_log", count)
     space.metric.dist_pairwise(points)
     index = {point.tobytes(): k for k, point in enumerate(points)}
     assert [(index[a], index[b]) for a, b in seen] == list(itertools.combinations(range(4), 2))

@@ -1,0 +1,81 @@
+"""What the arguments of public methods are: one table, for views, derivative rules and tests.
+
+A letter for each argument in its order, then what comes out:
+
+- ``p``: a point; ``v``: a tangent vector, ``c`` a covector, ``w`` orthonormal coordinates, all at
+  the last point named; ``a``: an array of the shape of points, whatever it holds;
+- ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
+- ``s``: a number for each point or pair; ``m``: a square matrix on entries.
+"""
+
+from __future__ import annotations
+
+METRIC = {
+    "inner_product": "vvp:s",
+    "inner_coproduct": "ccp:s",
+    "squared_norm": "vp:s",
+    "norm": "vp:s",
+    "normalize": "vp:v",
+    "normal_basis": "vp:v",
+    "random_unit_tangent_vec": "p:v",
+    "exp": "vp:p",
+    "log": "pp:v",
+    "dist": "pp:s",
+    "squared_dist": "pp:s",
+    "dist_pairwise": "p:s",
+    "closest_neighbor_index": "pp:s",
+    "injectivity_radius": "p:s",
+    "metric_matrix": "p:m",
+    "cometric_matrix": "p:m",
+}
+#: Beside these, without a name in flattened views.
+COORDINATES = {"orthonormal_coordinates": "vp:w", "from_orthonormal_coordinates": "wp:v"}
+DENSITIES = {"log_volume_density": "p:s", "volume_density": "p:s"}
+
+SPACE = {
+    "to_tangent": "ap:v",
+    "projection": "a:p",
+    "regularize": "a:p",
+    "random_tangent_vec": "p:v",
+    "entropy": "p:s",
+    "volume_density": "p:s",
+    "entropy_gradient": "p:v",
+}
+#: Of layers only.
+FIBRE = {
+    "horizontal_projection": "ap:v",
+    "vertical_projection": "ap:v",
+    "normal_projection": "ap:a",
+    "push_forward": "ap:z",
+    "horizontal_lift": "zp:v",
+    "mean_curvature": "p:v",
+    "end_to_end": "a:x",
+    "factor": "x:p",
+    "act": "ga:a",
+}
+BUNDLE = {
+    "riemannian_submersion": "a:x",
+    "lift": "x:p",
+    "tangent_riemannian_submersion": "ap:z",
+    "horizontal_projection": "ap:v",
+    "vertical_projection": "ap:v",
+    "align": "pa:p",
+    "integrability_tensor": "aap:v",
+}
+
+#: pymanopt's names on the space: one point at a time, the base point first.
+POINT_FIRST = {
+    "inner_product": "pvv:s",
+    "norm": "pv:s",
+    "exp": "pv:p",
+    "log": "pp:v",
+    "dist": "pp:s",
+    "pair_mean": "pp:p",
+    "retraction": "pv:p",
+    "transport": "ppa:v",
+    "to_tangent_space": "pa:v",
+    "random_tangent_vector": "p:v",
+    "euclidean_to_riemannian_gradient": "pa:v",
+    "euclidean_to_riemannian_hessian": "paaa:v",
+    "weingarten": "paa:v",
+}

@@ -1,0 +1,332 @@
+"""Tables of derivative rules, by method: of both manifolds, their metrics, and the bundle.
+
+Gradients by layers are along the manifold, tangent vectors. Where a tangent vector is an argument
+beside its point, the point moves with the vector taken along parallel, which is the same as the
+vector staying what it is in the ambient space and being projected.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from geomstats.geometry.fiber_bundle import FiberBundle
+from geomstats.geometry.manifold import Manifold
+from geomstats.geometry.riemannian_metric import RiemannianMetric
+
+from dln_manifolds.autodiff import kinds
+from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Pullback, Refusal
+from dln_manifolds.autodiff.rules import (
+    METRIC,
+    SPACE,
+    Table,
+    exponential,
+    lengths,
+    rules_at_points,
+    turned,
+)
+from dln_manifolds.checks import SINGLE, At, one_of
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry import balancing, sectors
+from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry import second_fundamental_form as layers
+from dln_manifolds.geometry.alignment import align, aligned_pullback
+from dln_manifolds.geometry.balancing import end_to_end_pullback
+from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
+from dln_manifolds.numerics.arrays import Array
+
+# --- end-to-end matrices
+
+
+def _matrix_inner(at: At, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    frame, derivative = at.frame, CometricDerivative(at.frame)
+    # Momenta are as badly scaled as the metric: they stay in the frame.
+    p, q = (frame.enter(vector) / frame.a for vector in (a, b))
+    return frame.leave(q), frame.leave(p), -frame.leave(derivative.gradient_in_frame(p, q))
+
+
+def _matrix_coinner(at: At, a: Array, b: Array) -> tuple[Array, ...]:
+    frame, derivative = at.frame, CometricDerivative(at.frame)
+    p, q = (frame.enter(covector) for covector in (a, b))
+    by_point = frame.leave(derivative.gradient_in_frame(p, q))
+    return frame.leave(frame.a * q), frame.leave(frame.a * p), by_point
+
+
+def _operator(at: At, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
+    """Gradient by X of ``<C, matrix of A_X or of its inverse>``: one direction per row of C."""
+    frame = at.frame.beside()
+    n = frame.values.shape[-1]
+    rows = cotangent.reshape(*cotangent.shape[:-1], n, n)
+    p, q = frame.enter(np.eye(n * n).reshape(n * n, n, n)), frame.enter(rows)
+    if inverse:
+        p, q = p / frame.a, -q / frame.a
+    gradient = CometricDerivative(frame).gradient_in_frame(p, q)
+    return (np.sum(frame.leave(gradient), axis=-3),)
+
+
+def _scaled(at: At, vector: Array, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
+    """Gradients of ``A_X^{1/2}`` or of its inverse, applied to a vector."""
+    frame, derivative = at.frame, CometricDerivative(at.frame)
+    inside, entered = frame.enter(vector), frame.enter(cotangent)
+    if inverse:
+        inside, entered = inside / frame.root_a, entered / frame.root_a
+        by_point = -frame.leave(derivative.root_gradient_in_frame(entered, inside))
+        return frame.leave(entered), by_point
+    by_point = frame.leave(derivative.root_gradient_in_frame(entered, inside))
+    return frame.leave(frame.root_a * entered), by_point
+
+
+def _matrix_entropy(at: At) -> tuple[Array]:
+    return (volume.entropy_differential(at.frame),)
+
+
+def _matrix_entropy_gradient(at: At, cotangent: Array) -> tuple[Array, ...]:
+    # The gradient by X of <C, A_X(dS)>: A_X moves, and dS does.
+    frame, inside = at.frame, at.frame.enter(cotangent)
+    slope = frame.enter(volume.entropy_differential(frame))
+    bent = volume.EntropyHessian(frame).apply(frame.leave(frame.a * inside))
+    return (frame.leave(CometricDerivative(frame).gradient_in_frame(inside, slope)) + bent,)
+
+
+def _log_density(at: At) -> tuple[Array, ...]:
+    return (volume.log_riemannian_density_differential(at.frame),)
+
+
+def _matrix_projection(
+    space: Manifold, point: Array, vector: Array | None
+) -> tuple[Array, Pullback]:
+    if vector is not None:
+        return space.projection(point, vector), lambda cotangent: (None, cotangent)
+    value = space.projection(point)
+    raised = np.argwhere((value != point).any(axis=(-2, -1)))
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # The identity, but where singular values were raised: there it has kinks.
+        if len(raised):
+            member = f" (batch member {raised[0].tolist()})" if raised.size else ""
+            raise InvalidPointError(
+                f"point is numerically singular{member}: its projection to the invertible matrices "
+                f"has no derivative."
+            )
+        return (cotangent,)
+
+    return value, pull
+
+
+def _ladder(
+    host: Host,
+    metric: RiemannianMetric,
+    tangent_vec: Array,
+    base_point: Array,
+    direction: Array | None,
+    end_point: Array | None,
+) -> Array:
+    """Repeat the method's ladder on the arrays of the host: its exps and logs have rules."""
+    one_of(direction=direction, end_point=end_point)
+    along = metric.log(end_point, base_point) if direction is None else direction
+    return metric.ladder_parallel_transport(
+        tangent_vec, base_point, along, n_rungs=4, scheme="pole", alpha=2
+    )["transported_tangent_vec"]
+
+
+OBSERVABLE_METRIC: Table = {
+    **METRIC,
+    **lengths(_matrix_inner),
+    **rules_at_points(
+        kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES,
+        inner_coproduct=_matrix_coinner,
+        metric_matrix=lambda at, c: _operator(at, c, inverse=True),
+        cometric_matrix=lambda at, c: _operator(at, c, inverse=False),
+        orthonormal_coordinates=lambda at, vector, c: _scaled(at, vector, c, inverse=True),
+        from_orthonormal_coordinates=lambda at, vector, c: _scaled(at, vector, c, inverse=False),
+        log_volume_density=_log_density,
+    ),
+    **exponential("volume_density", _log_density),
+    "parallel_transport": Composite(_ladder),
+}
+
+OBSERVABLE_SPACE: Table = {
+    **SPACE,
+    **rules_at_points(
+        kinds.SPACE, entropy=_matrix_entropy, entropy_gradient=_matrix_entropy_gradient
+    ),
+    **rules_at_points(kinds.SPACE, anywhere=True, to_tangent=lambda at, vector, c: (c,)),
+    **exponential("volume_density", _matrix_entropy),
+    "projection": _matrix_projection,
+}
+
+# --- balanced layers
+
+
+def _layer_coinner(at: At, a: Array, b: Array) -> tuple[Array, ...]:
+    first, second = sectors.tangent_part(at.frame, a), sectors.tangent_part(at.frame, b)
+    return second, first, layers.tangent_part_gradient(at.frame, a, b)
+
+
+def _layer_comatrix(at: At, cotangent: Array) -> tuple[Array, ...]:
+    shape = at.stratum.point_shape
+    units = np.eye(cotangent.shape[-1]).reshape(-1, *shape)
+    rows = cotangent.reshape(*cotangent.shape[:-1], *shape)
+    return (layers.tangent_part_gradient(at.frame.beside(), units, rows).sum(axis=-4),)
+
+
+def _tangent(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
+    by_point = layers.tangent_part_gradient(at.frame, vector, cotangent)
+    return sectors.tangent_part(at.frame, cotangent), by_point
+
+
+def _horizontal(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
+    by_point = layers.horizontal_part_gradient(at.frame, at.point, vector, cotangent)
+    return sectors.horizontal_part(at.frame, cotangent), by_point
+
+
+def _vertical(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
+    # What is tangent and not horizontal.
+    whole, part = _tangent(at, vector, cotangent), _horizontal(at, vector, cotangent)
+    return whole[0] - part[0], whole[1] - part[1]
+
+
+def _normal(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
+    by_vector, by_point = _tangent(at, vector, cotangent)
+    return cotangent - by_vector, -by_point
+
+
+def _layer_projection(
+    space: Manifold, point: Array, vector: Array | None
+) -> tuple[Array, Pullback]:
+    if vector is not None:
+        at, ambient = At(space.stratum, point), np.asarray(vector, dtype=float)
+        return space.to_tangent(vector, point), lambda c: _tangent(at, ambient, c)[::-1]
+    value, array = space.projection(point), np.asarray(point, dtype=float)
+    balanced = value if value.dtype != SINGLE else space.projection(array)
+    frame = space.stratum.frame(balanced)
+
+    def pull(cotangent: Array) -> tuple[Array]:
+        # Layers move along their fibre, and across it as their end-to-end matrix does.
+        by_layers, by_motion = aligned_pullback(balanced, array, cotangent)
+        covector = apply_metric(frame.ends, sectors.push_forward(frame, by_motion))
+        return (by_layers + end_to_end_pullback(array, covector),)
+
+    return value, pull
+
+
+def _layer_entropy(at: At) -> tuple[Array, ...]:
+    return (sectors.horizontal_lift(at.frame, volume.entropy_gradient(at.frame.ends)),)
+
+
+def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
+    # The gradient by W of <c, B^T dS(X)>: B moves with W, and X does.
+    slope = volume.entropy_differential(at.frame.ends)
+    _, by_point = layers.push_forward_pullback(at.frame, at.point, cotangent, slope)
+    along = sectors.push_forward(at.frame, cotangent)
+    bent = volume.EntropyHessian(at.frame.ends).apply(along)
+    return (by_point + end_to_end_pullback(at.point, bent),)
+
+
+def _layer_transport(
+    metric: RiemannianMetric,
+    tangent_vec: Array,
+    base_point: Array,
+    direction: Array | None,
+    end_point: Array | None,
+) -> tuple[Array, Pullback]:
+    value = metric.parallel_transport(tangent_vec, base_point, direction, end_point)
+    reason = (
+        "BalancedMetric.parallel_transport has a derivative by tangent_vec only. Detach the other "
+        "arguments, or differentiate metric.ladder_parallel_transport."
+    )
+
+    def pull(cotangent: Array) -> tuple[Gradient, ...]:
+        # An isometry: its transpose is the way back.
+        solved = np.isfinite(value).all(axis=(-3, -2, -1))[..., None, None, None]
+        base = np.broadcast_to(np.asarray(base_point, dtype=float), value.shape)
+        along = metric.log(end_point, base_point) if direction is None else direction
+        along = np.where(solved, np.asarray(along, dtype=float), 0.0)
+        end = metric.exp(along, base)
+        back = -metric.parallel_transport(along, base, direction=along)
+        tangent = metric.space.to_tangent(np.where(solved, cotangent, 0.0), end)
+        moved = metric.parallel_transport(tangent, end, direction=back)
+        return (np.where(solved, moved, np.nan), *[Refusal(reason)] * 3)
+
+    return value, pull
+
+
+def _align(bundle: FiberBundle, point: Array, base_point: Array) -> tuple[Array, Pullback]:
+    at, reference = At(bundle.stratum, point, "point"), np.asarray(base_point, dtype=float)
+    group, aligned = align(at.point, reference)
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        by_reference, by_motion = aligned_pullback(aligned, reference, cotangent)
+        _, by_layers = balancing.act_pullback(group, at.point, by_motion)
+        return sectors.tangent_part(at.frame, by_layers), by_reference
+
+    return at.cast(aligned), pull
+
+
+def _bundle_lift(
+    host: Host,
+    bundle: FiberBundle,
+    tangent_vec: Array,
+    base_point: Array | None,
+    fiber_point: Array | None,
+) -> Array:
+    if fiber_point is None:
+        fiber_point = bundle.lift(base_point)
+    return bundle.total_space.horizontal_lift(tangent_vec, fiber_point)
+
+
+# Singular vectors may change their signs, and turn where singular values meet.
+_NO_FACTOR = Refusal(
+    "The factorization follows singular vectors, which are no smooth function of X. Differentiate "
+    "functions of X itself, or move fixed layers with horizontal_lift and metric.exp."
+)
+
+LAYER_METRIC: Table = {
+    **METRIC,
+    **lengths(lambda at, a, b: (b, a, None), anywhere=True),
+    **rules_at_points(
+        kinds.METRIC, inner_coproduct=_layer_coinner, cometric_matrix=_layer_comatrix
+    ),
+    # The identity everywhere.
+    **rules_at_points(kinds.METRIC, anywhere=True, metric_matrix=lambda at, c: (None,)),
+    **{name: turned("space.to_tangent", 0, 1) for name in kinds.COORDINATES},
+    "parallel_transport": _layer_transport,
+}
+
+LAYER_SPACE: Table = {
+    **SPACE,
+    **rules_at_points(
+        kinds.SPACE | kinds.FIBRE,
+        to_tangent=_tangent,
+        horizontal_projection=_horizontal,
+        vertical_projection=_vertical,
+        normal_projection=_normal,
+        horizontal_lift=lambda at, vector, c: layers.horizontal_lift_pullback(
+            at.frame, at.point, vector, c
+        ),
+        push_forward=lambda at, vector, c: layers.push_forward_pullback(
+            at.frame, at.point, vector, c
+        ),
+        entropy=_layer_entropy,
+        entropy_gradient=_layer_entropy_gradient,
+        mean_curvature=lambda at, c: _layer_entropy_gradient(at, -c),
+    ),
+    **rules_at_points(
+        kinds.FIBRE,
+        anywhere=True,
+        # Any layers will do, so that these gradients are not restricted to the manifold.
+        end_to_end=lambda at, c: (end_to_end_pullback(at.point, c),),
+        act=lambda at, group, c: balancing.act_pullback(group, at.point, c),
+    ),
+    **exponential("volume_density", _layer_entropy),
+    "projection": _layer_projection,
+    "factor": _NO_FACTOR,
+}
+
+BUNDLE: Table = {
+    "riemannian_submersion": turned("total_space.end_to_end", 0),
+    "tangent_riemannian_submersion": turned("total_space.push_forward", 0, 1),
+    "horizontal_projection": turned("total_space.horizontal_projection", 0, 1),
+    "vertical_projection": turned("total_space.vertical_projection", 0, 1),
+    "horizontal_lift": Composite(_bundle_lift),
+    "lift": _NO_FACTOR,
+    "align": _align,
+}

@@ -1,0 +1,167 @@
+"""Polynomials on [0, 1]: Gauss rules, Legendre series, and bases for curves between two points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dln_manifolds.numerics.arrays import Array
+
+_legendre = np.polynomial.legendre
+
+
+class Rule(NamedTuple):
+    """A quadrature rule on [0, 1]."""
+
+    nodes: Array
+    weights: Array
+
+
+@lru_cache(maxsize=64)
+def gauss(n_nodes: int) -> Rule:
+    """Return the Gauss-Legendre rule, exact for polynomials of degree ``2 n - 1``."""
+    nodes, weights = _legendre.leggauss(n_nodes)
+    return Rule((nodes + 1) / 2, weights / 2)
+
+
+def legendre(times: Array, degree: int) -> Array:
+    """Values of the Legendre polynomials of [0, 1] up to a degree, ``(n_times, degree + 1)``."""
+    return _legendre.legvander(2 * times - 1, degree)
+
+
+def _legendre_at_gauss(n_nodes: int, degree: int) -> Array:
+    """Do as `legendre` at Gauss nodes, whose distance to both ends keeps all its digits."""
+    return _legendre.legvander(_legendre.leggauss(n_nodes)[0], degree)
+
+
+@lru_cache(maxsize=32)
+def legendre_analysis(n_nodes: int) -> Array:
+    """Return the matrix from values at Gauss nodes to Legendre coefficients."""
+    values = _legendre_at_gauss(n_nodes, n_nodes - 1)
+    return (2 * np.arange(n_nodes) + 1)[:, None] * (values.T * gauss(n_nodes).weights)
+
+
+@lru_cache(maxsize=256)
+def integrals(n_from: int, n_to: int) -> Array:
+    """Return the matrix from values at Gauss nodes to integrals of the polynomial through them.
+
+    From 0 to each of ``n_to`` Gauss nodes, and to 1: shape ``(n_to + 1, n_from)``.
+    """
+    times = np.append(gauss(n_to).nodes, 1.0)
+    values = legendre(times, n_from)
+    degrees = np.arange(1, n_from)
+    primitives = np.empty((n_to + 1, n_from))
+    primitives[:, 0] = times
+    primitives[:, 1:] = (values[:, 2:] - values[:, :-2]) / (4 * degrees + 2)
+    return primitives @ legendre_analysis(n_from)
+
+
+def combine(matrix: Array, values: Array) -> Array:
+    """Apply a matrix along the second axis: ``(n_batch, r, ...)`` to ``(n_batch, q, ...)``."""
+    n_batch, n_values, *shape = values.shape
+    flat = values.reshape(n_batch, n_values, math.prod(shape))
+    return (matrix @ flat).reshape(n_batch, len(matrix), *shape)
+
+
+@dataclass(frozen=True, eq=False)
+class ModalBasis:
+    """Integrated Legendre polynomials, zero at both ends, their derivatives orthonormal.
+
+    Attributes
+    ----------
+    nodes, weights : ndarray, shape=[n_nodes]
+        A Gauss rule.
+    modes, slopes : ndarray, shape=[n_nodes, n_modes]
+        Polynomials and derivatives at the nodes.
+    """
+
+    nodes: Array
+    weights: Array
+    modes: Array
+    slopes: Array
+
+    @cached_property
+    def functions(self) -> Array:
+        """Modes and slopes, one below the other: few values cost by the call."""
+        return np.concatenate([self.modes, self.slopes])
+
+    @cached_property
+    def weighted_functions(self) -> Array:
+        """Both times quadrature weights."""
+        return self.functions * np.tile(self.weights, 2)[:, None]
+
+    @cached_property
+    def weighted_slopes(self) -> Array:
+        """Slopes times quadrature weights."""
+        return self.slopes * self.weights[:, None]
+
+
+@lru_cache(maxsize=32)
+def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
+    """Return the basis with the given numbers of modes and quadrature nodes."""
+    values = _legendre_at_gauss(n_nodes, n_modes + 1)
+    root = np.sqrt(2 * np.arange(1, n_modes + 1) + 1)
+    modes = (values[:, 2:] - values[:, :-2]) / (2 * root)
+    return ModalBasis(*gauss(n_nodes), modes, values[:, 1:-1] * root)
+
+
+@dataclass(frozen=True, eq=False)
+class NodalBasis:
+    """Polynomials by their values at Gauss-Lobatto nodes, both ends among them.
+
+    Attributes
+    ----------
+    nodes, barycentric : ndarray, shape=[n_nodes]
+        Nodes, and weights of the barycentric interpolation formula.
+    stiffness : ndarray, shape=[n_nodes, n_nodes]
+        ``K_qr = int L_q' L_r'`` of the Lagrange polynomials.
+    compliance : ndarray, shape=[n_nodes - 2, n_nodes - 2]
+        Inverse of its interior part.
+    slopes, bends : ndarray, shape=[n_nodes, n_nodes]
+        From values to first and second derivatives at as many Gauss nodes.
+    """
+
+    nodes: Array
+    barycentric: Array
+    stiffness: Array
+    compliance: Array
+    slopes: Array
+    bends: Array
+
+    def interpolate(self, values: Array, times: Array) -> Array:
+        """Values at other times of the polynomials through ``(n_batch, n_nodes, ...)`` values."""
+        difference = times[:, None] - self.nodes
+        hit = difference == 0
+        weights = self.barycentric / np.where(hit, 1.0, difference)
+        weights = np.where(hit.any(axis=1, keepdims=True), hit, weights)
+        return combine(weights / weights.sum(axis=1, keepdims=True), values)
+
+
+@lru_cache(maxsize=16)
+def nodal_basis(n_nodes: int) -> NodalBasis:
+    """Return the basis with the given number of nodes."""
+    degree = n_nodes - 1
+    last = np.eye(n_nodes)[-1]
+    inner = np.sort(_legendre.legroots(_legendre.legder(last)).real)
+    nodes = np.concatenate([[0.0], (inner + 1) / 2, [1.0]])
+    heights = _legendre.legval(2 * nodes - 1, last)
+    weights = 1 / (degree * n_nodes * heights**2)
+    # Derivatives of the Lagrange polynomials at the nodes, rows summing to zero.
+    slopes = heights[:, None] / heights / (nodes[:, None] - nodes + np.eye(n_nodes))
+    np.fill_diagonal(slopes, 0.0)
+    np.fill_diagonal(slopes, -slopes.sum(axis=1))
+    stiffness = slopes.T @ (weights[:, None] * slopes)
+    at_gauss = _legendre_at_gauss(n_nodes, degree) @ np.linalg.inv(legendre(nodes, degree))
+    first = at_gauss @ slopes
+    return NodalBasis(
+        nodes,
+        1 / heights / degree,
+        stiffness,
+        np.linalg.inv(stiffness[1:-1, 1:-1]),
+        first,
+        first @ slopes,
+    )
