@@ -130,6 +130,14 @@ def gaussian_pairs(rng: np.random.Generator, n_pairs: int, n: int) -> tuple[Arra
     return first, last
 
 
+def balanced_layers(rng: np.random.Generator, X: Array, depth: int) -> Array:
+    """Write X as a product of balanced layers, with random frames between them."""
+    n = len(X)
+    U, s, Vt = np.linalg.svd(X)
+    frames = [Vt.T, *np.linalg.qr(rng.normal(size=(depth - 1, n, n)))[0], U]
+    return np.array([(b * s ** (1 / depth)) @ a.T for a, b in itertools.pairwise(frames)])
+
+
 def horizontal_image(rng: np.random.Generator, X: Array, depth: int) -> tuple[Array, Array, float]:
     """Write X as a product of balanced layers and push a horizontal vector of them down.
 
@@ -137,9 +145,7 @@ def horizontal_image(rng: np.random.Generator, X: Array, depth: int) -> tuple[Ar
     in the metric: by definition the squared Frobenius norm of the horizontal vector.
     """
     n = len(X)
-    U, s, Vt = np.linalg.svd(X)
-    frames = [Vt.T, *np.linalg.qr(rng.normal(size=(depth - 1, n, n)))[0], U]
-    layers = [(b * s ** (1 / depth)) @ a.T for a, b in itertools.pairwise(frames)]
+    layers = balanced_layers(rng, X, depth)
     before, after = [np.eye(n)], [np.eye(n)]
     for layer in layers:
         before.append(layer @ before[-1])

@@ -92,6 +92,32 @@ def test_success_row(load, rng):
     assert row[8] == "2 of 2"
 
 
+def test_two_checkouts_in_turns(load):
+    versions = load("bench_versions")
+    row = next(row for row in versions.rows(full=False) if row.name == "exp layers n=3 N=2")
+    workers = versions.Worker(FOLDER.parent), versions.Worker(FOLDER.parent)
+    measured = versions.measure(workers, row, budget=0.0)
+    for worker in workers:
+        worker.close()
+    assert len(measured.pairs) == versions.FEWEST
+    assert measured.apart == 0
+    assert measured.answers[0]["accuracy"] < 1e-12
+    assert len(measured.cells(row.name)) == len(versions.HEADER)
+
+
+def test_versions_compare_results(load):
+    versions = load("bench_versions")
+    answers = ({"sample": [1.0, 2.0, np.nan]}, {"sample": [1.0, 2.5, np.nan]})
+    measured = versions.Measured([(1.0, 1.2), (1.0, 1.0), (2.0, 2.2)], answers)
+    assert measured.apart == 0.25
+    assert measured.ratio == pytest.approx(1.1)
+
+
+def test_rows_have_names_of_their_own(load):
+    names = [row.name for row in load("bench_versions").rows(full=False)]
+    assert len(set(names)) == len(names)
+
+
 def test_generic_metric_is_ours(load, rng):
     # With geomstats' numpy backend here: its matrix can be formed, though not differentiated.
     X = rng.normal(size=(3, 3))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.root_paths import rotation_angles
 from dln_manifolds.geodesics.submanifold import Submanifold
 from dln_manifolds.geodesics.system import Flow
 from dln_manifolds.geometry.balancing import imbalance, rebalance
@@ -27,6 +26,7 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     nearest_orthogonal,
     prefix_products,
+    rotation_angles,
     transpose,
 )
 

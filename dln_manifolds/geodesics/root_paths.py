@@ -16,16 +16,14 @@ stationary, its error is the square of that of the path.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, rotation, transpose, turned
+from dln_manifolds.numerics.matrices import frobenius, rotation, rotation_angles, transpose, turned
 from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
@@ -209,30 +207,6 @@ class PolarTurn:
         turn = rotation(skew)
         first, last = self.first, transpose(self.first)
         return np.stack([first @ skew @ last, -skew, first @ turn @ last, transpose(turn)], axis=1)
-
-
-# A combination of the symmetric and the skew part of a rotation: cos(a - 1) for the angle a. It
-# tells angles apart unless they add up to 2.
-_EVEN, _ODD = math.cos(1.0) / 2, math.sin(1.0) / 2j
-
-
-@lru_cache(maxsize=16)
-def _splitting(n: int) -> Array:
-    """Return a fixed skew matrix, small beside angles and large beside rounding."""
-    lower = np.tril(np.cos(np.arange(1.0, n * n + 1)).reshape(n, n), -1)
-    return 1e-6 * (lower - lower.T)
-
-
-def rotation_angles(matrix: Array) -> tuple[Array, Array]:
-    """Return unitary eigenvectors and angles in (-pi, pi) of rotation matrices."""
-    # A small fixed rotation splits the eigenvalue -1, whose plane has no orientation of its own.
-    turn = matrix + matrix @ _splitting(matrix.shape[-1])
-    # Eigenvectors of the commuting Hermitian matrices (R + R^T)/2 and (R - R^T)/2i, taken from a
-    # generic combination of both.
-    transposed = transpose(turn)
-    eigenvectors = np.linalg.eigh(_EVEN * (turn + transposed) + _ODD * (turn - transposed))[1]
-    eigenvalues = np.sum(np.conj(eigenvectors) * (turn @ eigenvectors), axis=-2)
-    return eigenvectors, np.angle(eigenvalues)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ from bad_input import (
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dln_manifolds import (
+    BalancedManifold,
     ConvergenceError,
     DisconnectedPointsError,
     DLNError,
-    BalancedManifold,
     DLNObservableManifold,
     GeodesicWarning,
     IncompleteGeodesicError,
