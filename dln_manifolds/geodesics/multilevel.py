@@ -251,11 +251,12 @@ class _Levels:
 
     def __init__(self, problem: Problem, family: PathFamily, best: Connection) -> None:
         self.problem, self.family, self.best = problem, family, best
+        self.start, self.end = problem.first.position, problem.last.position
         self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
 
     def solve(self, pending: Array) -> None:
         """Solve the pending members by paths of increasing resolution."""
-        start, end, best = self.problem.first.position, self.problem.last.position, self.best
+        start, end, best = self.start, self.end, self.best
         guess, rows, rivals = self.family.initial(start[pending], end[pending])
         if rivals is not None:
             self._contest(pending, guess, rows, rivals)
@@ -323,16 +324,14 @@ class _Levels:
         energy = np.empty(pick.size)
         for block in _blocks(guess):
             some, rows = guess.take(block), pick[block]
-            path = self.family.path(
-                some, self.problem.first.position[rows], self.problem.last.position[rows], 0
-            )
+            path = self.family.path(some, self.start[rows], self.end[rows], 0)
             energy[block] = self._minimize(rows, some, path, slope).energy
         return energy
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
         """Whether paths of some members are worth finishing; when they meet a singular matrix."""
         crossing = self.family.singular_time(guess, level)
-        ends = self.problem.first.position[rows], self.problem.last.position[rows]
+        ends = self.start[rows], self.end[rows]
         decayed = self.family.has_decayed(guess, *ends, level)
         last = level == self.family.n_levels - 1
         return (decayed | last) & ~np.isfinite(crossing), crossing
@@ -352,7 +351,7 @@ class _Levels:
             at_start.append(path.rate_at_start()[done])
             rates.append(path.rates()[done])
 
-        path = self.family.path(some, self.problem.first.position[rows], aim, level)
+        path = self.family.path(some, self.start[rows], aim, level)
         self._minimize(
             rows, some, path, self.fine, rough=rough, worthwhile=worthwhile, finished=finished
         )
