@@ -80,7 +80,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def _product(self, at: At, first: Array, second: Array) -> Array:
         """Return the sum of products of entries, for each member of the batch."""
         value = np.einsum(_SUMS[len(self.stratum.point_shape)], first, second)
-        return value if value.shape == at.batch else np.broadcast_to(value, at.batch).copy()
+        return value if value.shape == at.batch else np.array(np.broadcast_to(value, at.batch))
 
     def _length(self, at: At, coordinates: Array) -> Array:
         """Return the root of the sum of squares, which neither overflows nor underflows."""
@@ -93,7 +93,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             return np.sqrt(square)
         flat = coordinates.reshape(-1, *self.stratum.point_shape)
         batch = coordinates.shape[: coordinates.ndim - len(self.stratum.point_shape)]
-        return np.broadcast_to(size_of(flat).reshape(batch), at.batch)
+        return np.array(np.broadcast_to(size_of(flat).reshape(batch), at.batch))
 
     def inner_product(
         self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: OptionalArray = None
@@ -363,11 +363,11 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             reached = np.isfinite(self.policy.resolve(found, found.length))
             # Members without a geodesic stay where they are until the end.
             along = np.where(self._spread(reached), found.initial_velocity, 0.0)
-        where, tolerance = Points(*at.flat_point()), self.tolerance
+        where, vectors = Points(*at.flat_point()), at.flat(vector)[:, None]
         moved, solution = parallel_transport(
-            self.system, where, at.flat(along), at.flat(vector)[:, None], tolerance=tolerance
+            self.system, where, at.flat(along), vectors, tolerance=self.tolerance
         )
-        moved = moved.reshape(*at.batch, *self.stratum.point_shape)
+        moved = moved[:, 0].reshape(*at.batch, *self.stratum.point_shape)
         moved = self.policy.resolve(solution.reshape(at.batch), moved)
         return at.cast(np.where(self._spread(reached), moved, np.nan))
 
