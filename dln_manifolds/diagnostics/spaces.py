@@ -79,9 +79,9 @@ def check_transport(
 ) -> CheckResult:
     """Check a vector transport: tangent, linear, the identity at zero distance, continuous.
 
-    The slope is 1, of ``|transport(x, R(x, t w), v) - v|`` with w the ``direction``; it is infinite
-    if tangent spaces agree. The field ``isometric`` of the result says whether norms are preserved,
-    ``residuals["isometric"]`` by how much not; ``isometric=True`` demands it.
+    The slope is 1, of ``|transport(x, y, v) - v|`` at ``y = R(x, t w)`` with w the ``direction``;
+    it is infinite if tangent spaces agree. The field ``isometric`` of the result says whether norms
+    are preserved, ``residuals["isometric"]`` by how much not; ``isometric=True`` demands it.
     """
     x, v = at(manifold, point, tangent_vector)
     w = manifold.random_tangent_vector(x) if direction is None else direction
