@@ -91,10 +91,12 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
             False, and never an error, for anything that is not a point.
         """
         array, usable = tentative(point, self.shape)
-        inside = np.array(usable)
-        if inside.any():
-            members = array[usable].astype(np.float64)
-            inside[usable] = self.stratum.contains(members, _precision(array), atol)
+        if usable.all() and usable.size:
+            inside = self.stratum.contains(array.astype(float, copy=False), _precision(array), atol)
+        else:
+            inside = np.array(usable)
+            if inside.any():
+                inside[usable] = self.belongs(array[usable], atol)
         return inside[()]
 
     def is_tangent(
