@@ -9,14 +9,15 @@ and return. PyTorch is imported when one of its models is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.balanced import BalancedManifold
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["from_layers", "from_torch", "to_layers", "to_torch"]
 
 
-def from_layers(layers: Iterable[Any], balance: bool = True) -> Array:
+def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
     r"""Return the layers of a network as one array, balanced by default.
 
     Balancing, by `BalancedManifold.projection`, keeps the end-to-end matrix ``X = W_N ... W_1`` and
@@ -56,26 +57,20 @@ def from_layers(layers: Iterable[Any], balance: bool = True) -> Array:
     matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
     if not matrices:
         raise InvalidPointError("There are no layers: the list is empty.")
-    if matrices[0].ndim != 2:
-        raise InvalidPointError(
-            f"Layer 0 has shape {matrices[0].shape}; a list of square matrices is needed, one for "
-            f"each layer. A single matrix is a list of one: [matrix]."
-        )
-    n = matrices[0].shape[0]
+    n = len(matrices[0]) if matrices[0].ndim else 0
     for p, matrix in enumerate(matrices):
         if matrix.shape != (n, n):
             raise InvalidPointError(
-                f"Layer {p} has shape {matrix.shape}; all layers must be square and of one width, "
-                f"({n}, {n}) as the first asks for."
+                f"Layer {p} has shape {matrix.shape}; square matrices of one width are needed, one "
+                f"for each layer. A single matrix is a list of one: [matrix]."
             )
     space = BalancedManifold(n, len(matrices), equip=False)
     stacked, dtype = as_matrices(np.stack(matrices), space.shape, "layers")
-    if not balance:
-        return stacked.astype(dtype)
-    return np.asarray(space.projection(stacked.astype(dtype)))
+    stacked = stacked.astype(dtype)
+    return np.asarray(space.projection(stacked)) if balance else stacked
 
 
-def to_layers(point: Any) -> list[Array]:
+def to_layers(point: ArrayLike) -> list[Array]:
     """Return layers as a list of matrices, the first of which acts first.
 
     Parameters
@@ -139,7 +134,7 @@ def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
     )
 
 
-def to_torch(point: Any, model: torch.nn.Module | None = None) -> torch.nn.Module:
+def to_torch(point: ArrayLike, model: torch.nn.Module | None = None) -> torch.nn.Module:
     """Return a PyTorch model with the given layers.
 
     Parameters
@@ -180,7 +175,7 @@ def to_torch(point: Any, model: torch.nn.Module | None = None) -> torch.nn.Modul
     return model
 
 
-def _torch() -> Any:
+def _torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
@@ -188,7 +183,7 @@ def _torch() -> Any:
     return torch
 
 
-def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[Any]:
+def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[torch.nn.Linear]:
     """Yield the linear layers of a model in the order in which they act."""
     nn = _torch().nn
     if isinstance(model, nn.Sequential):

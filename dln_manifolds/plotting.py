@@ -1,26 +1,35 @@
 """Figures of geodesics, entropies and means, on matplotlib axes.
 
 matplotlib is imported when something is drawn, not before; ``pip install 'dln-manifolds[plot]'``
-brings it. Every function takes an ``Axes`` (or makes one) and returns it. Colours are those of
-Okabe and Ito and the map *cividis*: all can be told apart by colour-blind readers, and lines differ
-in their dashes too, so that they survive a black-and-white printer.
+brings it. Every function draws on an ``Axes``, a new one if none is given, and returns it; called
+again with the same one, to compare, it takes the next ``style`` 0, 1, 2, ... of colour and dashes.
+Colours are those of Okabe and Ito, *Color universal design* (2008), and of the map *cividis*: all
+can be told apart by colour-blind readers, and dashes survive a black-and-white printer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geodesics.solution import GeodesicSolution
+from dln_manifolds.geodesics import GeodesicSolution
 from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 from dln_manifolds.geometry.entropy import entropy as entropy_of
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
+    from geomstats.geometry.manifold import Manifold
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+    from dln_manifolds.manifolds.balanced import BalancedManifold
+    from dln_manifolds.manifolds.observable import DLNObservableManifold
+
+Curve = Callable[[Array], Array]
 
 __all__ = [
     "plot_entropy_landscape",
@@ -30,7 +39,7 @@ __all__ = [
     "plot_training",
 ]
 
-# Okabe and Ito, *Color universal design* (2008), in an order of falling contrast on white paper.
+# In an order of falling contrast on white paper.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("D", "s", "^", "v", "P", "X")
@@ -38,35 +47,44 @@ COLOR_MAP = "cividis"
 _GREY = "#6e6e6e"
 
 
-def _axes(ax: Any, **options: Any) -> Any:
-    """Return the axes to draw on, new ones if none are given."""
-    if ax is not None:
-        return ax
+def _pyplot() -> ModuleType:
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError(
             "Plots need matplotlib, which is not installed: pip install 'dln-manifolds[plot]'."
         ) from error
-    return pyplot.subplots(layout="constrained", **options)[1]
+    return pyplot
 
 
-def _points(geodesic: Callable[[Any], Any], times: Array) -> Array:
-    """Return end-to-end matrices of one geodesic, shape (n_times, n, n)."""
+def _axes(ax: Axes | None) -> Axes:
+    """Return the axes to draw on, new ones if none are given."""
+    return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _look(style: int) -> dict[str, object]:
+    return {"color": COLORS[style % len(COLORS)], "linestyle": DASHES[style % len(DASHES)]}
+
+
+def _points(geodesic: Curve, number: int, name: str) -> tuple[Array, Array]:
+    """Return times and end-to-end matrices of one geodesic, shape (n_times, n, n)."""
+    if number < 2:
+        raise ValueError(f"{name} must be at least 2, not {number}.")
     if not callable(geodesic):
         raise TypeError(f"A curve, a function of time, is needed, not {type(geodesic).__name__}.")
+    times = np.linspace(0, 1, number)
     points = np.asarray(geodesic(times), dtype=np.float64)
     batched = isinstance(geodesic, GeodesicSolution) and geodesic.length.ndim > 0
-    if batched or points.ndim not in (3, 4) or len(points) != len(times):
+    if batched or points.ndim not in (3, 4) or len(points) != number:
         raise InvalidPointError(
             f"A single geodesic can be drawn, and this one gives points of shape {points.shape} at "
-            f"{len(times)} times. Draw the members of a batch one by one."
+            f"{number} times. Draw the members of a batch one by one."
         )
-    return end_to_end(points) if points.ndim == 4 else points
+    return times, end_to_end(points) if points.ndim == 4 else points
 
 
 def plot_geodesic(
-    geodesic: Callable[[Any], Any],
+    geodesic: Curve,
     ax: Axes | None = None,
     *,
     n_ellipses: int = 9,
@@ -77,7 +95,7 @@ def plot_geodesic(
 
     The image of the unit ball under X, seen in a plane of two coordinates, is the ellipse
     ``{E X u : |u| <= 1}`` with E two rows of the identity. A dot marks the image of the first unit
-    vector, which tells X from X Q.
+    vector, which tells X from X Q. For geodesics see Chen, arXiv 2510.07324.
 
     Parameters
     ----------
@@ -97,18 +115,11 @@ def plot_geodesic(
     -------
     ax : matplotlib.axes.Axes
         The axes, with equal scales, and with times along the horizontal axis.
-
-    References
-    ----------
-    Chen, *Geodesics in the Deep Linear Network*, arXiv 2510.07324, for the geodesics.
     """
-    if n_ellipses < 2:
-        raise ValueError(f"n_ellipses must be at least 2, not {n_ellipses}.")
     ax = _axes(ax)
     from matplotlib import colormaps
 
-    times = np.linspace(0, 1, n_ellipses)
-    points = _points(geodesic, times)
+    times, points = _points(geodesic, n_ellipses, "n_ellipses")
     if points.shape[-1] < 2:
         raise InvalidPointError("Ellipses need matrices of width n >= 2; these have n = 1.")
     rows = points[:, list(plane), :]
@@ -138,7 +149,7 @@ def _circle() -> Array:
 
 
 def plot_singular_values(
-    geodesic: Callable[[Any], Any],
+    geodesic: Curve,
     ax: Axes | None = None,
     *,
     n_times: int = 101,
@@ -147,36 +158,30 @@ def plot_singular_values(
 ) -> Axes:
     r"""Draw the singular values of X(t) along a geodesic, on a logarithmic axis.
 
+    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324.
+
     Parameters
     ----------
     geodesic : callable
         ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
         ``(n_t, N, n, n)``, whose product is taken.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes if not given. Call again with the same axes to compare curves.
+        Where to draw; new axes if not given.
     n_times : int
         Number of times, evenly spaced from 0 to 1; at least 2.
     label : str, optional
         Name of the curve in the legend, which is drawn if there is one.
     style : int
-        Colour and dashes: 0, 1, 2, ... for the first, second, third curve on the same axes.
+        Number of the curve on these axes: colour and dashes.
 
     Returns
     -------
     ax : matplotlib.axes.Axes
         The axes.
-
-    References
-    ----------
-    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324.
     """
-    if n_times < 2:
-        raise ValueError(f"n_times must be at least 2, not {n_times}.")
     ax = _axes(ax)
-    times = np.linspace(0, 1, n_times)
-    values = np.linalg.svd(_points(geodesic, times), compute_uv=False)
-    color, dashes = COLORS[style % len(COLORS)], DASHES[style % len(DASHES)]
-    lines = ax.semilogy(times, values, color=color, linestyle=dashes)
+    times, points = _points(geodesic, n_times, "n_times")
+    lines = ax.semilogy(times, np.linalg.svd(points, compute_uv=False), **_look(style))
     if label is not None:
         lines[0].set_label(label)
         ax.legend()
@@ -187,11 +192,11 @@ def plot_singular_values(
 def plot_training(
     layers: Array,
     cost: Callable[[Array], Array],
-    axes: Any = None,
+    axes: Array | None = None,
     *,
     label: str | None = None,
     style: int = 0,
-) -> Any:
+) -> Array:
     """Draw loss, imbalance, singular values and entropy along a training run.
 
     The imbalance says how far the layers are from ``W_{p+1}^T W_{p+1} = W_p W_p^T`` (Chen, arXiv
@@ -204,11 +209,11 @@ def plot_training(
     cost : callable
         Of layers, shape ``(n_steps, N, n, n)`` to ``(n_steps,)``.
     axes : array-like of matplotlib.axes.Axes, shape=[4], optional
-        Where to draw; a new figure if not given. Call again with the same axes to compare runs.
+        Where to draw; a new figure if not given.
     label : str, optional
         Name of the run in the legend.
     style : int
-        Colour and dashes: 0, 1, 2, ... for the first, second, third run on the same axes.
+        Number of the run on these axes: colour and dashes.
 
     Returns
     -------
@@ -220,12 +225,14 @@ def plot_training(
         raise InvalidPointError(
             f"layers has shape {layers.shape}; those of every step, (n_steps, N, n, n), are needed."
         )
-    axes = np.asarray(_axes(axes, nrows=2, ncols=2, figsize=(10, 7))).ravel()
+    if axes is None:
+        axes = _pyplot().subplots(2, 2, figsize=(10, 7), layout="constrained")[1]
+    axes = np.asarray(axes).ravel()
     steps = np.arange(len(layers))
     values = np.linalg.svd(end_to_end(layers), compute_uv=False)
     # Exact zeros stay on the logarithmic axis.
     imbalances = np.maximum(relative_imbalance(layers), 0.1 * np.finfo(float).eps)
-    look = {"color": COLORS[style % len(COLORS)], "linestyle": DASHES[style % len(DASHES)]}
+    look = _look(style)
     axes[0].plot(steps, cost(layers), label=label, **look)
     axes[1].semilogy(steps, imbalances, **look)
     axes[2].semilogy(steps, values, linewidth=1.0, **look)
@@ -239,7 +246,7 @@ def plot_training(
 
 
 def plot_entropy_landscape(
-    space: Any,
+    space: DLNObservableManifold | BalancedManifold,
     ax: Axes | None = None,
     *,
     limits: tuple[float, float] = (0.1, 10.0),
@@ -250,7 +257,8 @@ def plot_entropy_landscape(
     r"""Draw the entropy S of 2 x 2 matrices over the plane of their singular values.
 
     ``S = (N-1) log c_2 + (1/2) log((s_1^2 - s_2^2) / (s_1^(2/N) - s_2^(2/N)))`` depends on the
-    singular values alone. It is symmetric in them and smooth across the diagonal, where they agree.
+    singular values alone (Menon and Yu, arXiv 2509.09088). It is symmetric in them and smooth
+    across the diagonal, where they agree.
 
     Parameters
     ----------
@@ -271,10 +279,6 @@ def plot_entropy_landscape(
     -------
     ax : matplotlib.axes.Axes
         The axes.
-
-    References
-    ----------
-    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
     if space.n != 2:
         raise ValueError(f"The landscape is a plane for n = 2, and this space has n = {space.n}.")
@@ -306,7 +310,7 @@ def plot_entropy_landscape(
     return ax
 
 
-def _plain_ticks(logarithmic: tuple[Any, ...], decades: float) -> None:
+def _plain_ticks(logarithmic: tuple[Axis, ...], decades: float) -> None:
     """Label logarithmic axes with plain numbers, few enough to be read."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -319,21 +323,21 @@ def _plain_ticks(logarithmic: tuple[Any, ...], decades: float) -> None:
 
 
 def plot_mean(
-    space: Any,
-    points: Any,
-    mean: Any,
+    space: Manifold,
+    points: ArrayLike,
+    mean: ArrayLike,
     ax: Axes | None = None,
     *,
-    others: Mapping[str, Any] | None = None,
+    others: Mapping[str, ArrayLike] | None = None,
     label: str = "Fréchet mean",
 ) -> Axes:
     r"""Draw points around their mean, in the plane in which they vary most.
 
-    Principal component analysis of ``log_mean(x_k)``, orthonormal in the metric at the mean: the
-    coordinates of a vector v are ``c_i = <v, e_i>``, i = 1 and 2, with ``e_1, e_2`` the first two
-    eigenvectors of the covariance, from the Gram matrix of inner products. A point in this plane
-    is as far from the centre as from the mean, along the geodesic; others look nearer than they
-    are, so the legend says how far the further points really are.
+    Principal geodesic analysis (Fletcher, Lu, Pizer and Joshi 2004), orthonormal in the metric at
+    the mean: the coordinates of ``v = log_mean(x_k)`` are ``c_i = <v, e_i>``, i = 1 and 2, with
+    ``e_1, e_2`` the first two eigenvectors of the covariance. A point in this plane is as far from
+    the centre as from the mean, along the geodesic; others look nearer than they are, so the legend
+    says how far the further points really are.
 
     Parameters
     ----------
@@ -354,32 +358,27 @@ def plot_mean(
     -------
     ax : matplotlib.axes.Axes
         The axes, with equal scales, in units of the distance.
-
-    References
-    ----------
-    Fletcher, Lu, Pizer and Joshi 2004, *Principal geodesic analysis*, for the projection.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != len(space.shape) + 1 or len(points) < 3:
         raise InvalidPointError(f"At least three points are needed, not shape {points.shape}.")
-    others = {} if others is None else dict(others)
-    ax = _axes(ax)
-    metric = space.metric
+    others, n_points = dict(others or {}), len(points)
+    ax, metric = _axes(ax), space.metric
     ends = np.concatenate([points, *(np.asarray(p, dtype=float)[None] for p in others.values())])
     vectors = np.asarray(metric.log(ends, mean))
-    gram = np.asarray(metric.inner_product(vectors[: len(points), None], vectors[None], mean))
-    centred = gram[:, : len(points)] - gram[:, : len(points)].mean(axis=0)
+    gram = np.asarray(metric.inner_product(vectors[:n_points, None], vectors[None], mean))
+    centred = gram[:, :n_points] - gram[:, :n_points].mean(axis=0)
     centred -= centred.mean(axis=1, keepdims=True)
     weights, basis = np.linalg.eigh(centred)
     share = weights[::-1] / max(float(weights.sum()), np.finfo(float).tiny)
     plane = basis[:, :-3:-1] / np.sqrt(np.maximum(weights[:-3:-1], np.finfo(float).tiny))
     coordinates = (plane - plane.mean(axis=0)).T @ gram
-    ax.plot(*coordinates[:, : len(points)], "o", color=_GREY, alpha=0.6, label="points")
+    ax.plot(*coordinates[:, :n_points], "o", color=_GREY, alpha=0.6, label="points")
     ax.plot(0, 0, "*", color=COLORS[0], markersize=15, markeredgecolor="white", label=label)
-    lengths = np.asarray(metric.norm(vectors[len(points) :], mean))
+    lengths = np.asarray(metric.norm(vectors[n_points:], mean))
     for k, name in enumerate(others):
         ax.plot(
-            *coordinates[:, len(points) + k],
+            *coordinates[:, n_points + k],
             MARKERS[k % len(MARKERS)],
             color=COLORS[(k + 1) % len(COLORS)],
             markersize=9,

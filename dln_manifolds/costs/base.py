@@ -81,21 +81,9 @@ class Domain(NamedTuple):
     depth: float | None = None
 
     def agree(self, other: Domain, name: str, whose: str) -> Domain:
-        """Return what is known here or there, if nothing of it differs.
+        """Return what is known here or there; `TypeError` for kinds, `ValueError` for numbers.
 
-        Parameters
-        ----------
-        other : Domain
-            What something else takes.
-        name, whose : str
-            How messages call this and the other.
-
-        Raises
-        ------
-        TypeError
-            If one is about layers and the other about end-to-end matrices.
-        ValueError
-            If shapes or depths differ.
+        Messages call this and the other one by ``name`` and ``whose``.
         """
         if None not in (self.of_layers, other.of_layers) and self.of_layers != other.of_layers:
             kinds = ["layers W" if x.of_layers else "end-to-end matrices X" for x in (self, other)]
@@ -143,6 +131,7 @@ class Cost(ABC):
     domain: Domain = Domain()
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         for name in _METHODS & vars(cls).keys():
             setattr(cls, name, _of_plain_arrays(vars(cls)[name]))
 

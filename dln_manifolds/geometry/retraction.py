@@ -66,10 +66,16 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     if 1 / _ORDINARY < largest < _ORDINARY:
         return _retract(derivative, tangent_vec)
     unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
-    return _retract(unit, tangent_vec / largest, largest)
+    bounds = min(_SMALLEST, float(s.min())), max(_LARGEST, largest)
+    return _retract(unit, tangent_vec / largest, largest, bounds)
 
 
-def _retract(derivative: CometricDerivative, tangent_vec: Array, unit: float = 1.0) -> Array:
+def _retract(
+    derivative: CometricDerivative,
+    tangent_vec: Array,
+    unit: float = 1.0,
+    bounds: tuple[float, float] = (_SMALLEST, _LARGEST),
+) -> Array:
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
     s, n = frame.singular_values, frame.values.shape[-1]
@@ -87,8 +93,8 @@ def _retract(derivative: CometricDerivative, tangent_vec: Array, unit: float = 1
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)
     log_values = 2 * frame.depth * np.log(roots) + math.log(unit)
-    smallest, largest = min(_SMALLEST, float(s.min()) * unit), max(_LARGEST, unit)
-    values = np.exp(np.clip(log_values, math.log(smallest), math.log(largest)))
+    log_values = np.minimum(np.maximum(log_values, math.log(bounds[0])), math.log(bounds[1]))
+    values = np.exp(log_values)
     floor = np.minimum(_MARGIN * n * np.finfo(float).eps, s[..., -1:] / s[..., :1])
     values = np.maximum(values, floor * values[..., :1])
     turned = _cayley(skew_1 + 0.5 * skew_2) @ axes

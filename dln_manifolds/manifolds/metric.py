@@ -10,7 +10,6 @@ import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At, connect, one_of
-from dln_manifolds.errors import IncompleteGeodesicError
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -325,7 +324,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
                 points[~usable] = np.nan
             met = np.isfinite(crossing)
             if met.any() and self.policy.raises:
-                raise _out_of_reach(times, crossing, solution, end_point is not None)
+                raise solution.out_of_reach(times, crossing)
             if met.any() or not usable.all():
                 self.policy.warn(f"{solution.message} Points that do not exist are NaN.", 2)
             return at.cast(points)
@@ -375,19 +374,3 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def _spread(self, members: Array) -> Array:
         """Give an array over members the axes of points."""
         return members.reshape(*members.shape, *(1,) * len(self.stratum.point_shape))
-
-
-def _out_of_reach(
-    times: Array, crossing: Array, solution: GeodesicSolution, between: bool
-) -> IncompleteGeodesicError:
-    """Return the error of a curve that was asked for a time beyond a singular matrix."""
-    *member, k = (int(i) for i in np.argwhere(np.isfinite(crossing))[0])
-    end, which = crossing[(*member, k)], f" of batch member {member}" if member else ""
-    path = "between the points, continued beyond them," if between else "with the initial velocity"
-    return IncompleteGeodesicError(
-        f"The geodesic{which} {path} meets a singular matrix at t* = {end:.6g} and ends there: "
-        f"it does not reach the time t = {times[k]:.6g} asked for. Ask for times between 0 and t*, "
-        f'or make the metric with on_failure="nan" to have NaN for points that do not exist.',
-        time=crossing,
-        solution=solution,
-    )

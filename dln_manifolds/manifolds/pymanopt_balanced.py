@@ -41,7 +41,7 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         return _Point(layers, tangent, PointMemo(tangent.normal_multiplier, size=1))
 
     def _here(self, point: ArrayLike) -> _Point:
-        return self._points(point if type(point) is np.ndarray else as_array(point, "point"))
+        return self._points(as_array(point, "point"))
 
     def tangent_space(self, point: ArrayLike) -> TangentSpace:
         """Return the tangent space at a point, prepared for many projections."""

@@ -12,7 +12,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from math import isfinite, isnan
+from math import isnan
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -69,29 +69,18 @@ class NetworkOptimization(Manifold):
     chord_count = 0
     _told = False
 
-    def _usual(self, vector: ArrayLike) -> bool:
-        """Whether nothing is to be done about a vector, as solvers give thousands of times."""
-        # A sum of squares is finite only if all entries are. Very long vectors fail, too.
-        return (
-            type(vector) is np.ndarray
-            and vector.dtype == np.float64
-            and vector.shape == self.shape
-            and isfinite(np.vdot(vector, vector))
-        )
-
     def _vector(self, vector: ArrayLike, name: str) -> Array:
         """Return a vector, all of it NaN if no entry is finite: a step that solvers refuse."""
-        if self._usual(vector):
-            return vector  # type: ignore[return-value]
-        array = as_array(vector, name)
-        if array.shape == self.shape and array.dtype.kind == "f" and not np.isfinite(array).any():
+        try:
+            return as_matrices(vector, self.shape, name)[0]
+        except InvalidPointError:
+            array = as_array(vector, name)
+            if array.shape != self.shape or array.dtype.kind != "f" or np.isfinite(array).any():
+                raise
             return np.full(self.shape, np.nan)
-        return as_matrices(array, self.shape, name)[0]
 
     def _derivative(self, value: ArrayLike, name: str) -> Array:
         """Return a derivative of a cost, all of it finite; solvers do not notice NaN themselves."""
-        if self._usual(value):
-            return value  # type: ignore[return-value]
         try:
             return as_matrices(value, self.shape, name)[0]
         except InvalidPointError as error:

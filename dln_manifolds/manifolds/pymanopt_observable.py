@@ -32,7 +32,7 @@ class ObservableOptimization(NetworkOptimization):
 
     def _here(self, point: ArrayLike) -> observable.CometricDerivative:
         """Return the frame of a point and what hangs on it, computed once for all calls there."""
-        return self._points(point if type(point) is np.ndarray else as_array(point, "point"))
+        return self._points(as_array(point, "point"))
 
     @keeps_precision
     def inner_product(
