@@ -18,7 +18,6 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Path
 
-
 # Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
 TIP = 1e-11
 
