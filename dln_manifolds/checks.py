@@ -9,8 +9,15 @@ import numpy as np
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component, is_invertible
-from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+from dln_manifolds.geometry.stratum import (
+    LayerStratum,
+    MatrixStratum,
+    Stratum,
+    balance_tolerance,
+    component,
+    is_invertible,
+)
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 
 DOUBLE: DType = np.dtype(np.float64)
 SINGLE: DType = np.dtype(np.float32)
@@ -19,13 +26,9 @@ SINGLE: DType = np.dtype(np.float32)
 def as_array(value: object, name: str) -> Array:
     """Return an array-like as a plain array, whatever its shape and dtype.
 
-    Subclasses of ndarray are converted: np.matrix, for instance, multiplies in another way.
-
-    Raises
-    ------
-    InvalidPointError
-        If it is None, sparse, ragged, of a dtype that NumPy does not have, or has masked entries,
-        which would be taken as numbers.
+    Subclasses of ndarray are converted: np.matrix, for instance, multiplies in another way. Refuses
+    what is None, sparse, ragged, of a dtype that NumPy does not have, or has masked entries, which
+    would be taken as numbers.
     """
     if type(value) is np.ndarray and value.dtype != object:
         return value
@@ -49,12 +52,8 @@ def as_array(value: object, name: str) -> Array:
 def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
     """Return an array-like of shape ``(..., *shape)`` as float64, and the dtype of results.
 
-    Integers are taken as floats; results have single precision where all input has it.
-
-    Raises
-    ------
-    InvalidPointError
-        If the dtype is not real, the shape does not fit or an entry is not finite.
+    Integers are taken as floats; results have single precision where all input has it. Refuses
+    other dtypes, other shapes and entries that are not finite.
     """
     # The usual case: a sum of squares is finite only if all entries are. Others, very long vectors
     # among them, are looked at closely.
@@ -107,13 +106,10 @@ def tentative(value: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
 def checked_point(stratum: Stratum, value: object, name: str) -> tuple[Array, Frame, DType]:
     """Validate points and decompose them once; also return the dtype of results.
 
-    Raises
-    ------
-    InvalidPointError
-        Besides what `as_matrices` refuses: singular matrices, and layers that are not balanced.
+    Refuses what `as_matrices` does, singular matrices, and layers that are not balanced.
     """
     array, dtype = as_matrices(value, stratum.point_shape, name)
-    if len(stratum.point_shape) == 3:
+    if isinstance(stratum, LayerStratum):
         array = _balanced(array, dtype, name)
     frame = stratum.frame(array)
     check_invertible(frame, dtype, name)
@@ -124,19 +120,12 @@ def checked_frame(
     point: object, shape: tuple[int, ...], depth: float, name: str
 ) -> tuple[Frame, DType]:
     """Do as `checked_point`, for end-to-end matrices of any square shape."""
-    array, dtype = as_matrices(point, shape, name)
-    frame = Frame.of_point(array, depth)
-    check_invertible(frame, dtype, name)
-    return frame, dtype
+    return checked_point(MatrixStratum.square(shape[-1], depth), point, name)[1:]
 
 
 def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Array, Frame, DType]:
     """Do as `checked_point`, for layers of any shape ``(N, n, n)``."""
-    array, dtype = as_matrices(point, shape, name)
-    array = _balanced(array, dtype, name)
-    frame = Frame.of_layers(array)
-    check_invertible(frame, dtype, name)
-    return array, frame, dtype
+    return checked_point(LayerStratum.square(shape[-1], shape[0]), point, name)
 
 
 def check_invertible(frame: Frame, dtype: DType, name: str) -> None:
@@ -185,16 +174,8 @@ def cast(value: Array, *dtypes: DType) -> Array:
 class At:
     """The arguments of one call at a point: checked once, as float64, with the frame of the point.
 
-    Attributes
-    ----------
-    point, frame
-        The point as an array, and its frame.
-    vectors : list of ndarray
-        The vectors, in the order given.
-    batch : tuple of int
-        Common batch shape.
-    dtype : dtype
-        Of results: float32 if all arguments have it.
+    Its ``point`` with ``frame``, the ``vectors`` in the order given, their common ``batch`` shape,
+    and the ``dtype`` of results: float32 if all arguments have it.
     """
 
     __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
@@ -205,7 +186,7 @@ class At:
     def __init__(
         self,
         stratum: Stratum,
-        point: ArrayLike | None,
+        point: OptionalArray,
         name: str = "base_point",
         /,
         **vectors: ArrayLike,
@@ -218,7 +199,7 @@ class At:
     def any_point(
         cls,
         stratum: Stratum,
-        point: ArrayLike | None,
+        point: OptionalArray,
         name: str = "base_point",
         /,
         **vectors: ArrayLike,
@@ -276,13 +257,7 @@ class At:
         self.dtype = other.dtype = self.dtype if self.dtype is DOUBLE else other.dtype
 
     def tangent(self) -> At:
-        """Return the same with vectors that are tangent, without their round-off.
-
-        Raises
-        ------
-        InvalidPointError
-            If a vector has a normal part.
-        """
+        """Return the same, vectors without round-off; refuse vectors with normal parts."""
         if not self.stratum.is_open:
             names = zip(self.vectors, self._names[1:], self._dtypes[1:], strict=True)
             self.vectors = [self._tangent_part(*vector) for vector in names]
@@ -332,11 +307,6 @@ def connect(start: At, end: At, tolerate: bool) -> Array:
     """Broadcast end points of paths against each other; return which pairs are apart, flat.
 
     Where pairs are apart and that is tolerated, the end is replaced by the start.
-
-    Raises
-    ------
-    DisconnectedPointsError
-        If there are such pairs and they are not tolerated.
     """
     start.meet(end, point=end, base_point=start)
     apart = check_connected(start.frame, end.frame, tolerate)
@@ -350,13 +320,7 @@ def connect(start: At, end: At, tolerate: bool) -> Array:
 
 
 def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
-    """Return which pairs of points lie in different components, shape ``(...)``.
-
-    Raises
-    ------
-    DisconnectedPointsError
-        If there are such pairs and they are not tolerated.
-    """
+    """Return which pairs lie in different components, shape ``(...)``; raise if not tolerated."""
     apart = np.asarray(component(first) != component(last))
     if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
@@ -376,13 +340,7 @@ def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
 
 
 def common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the broadcast of batch shapes, by the names of the arguments.
-
-    Raises
-    ------
-    InvalidPointError
-        If they do not broadcast.
-    """
+    """Return the broadcast of batch shapes, by the names of the arguments."""
     first, *others = shapes.values()
     if all(shape == first for shape in others):
         return first  # what most calls are; numpy takes longer to say so

@@ -37,7 +37,7 @@ def save(file: str | PathLike[str], /, **items: Any) -> None:
     ----------
     file : str or path
         Name of the file, by custom ending in ``.npz``; an existing file is replaced.
-    **items : space, GeodesicSolution, array-like, str, number, bool or None
+    **items : manifold, GeodesicSolution, array-like, str, number, bool or None
         What to save, by name: ``save("run.npz", space=space, X=X, geodesic=solution)``. A space
         keeps the arguments of its metric, and a flattened view its space.
 

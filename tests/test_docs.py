@@ -100,6 +100,20 @@ def test_names_in_the_text_exist():
     assert count > 20
 
 
+def test_architecture_page_names_every_room():
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
+    listed = {name.split("/")[-1] for row in rows for name in re.findall(r"`([\w/]+)`", row)}
+    package = Path(dln_manifolds.__file__).parent
+    rooms = {
+        path.stem
+        for floor in ("numerics", "geometry", "geodesics", "autodiff", "manifolds")
+        for path in (package / floor).glob("[!_]*.py")
+    }
+    beside = {"dynamics", "costs", "statistics", "checks", "errors"}
+    assert listed - {""} - beside == rooms
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""What the arguments of public methods are: one table, for views, derivative rules and tests.
+"""What the arguments of public methods are: one table, for docstrings, views, rules and tests.
 
 A letter for each argument in its order, then what comes out:
 
@@ -10,72 +10,66 @@ A letter for each argument in its order, then what comes out:
 
 from __future__ import annotations
 
-METRIC = {
-    "inner_product": "vvp:s",
-    "inner_coproduct": "ccp:s",
-    "squared_norm": "vp:s",
-    "norm": "vp:s",
-    "normalize": "vp:v",
-    "normal_basis": "vp:v",
-    "random_unit_tangent_vec": "p:v",
-    "exp": "vp:p",
-    "log": "pp:v",
-    "dist": "pp:s",
-    "squared_dist": "pp:s",
-    "dist_pairwise": "p:s",
-    "closest_neighbor_index": "pp:s",
-    "injectivity_radius": "p:s",
-    "metric_matrix": "p:m",
-    "cometric_matrix": "p:m",
-}
-#: Beside these, without a name in flattened views.
-COORDINATES = {"orthonormal_coordinates": "vp:w", "from_orthonormal_coordinates": "wp:v"}
-DENSITIES = {"log_volume_density": "p:s", "volume_density": "p:s"}
 
-SPACE = {
-    "to_tangent": "ap:v",
-    "projection": "a:p",
-    "regularize": "a:p",
-    "random_tangent_vec": "p:v",
-    "entropy": "p:s",
-    "volume_density": "p:s",
-    "entropy_gradient": "p:v",
-}
+def _table(text: str) -> dict[str, str]:
+    words = text.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+METRIC = _table("""
+    inner_product   vvp:s   inner_coproduct ccp:s   squared_norm            vp:s
+    norm            vp:s    normalize       vp:v    normal_basis            vp:v
+    exp             vp:p    log             pp:v    random_unit_tangent_vec p:v
+    dist            pp:s    squared_dist    pp:s    dist_pairwise           p:s
+    metric_matrix   p:m     cometric_matrix p:m     closest_neighbor_index  pp:s
+    injectivity_radius p:s
+""")
+#: Beside these, without a name in flattened views.
+COORDINATES = _table("orthonormal_coordinates vp:w   from_orthonormal_coordinates wp:v")
+DENSITIES = _table("log_volume_density p:s   volume_density p:s")
+
+SPACE = _table("""
+    to_tangent ap:v   projection     a:p   regularize       a:p   random_tangent_vec p:v
+    entropy    p:s    volume_density p:s   entropy_gradient p:v
+""")
 #: Of layers only.
-FIBRE = {
-    "horizontal_projection": "ap:v",
-    "vertical_projection": "ap:v",
-    "normal_projection": "ap:a",
-    "push_forward": "ap:z",
-    "horizontal_lift": "zp:v",
-    "mean_curvature": "p:v",
-    "end_to_end": "a:x",
-    "factor": "x:p",
-    "act": "ga:a",
-}
-BUNDLE = {
-    "riemannian_submersion": "a:x",
-    "lift": "x:p",
-    "tangent_riemannian_submersion": "ap:z",
-    "horizontal_projection": "ap:v",
-    "vertical_projection": "ap:v",
-    "align": "pa:p",
-    "integrability_tensor": "aap:v",
-}
+FIBRE = _table("""
+    horizontal_projection ap:v   vertical_projection ap:v   normal_projection ap:a
+    push_forward          ap:z   horizontal_lift     zp:v   mean_curvature    p:v
+    end_to_end            a:x    factor              x:p    act               ga:a
+""")
+BUNDLE = _table("""
+    riemannian_submersion a:x    lift x:p   tangent_riemannian_submersion ap:z
+    horizontal_projection ap:v   vertical_projection ap:v
+    align                 pa:p   integrability_tensor aap:v
+""")
 
 #: pymanopt's names on the space: one point at a time, the base point first.
-POINT_FIRST = {
-    "inner_product": "pvv:s",
-    "norm": "pv:s",
-    "exp": "pv:p",
-    "log": "pp:v",
-    "dist": "pp:s",
-    "pair_mean": "pp:p",
-    "retraction": "pv:p",
-    "transport": "ppa:v",
-    "to_tangent_space": "pa:v",
-    "random_tangent_vector": "p:v",
-    "euclidean_to_riemannian_gradient": "pa:v",
-    "euclidean_to_riemannian_hessian": "paaa:v",
-    "weingarten": "paa:v",
-}
+POINT_FIRST = _table("""
+    inner_product pvv:s   norm      pv:s   exp        pv:p    log              pp:v
+    dist          pp:s    pair_mean pp:p   retraction pv:p    transport        ppa:v
+    weingarten    paa:v   random_tangent_vector p:v           to_tangent_space pa:v
+    euclidean_to_riemannian_gradient pa:v   euclidean_to_riemannian_hessian paaa:v
+""")
+
+# What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
+# front stands for one point at a time.
+OF_METRIC = (
+    METRIC
+    | COORDINATES
+    | DENSITIES
+    | _table("""
+    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:
+""")
+)
+OF_SPACE = (
+    SPACE
+    | FIBRE
+    | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
+    | _table("""
+    belongs a:b   is_tangent ap:b   jacobi_basis p:   tangent_space p:   zero_vector *p:v
+""")
+)
+OF_BUNDLE = BUNDLE | _table("""
+    horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b
+""")

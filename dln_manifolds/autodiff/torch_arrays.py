@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.autograd.function import FunctionCtx as Context
 
 from dln_manifolds.autodiff.dispatch import Evaluation
 from dln_manifolds.numerics.arrays import Array
@@ -54,17 +55,13 @@ def attach(evaluation: Evaluation, tensors: Sequence[object]) -> object:
 
 class _Value(torch.autograd.Function):
     @staticmethod
-    def forward(
-        context: torch.autograd.function.FunctionCtx, evaluation: Evaluation, *tensors: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(context: Context, evaluation: Evaluation, *tensors: torch.Tensor) -> torch.Tensor:
         context.evaluation = evaluation
         context.save_for_backward(*tensors)
         return from_numpy(evaluation.value, tensors)
 
     @staticmethod
-    def backward(
-        context: torch.autograd.function.FunctionCtx, *cotangents: torch.Tensor
-    ) -> tuple[torch.Tensor | None, ...]:
+    def backward(context: Context, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # The tensors go along, so that a second derivative by them is noticed and refused.
         return None, *_Gradients.apply(context.evaluation, cotangents[0], *context.saved_tensors)
 
@@ -72,7 +69,7 @@ class _Value(torch.autograd.Function):
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: torch.autograd.function.FunctionCtx,
+        context: Context,
         evaluation: Evaluation,
         cotangent: torch.Tensor,
         *tensors: torch.Tensor,
@@ -84,7 +81,5 @@ class _Gradients(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(
-        context: torch.autograd.function.FunctionCtx, *cotangents: torch.Tensor
-    ) -> tuple[None, ...]:
+    def backward(context: Context, *cotangents: torch.Tensor) -> tuple[None, ...]:
         raise NotImplementedError("Derivative rules can be used once, not differentiated again.")

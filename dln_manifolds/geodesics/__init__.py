@@ -1,12 +1,11 @@
 """Geodesics: exp, log, parallel transport and their derivatives, verified; no host known."""
 
 from dln_manifolds.geodesics.adjoint import exp_pullback, log_pullback, squared_length_gradients
-from dln_manifolds.geodesics.integrate import Trajectory
 from dln_manifolds.geodesics.layer_system import LayerSystem
 from dln_manifolds.geodesics.observable_system import ObservableSystem
 from dln_manifolds.geodesics.solution import FailurePolicy, GeodesicSolution
 from dln_manifolds.geodesics.solve import parallel_transport, solve_exp, solve_log
-from dln_manifolds.geodesics.system import Points, Status, System
+from dln_manifolds.geodesics.system import Points, Status, System, Trajectory
 
 __all__ = [
     "FailurePolicy",

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.runge_kutta import Attempt
-from dln_manifolds.geodesics.singular import passes_near, stays_away
 from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
 from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
+from dln_manifolds.numerics.singular import passes_near, stays_away
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
 _FIRST, _MOST, _TYPICAL = 4, 24, 14

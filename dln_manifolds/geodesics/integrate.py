@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
 from dln_manifolds.geodesics.runge_kutta import Attempt
-from dln_manifolds.geodesics.singular import comes_near
-from dln_manifolds.geodesics.system import Flow, MovingFrame, Status, never
+from dln_manifolds.geodesics.system import Flow, FlowResult, MovingFrame, Status, Trajectory, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
+from dln_manifolds.numerics.singular import comes_near
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -33,36 +31,6 @@ _PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
 def _quiet() -> np.errstate:
     """Let numpy say nothing of a trial that goes too far and is then rejected."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-@dataclass
-class Trajectory:
-    """Accepted steps of a batch of geodesics.
-
-    ``times`` lists arrays of shape ``(n_batch,)``, non-decreasing; a member that has ended repeats
-    its last. ``states`` lists the states at these times, ``(n_batch, 2, 1 + k, *shape)``.
-    """
-
-    times: list[Array] = field(default_factory=list)
-    states: list[Array] = field(default_factory=list)
-
-
-@dataclass
-class FlowResult:
-    """End of the flow of each member.
-
-    ``state`` is that at the end of the span or of the last step before a singular matrix, ``time``
-    the end of the span, the time t* of the first singular matrix, or where the flow stalled.
-    ``n_steps`` counts steps tried, ``n_evaluations`` evaluations of the flow; ``trajectory`` is
-    filled if it was asked for.
-    """
-
-    state: Array
-    time: Array
-    status: Array
-    n_steps: Array
-    n_evaluations: Array
-    trajectory: Trajectory
 
 
 def flow(

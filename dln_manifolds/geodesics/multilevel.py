@@ -14,14 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
+from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.system import (
+    FlowResult,
     Guess,
     MovingFrame,
     MovingPath,
     PathFamily,
     Status,
     System,
+    Trajectory,
     Unit,
     never,
 )
@@ -61,23 +63,13 @@ class Problem:
     record: bool
 
     @property
-    def start(self) -> Array:
-        """Where geodesics start."""
-        return self.first.position
-
-    @property
-    def end(self) -> Array:
-        """Where they shall end."""
-        return self.last.position
-
-    @property
     def inside(self) -> bool:
         """Whether a followed geodesic must be accurate at its nodes too."""
         return self.record or self.system.cautious
 
     def initial_state(self, pick: Array, rate: Array) -> Array:
         """Return the initial states of some members."""
-        return np.stack([self.start[pick], rate], axis=1)[:, :, None]
+        return np.stack([self.first.position[pick], rate], axis=1)[:, :, None]
 
 
 @dataclass
@@ -102,10 +94,10 @@ class Connection:
     @classmethod
     def unknown(cls, problem: Problem) -> Connection:
         """Return what is known before anything was tried."""
-        n_batch = len(problem.start)
+        n_batch = len(problem.first.position)
         return cls(
-            rate=np.zeros_like(problem.start),
-            defect=np.zeros_like(problem.start),
+            rate=np.zeros_like(problem.first.position),
+            defect=np.zeros_like(problem.first.position),
             end_point=np.full_like(problem.target, np.nan),
             residual=never(n_batch),
             status=np.full(n_batch, Status.STALLED),
@@ -127,7 +119,7 @@ class Connection:
         better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
         kept = pick[better]
         self.rate[kept], self.residual[kept] = rate[better], residual[better]
-        self.defect[kept] = (problem.end[pick] - position)[better]
+        self.defect[kept] = (problem.last.position[pick] - position)[better]
         self.end_point[kept] = end_point[better]
         crossed = result.status == Status.CROSSED
         self.crossing[kept] = np.where(crossed, result.time, np.inf)[better]
@@ -259,11 +251,12 @@ class _Levels:
 
     def __init__(self, problem: Problem, family: PathFamily, best: Connection) -> None:
         self.problem, self.family, self.best = problem, family, best
+        self.start, self.end = problem.first.position, problem.last.position
         self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
 
     def solve(self, pending: Array) -> None:
         """Solve the pending members by paths of increasing resolution."""
-        start, end, best = self.problem.start, self.problem.end, self.best
+        start, end, best = self.start, self.end, self.best
         guess, rows, rivals = self.family.initial(start[pending], end[pending])
         if rivals is not None:
             self._contest(pending, guess, rows, rivals)
@@ -331,14 +324,14 @@ class _Levels:
         energy = np.empty(pick.size)
         for block in _blocks(guess):
             some, rows = guess.take(block), pick[block]
-            path = self.family.path(some, self.problem.start[rows], self.problem.end[rows], 0)
+            path = self.family.path(some, self.start[rows], self.end[rows], 0)
             energy[block] = self._minimize(rows, some, path, slope).energy
         return energy
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
         """Whether paths of some members are worth finishing; when they meet a singular matrix."""
         crossing = self.family.singular_time(guess, level)
-        ends = self.problem.start[rows], self.problem.end[rows]
+        ends = self.start[rows], self.end[rows]
         decayed = self.family.has_decayed(guess, *ends, level)
         last = level == self.family.n_levels - 1
         return (decayed | last) & ~np.isfinite(crossing), crossing
@@ -358,7 +351,7 @@ class _Levels:
             at_start.append(path.rate_at_start()[done])
             rates.append(path.rates()[done])
 
-        path = self.family.path(some, self.problem.start[rows], aim, level)
+        path = self.family.path(some, self.start[rows], aim, level)
         self._minimize(
             rows, some, path, self.fine, rough=rough, worthwhile=worthwhile, finished=finished
         )

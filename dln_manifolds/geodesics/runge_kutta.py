@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.singular import passes_near
 from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
+from dln_manifolds.numerics.singular import passes_near
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.integrate import Trajectory, flow
-from dln_manifolds.geodesics.system import Status, System
+from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.system import Status, System, Trajectory
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _MODES = ("raise", "warn", "nan")
@@ -147,10 +147,30 @@ class GeodesicSolution:
         IncompleteGeodesicError
             If a geodesic meets a singular matrix before one of the times.
         """
-        points, crossing = self.evaluate(np.atleast_1d(np.asarray(t, dtype=float)))
+        times = np.atleast_1d(np.asarray(t, dtype=float))
+        points, crossing = self.evaluate(times)
         if np.isfinite(crossing).any():
-            raise beyond(self, np.atleast_1d(np.asarray(t, dtype=float)), crossing)
+            raise self.out_of_reach(times, crossing)
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
+
+    def out_of_reach(self, times: Array, crossing: Array) -> IncompleteGeodesicError:
+        """Return the error of a curve that was asked for points past a singular matrix.
+
+        ``times`` were asked for, ``(n_times,)``; ``crossing`` are the times t* met on the way to
+        each, ``(..., n_times)``, infinite where there is none.
+        """
+        *member, k = (int(i) for i in np.argwhere(np.isfinite(crossing))[0])
+        end, which = crossing[(*member, k)], f" of batch member {member}" if member else ""
+        path = "with the initial velocity"
+        if self.between:
+            path = "between the points" + ("" if 0 <= end <= 1 else ", continued beyond them,")
+        return IncompleteGeodesicError(
+            f"The geodesic{which} {path} meets a singular matrix at t* = {end:.6g} and ends there: "
+            f"it does not reach the time t = {times[k]:.6g} asked for. Ask for times between 0 and "
+            f't*, or make the metric with on_failure="nan" to have NaN for what does not exist.',
+            time=crossing,
+            solution=self,
+        )
 
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
@@ -206,28 +226,6 @@ def failure(
         f"{solution.message} The worst{_member(-residual)} has a residual of "
         f"{residual.max():.2e}. {_remedy(Status.STALLED, solution)}, or make the metric with "
         f'on_failure="nan".',
-        solution=solution,
-    )
-
-
-def beyond(solution: GeodesicSolution, times: Array, crossing: Array) -> IncompleteGeodesicError:
-    """Return the error of a curve that was asked for points past a singular matrix.
-
-    ``times`` were asked for, ``(n_times,)``; ``crossing`` are the times t* met on the way to each,
-    ``(..., n_times)``, infinite where there is none.
-    """
-    early = np.isfinite(crossing)
-    first = np.unravel_index(np.argmin(np.where(early, np.abs(crossing), np.inf)), crossing.shape)
-    end, asked = crossing[first], times[first[-1]]
-    member = _member_of(first[:-1])
-    outside = solution.between and not 0 <= end <= 1
-    subject = (
-        "The geodesic between the points, continued beyond its end," if outside else "The geodesic"
-    )
-    return IncompleteGeodesicError(
-        f"{subject} meets a singular matrix at t* = {end:.6g}{member}, before the time t = "
-        f"{asked:.6g} that was asked for. Ask for times before t*.",
-        time=crossing,
         solution=solution,
     )
 

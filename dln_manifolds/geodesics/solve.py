@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dln_manifolds.geodesics.integrate import FlowResult, Trajectory, flow
+from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.multilevel import connect
-from dln_manifolds.geodesics.scaling import Cone
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.geodesics.system import Points, Status, System, Unit
+from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
 from dln_manifolds.geometry.closed_forms import radial_rate
+from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, weigh
 
@@ -94,7 +94,7 @@ def solve_log(
 ) -> GeodesicSolution:
     """Find geodesics between pairs of points of one component.
 
-    Solved between points of size one; the cone law of :mod:`dln_manifolds.geodesics.scaling` does
+    Solved between points of size one; the cone law of :mod:`dln_manifolds.geometry.scaling` does
     the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
     ``residual`` is at most ``system.goal(tolerance)``.
@@ -111,7 +111,7 @@ def solve_log(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", "did not converge"),
         tolerance=tolerance,
-        trajectory=cone.trajectory(found.trajectory),
+        trajectory=_between_the_ends(cone, found.trajectory),
         between=True,
         initial_velocity=velocity,
         end_point=found.end_point,
@@ -124,6 +124,12 @@ def solve_log(
         crossing_time=cone.time(found.crossing),
         scale=cone.scale,
     )
+
+
+def _between_the_ends(cone: Cone, unit: Trajectory) -> Trajectory:
+    """Return the recorded steps of geodesics between points of size one for those of any size."""
+    pairs = [cone.states(*pair) for pair in zip(unit.times, unit.states, strict=True)]
+    return Trajectory([time for time, _ in pairs], [state for _, state in pairs])
 
 
 def parallel_transport(

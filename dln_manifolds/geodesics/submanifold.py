@@ -8,13 +8,13 @@ the submanifold follow from tangent projection and Weingarten map at the nodes.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import TIP, Flow, Guess, MovingFrame, Points, Rest, Unit
+from dln_manifolds.geodesics.system import TIP, Guess, MovingFrame, Points, Rest, System, Unit
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
 from dln_manifolds.numerics.polynomials import NodalBasis, combine, legendre, nodal_basis
@@ -38,8 +38,12 @@ class Decomposed(Protocol):
         """Return some members."""
 
 
-class Submanifold(ABC, Generic[D]):
-    """A submanifold of Euclidean space as a system: states (x, v), tangent covectors."""
+class Submanifold(System, Generic[D]):
+    """A submanifold of Euclidean space as a system: states (x, v), tangent covectors.
+
+    A subclass adds ``goal``, ``core``, the flows (``rates``, ``project``, ``linearized``,
+    ``parallel``: ``v' = II(v, v)``, ``u' = II(v, u)``), and what is abstract here.
+    """
 
     depth: float = 1.0
     reach = 0.0
@@ -56,32 +60,6 @@ class Submanifold(ABC, Generic[D]):
     def straight(self) -> bool:
         """Whether the submanifold is flat; not in general."""
         return False
-
-    @abstractmethod
-    def goal(self, tolerance: float) -> float:
-        """Return the relative residual at which a log counts as solved."""
-
-    @abstractmethod
-    def rates(self, state: Array) -> tuple[Array, Array]:
-        """Return ``(v, II(v, v))``."""
-
-    @abstractmethod
-    def core(self, position: Array) -> Array:
-        """Return matrices, linear in positions, that are singular where geodesics end."""
-
-    @abstractmethod
-    def project(self, state: Array) -> Array:
-        """Remove what round-off and the integrator have moved off the submanifold."""
-
-    @property
-    @abstractmethod
-    def linearized(self) -> Flow:
-        """Geodesics with variations (dx, dv)."""
-
-    @property
-    @abstractmethod
-    def parallel(self) -> Flow:
-        """Geodesics with vectors in both rows, every one transported: ``u' = II(v, u)``."""
 
     @abstractmethod
     def frame(self, points: Array) -> D:

@@ -8,7 +8,7 @@ those of k variations or k pairs of vectors that are carried along.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Protocol, Self
 
@@ -127,6 +127,36 @@ class Flow(Protocol):
 
     def project(self, state: Array) -> Array:
         """Remove what round-off and the integrator have moved off the manifold."""
+
+
+@dataclass
+class Trajectory:
+    """Accepted steps of a batch of geodesics.
+
+    ``times`` lists arrays of shape ``(n_batch,)``, non-decreasing; a member that has ended repeats
+    its last. ``states`` lists the states at these times, ``(n_batch, 2, 1 + k, *shape)``.
+    """
+
+    times: list[Array] = field(default_factory=list)
+    states: list[Array] = field(default_factory=list)
+
+
+@dataclass
+class FlowResult:
+    """End of the flow of each member.
+
+    ``state`` is that at the end of the span or of the last step before a singular matrix, ``time``
+    the end of the span, the time t* of the first singular matrix, or where the flow stalled.
+    ``n_steps`` counts steps tried, ``n_evaluations`` evaluations of the flow; ``trajectory`` is
+    filled if it was asked for.
+    """
+
+    state: Array
+    time: Array
+    status: Array
+    n_steps: Array
+    n_evaluations: Array
+    trajectory: Trajectory
 
 
 class System(Flow, Protocol):

@@ -10,6 +10,8 @@ r"""Geodesics known in closed form, and the rigorous lower bound on the distance
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
@@ -104,9 +106,10 @@ def radial_rate(position: Array, velocity: Array) -> tuple[Array, Array]:
     Radial geodesics of the cone are straight: ``(1 + a t) x``, for end-to-end matrices X with the
     velocity ``c X`` in the root chart with ``a = c / N``; they end in its tip at ``t = -1 / a``.
     """
-    x, v = (array.reshape(len(array), -1) for array in (position, velocity))
-    size = np.abs(x).max(axis=1, initial=0.0)[:, None]
-    x, v = x / size, v / size
+    x, v = (array.reshape(len(array), math.prod(array.shape[1:])) for array in (position, velocity))
+    # Free of squares that over- or underflow; a vector of zero is radial, too.
+    size, speed = (np.abs(array).max(axis=1, keepdims=True) for array in (x, v))
+    x, v = x / size, v / np.where(speed == 0, 1.0, speed)
     pace = np.einsum("bi,bi->b", x, v) / np.einsum("bi,bi->b", x, x)
     rest = np.abs(v - pace[:, None] * x).max(axis=1)
-    return pace, rest <= 8 * np.finfo(float).eps * np.abs(v).max(axis=1)
+    return pace * (speed / size)[:, 0], rest <= 8 * np.finfo(float).eps

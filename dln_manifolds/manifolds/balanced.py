@@ -6,6 +6,7 @@ import numpy as np
 from geomstats.geometry.manifold import register_quotient
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
 from dln_manifolds.checks import At, as_matrices, cast, checked_frame
 from dln_manifolds.errors import InvalidPointError
@@ -17,19 +18,19 @@ from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
 from dln_manifolds.manifolds.space import NetworkSpace
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 _GROUP_ACTION = "orthogonal"
 
 
-@every_backend(LAYER_METRIC)
+@every_backend(LAYER_METRIC, OF_METRIC, "N, n, n")
 class BalancedMetric(GeodesicMetric):
     r"""Metric of the layers: ``<V, V'> = sum_p tr(V_p^T V'_p)``, restricted to balanced layers.
 
     The balanced layers are a submanifold of Euclidean space; geodesics obey ``W'' = II(W', W')``
     with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
     values (Menon and Yu, arXiv 2509.09088). The order of arguments is geomstats'. Points and
-    vectors have ``shape=[..., N, n, n]``: that is the ``point_shape`` below.
+    vectors have ``shape=[..., N, n, n]``.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class BalancedMetric(GeodesicMetric):
 
     system_type = LayerSystem
 
-    def _place(self, base_point: ArrayLike | None, **vectors: ArrayLike) -> At:
+    def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At.any_point(self.stratum, base_point, **vectors)
 
     def _coordinates(self, at: At) -> list[Array]:
@@ -55,72 +56,33 @@ class BalancedMetric(GeodesicMetric):
         self,
         cotangent_vec_a: ArrayLike,
         cotangent_vec_b: ArrayLike,
-        base_point: ArrayLike | None = None,
+        base_point: OptionalArray = None,
     ) -> Array:
-        """Inner product of covectors (Euclidean gradients): that of their tangent parts.
+        """Inner product of covectors (Euclidean gradients), shape ``(...)``: that of tangent parts.
 
-        Parameters
-        ----------
-        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., N, n, n]
-            Covectors at the base point; their normal parts do not matter.
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        inner_coproduct : array-like, shape=[...,]
-            Their inner product ``<P, P'>`` without the normal parts.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
+        ``<P, P'>`` without the normal parts, at balanced layers W; all of ``shape=[..., N, n, n]``.
         """
-        at = At(
-            self.stratum,
-            base_point,
-            cotangent_vec_a=cotangent_vec_a,
-            cotangent_vec_b=cotangent_vec_b,
-        )
+        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
+        at = At(self.stratum, base_point, **covectors)
         first, second = at.vectors
         return at.cast(self._product(at, sectors.tangent_part(at.frame, first), second))
 
-    def metric_matrix(self, base_point: ArrayLike | None = None) -> Array:
-        """Matrix of the metric on the row-major entries of V: the identity.
+    def metric_matrix(self, base_point: OptionalArray = None) -> Array:
+        """Matrix of the metric on row-major entries, ``(..., N n^2, N n^2)``: the identity.
 
         The entries are Cartesian coordinates of the ambient space. Tangent vectors have fewer
         degrees of freedom (``space.dim``) than entries; an orthonormal basis of them is in
         ``space.jacobi_basis(base_point)``.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        matrix : array-like, shape=[..., N * n * n, N * n * n]
-            ``vec(V) @ matrix @ vec(V')`` is the inner product of tangent vectors.
         """
         layers, dtype = as_matrices(base_point, self.stratum.point_shape, "base_point")
         identity = np.eye(int(np.prod(layers.shape[-3:])))
         return cast(np.broadcast_to(identity, (*layers.shape[:-3], *identity.shape)).copy(), dtype)
 
-    def cometric_matrix(self, base_point: ArrayLike | None = None) -> Array:
-        """Matrix of the cometric on row-major entries: the orthogonal tangent projection.
+    def cometric_matrix(self, base_point: OptionalArray = None) -> Array:
+        """Matrix of `inner_coproduct` on row-major entries: the orthogonal tangent projection.
 
-        The tangent space is a part of the ambient space, so this is no inverse of `metric_matrix`:
-        it drops the normal part of a covector (a Euclidean gradient).
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        matrix : array-like, shape=[..., N * n * n, N * n * n]
-            Symmetric, of rank ``space.dim``; ``vec(P) @ matrix @ vec(P')`` is `inner_coproduct`.
+        Of shape ``(..., N n^2, N n^2)`` and rank ``space.dim``. No inverse of `metric_matrix`, as
+        the tangent space is a part of the ambient space: it drops the normal part of a covector.
         """
         at, shape = At(self.stratum, base_point), self.stratum.point_shape
         size = int(np.prod(shape))
@@ -130,19 +92,9 @@ class BalancedMetric(GeodesicMetric):
     def orthonormal_coordinates(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Coordinates of tangent vectors in an orthonormal frame: their entries.
 
-        The metric is the Frobenius inner product of the entries; the layers' tangent vectors are a
-        subspace of these. For as many coordinates as dimensions, take inner products with
-        ``space.jacobi_basis(base_point)``.
-
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., N, n, n]
-            Tangent vectors and balanced layers W.
-
-        Returns
-        -------
-        coordinates : array-like, shape=[..., N, n, n]
-            Their tangent parts.
+        The metric is the Frobenius inner product of the entries; tangent vectors are a subspace of
+        these, and tangent parts are returned, shape ``(..., N, n, n)``. For as many coordinates as
+        dimensions, take inner products with ``space.jacobi_basis(base_point)``.
         """
         return self.space.to_tangent(tangent_vec, base_point)
 
@@ -151,7 +103,7 @@ class BalancedMetric(GeodesicMetric):
         return self.space.to_tangent(coordinates, base_point)
 
 
-@every_backend(LAYER_SPACE)
+@every_backend(LAYER_SPACE, OF_SPACE, "N, n, n")
 class BalancedManifold(NetworkSpace, BalancedOptimization):
     r"""Balanced layers ``W = (W_1, ..., W_N)``, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, invertible.
 
@@ -203,17 +155,9 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         return BalancedMetric
 
     def end_to_end(self, point: ArrayLike) -> Array:
-        """End-to-end matrix ``X = W_N ... W_1`` of any layers (Chen, arXiv 2510.07324, (1.1)).
+        """End-to-end matrix ``X = W_N ... W_1`` of any layers, shape ``(..., n, n)``.
 
-        Parameters
-        ----------
-        point : array-like, shape=[..., N, n, n]
-            Layers, balanced or not.
-
-        Returns
-        -------
-        matrix : array-like, shape=[..., n, n]
-            Their product.
+        Chen, arXiv 2510.07324, (1.1). Layers ``(..., N, n, n)`` need not be balanced.
         """
         array, dtype = as_matrices(point, self.shape, "point")
         return cast(balancing.end_to_end(array), dtype)
@@ -222,22 +166,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         """Return one balanced factorization of X (Chen, arXiv 2510.07324, (1.5)).
 
         ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with ``Q_0 = V``, ``Q_N = U`` and the identity in
-        between.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., n, n]
-            Invertible end-to-end matrix X.
-
-        Returns
-        -------
-        layers : array-like, shape=[..., N, n, n]
-            All layers but the first and the last are ``diag(s^(1/N))``.
-
-        Raises
-        ------
-        InvalidPointError
-            If X is singular or not valid.
+        between: all layers but the first and the last are ``diag(s^(1/N))``.
         """
         frame, dtype = checked_frame(point, self.stratum.shape, self.depth, "point")
         return cast(balancing.factor(frame, self.stratum.depth), dtype)
@@ -245,19 +174,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
     def act(self, group_elem: ArrayLike, point: ArrayLike) -> Array:
         """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
 
-        Its orbits are the fibres (Menon and Yu, arXiv 2509.09088).
-
-        Parameters
-        ----------
-        group_elem : array-like, shape=[..., N - 1, n, n]
-            Orthogonal ``h_1 .. h_{N-1}``.
-        point : array-like, shape=[..., N, n, n]
-            Layers W.
-
-        Returns
-        -------
-        layers : array-like, shape=[..., N, n, n]
-            Layers with the same end-to-end matrix.
+        Its orbits are the fibres (Menon and Yu, arXiv 2509.09088): the end-to-end matrix stays.
 
         Raises
         ------
@@ -278,20 +195,10 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         return cast(balancing.act(group, layers), dtype_a, dtype_b)
 
     def horizontal_projection(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the horizontal part of ambient vectors.
+        """Return the horizontal part of ambient vectors at W, shape ``(..., N, n, n)``.
 
         Horizontal vectors are orthogonal to the fibre within the tangent space: in the frames
         ``V_p = L^(N-p) C L^(p-1)`` (Chen, arXiv 2510.07324, Lemma 3.11).
-
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., N, n, n]
-            Ambient vectors and balanced layers W.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n]
-            Their horizontal parts.
         """
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(sectors.horizontal_part(at.frame, at.vectors[0]))
@@ -305,7 +212,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         return at.cast(sectors.split(at.frame, at.vectors[0]).vertical)
 
     def normal_projection(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the normal part of ambient vectors, shape ``(..., N, n, n)``.
+        """Return the normal part of ambient vectors at W, shape ``(..., N, n, n)``.
 
         ``W_p S_{p-1} - S_p W_p``, S symmetric (ours).
         """
@@ -313,20 +220,11 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         return at.cast(sectors.split(at.frame, at.vectors[0]).normal)
 
     def jacobi_basis(self, base_point: ArrayLike) -> sectors.JacobiBasis:
-        """Return orthonormal bases of the ambient space at W, by sectors.
+        """Return orthonormal bases of the ambient space at W, a single point, by sectors.
 
-        Of eigenvectors of Jacobi matrices, as those of Menon and Yu (arXiv 2509.09088).
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[N, n, n]
-            Balanced layers, a single point.
-
-        Returns
-        -------
-        basis : JacobiBasis
-            ``.horizontal``, ``.vertical`` and ``.normal``, of shapes ``(k, N, n, n)`` with
-            ``k = n^2``, ``(N-1) n (n-1) / 2`` and ``(N-1) n (n+1) / 2``.
+        Of eigenvectors of Jacobi matrices, as those of Menon and Yu (arXiv 2509.09088): a
+        `JacobiBasis` with ``.horizontal``, ``.vertical`` and ``.normal`` of shapes ``(k, N, n, n)``
+        with ``k = n^2``, ``(N-1) n (n-1) / 2`` and ``(N-1) n (n+1) / 2``.
         """
         at = At(self.stratum, base_point)
         if at.batch:
@@ -338,51 +236,26 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
     def horizontal_lift(self, tangent_vec: ArrayLike, fiber_point: ArrayLike) -> Array:
         """Return the horizontal vector at W over a tangent vector at X, of the same length.
 
-        Parameters
-        ----------
-        tangent_vec : array-like, shape=[..., n, n]
-            Tangent vector at the end-to-end matrix of ``fiber_point``.
-        fiber_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n]
-            ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; in the frames as
-            Lemma 3.11 of Chen (arXiv 2510.07324).
+        ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``, in the frames as Lemma 3.11
+        of Chen (arXiv 2510.07324).
         """
         at = At(self.stratum, fiber_point, "fiber_point")
         vector = at.add(tangent_vec, "tangent_vec", self.stratum.shape)
         return at.cast(sectors.horizontal_lift(at.frame, vector))
 
     def push_forward(self, vector: ArrayLike, base_point: ArrayLike) -> Array:
-        """Differential of ``W -> X``: ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``.
+        """Differential of ``W -> X``, ``sum_p W_N .. W_{p+1} V_p W_{p-1} .. W_1``.
 
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., N, n, n]
-            Vectors V and balanced layers W.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., n, n]
-            Tangent vectors at X.
+        Of vectors ``(..., N, n, n)`` at balanced layers W; tangent vectors at X, ``(..., n, n)``.
         """
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(sectors.push_forward(at.frame, at.vectors[0]))
 
     def entropy_gradient(self, point: ArrayLike) -> Array:
-        """Riemannian gradient of the entropy at W: horizontal, minus the mean curvature.
+        """Riemannian gradient of the entropy at W, shape ``(..., N, n, n)``.
 
-        Parameters
-        ----------
-        point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        gradient : array-like, shape=[..., N, n, n]
-            The lift of the gradient ``A_X(dS)`` at X (Menon and Yu, arXiv 2509.09088).
+        The lift of the gradient ``A_X(dS)`` at X: horizontal, minus the mean curvature of the fibre
+        (Menon and Yu, arXiv 2509.09088).
         """
         at = At(self.stratum, point, "point")
         gradient = volume.entropy_gradient(at.frame.ends)

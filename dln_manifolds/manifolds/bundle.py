@@ -7,15 +7,16 @@ from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_BUNDLE
 from dln_manifolds.autodiff.tables import BUNDLE
 from dln_manifolds.checks import At
 from dln_manifolds.geometry.alignment import align
 from dln_manifolds.geometry.second_fundamental_form import integrability
 from dln_manifolds.geometry.stratum import Stratum
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
-@every_backend(BUNDLE)
+@every_backend(BUNDLE, OF_BUNDLE, "N, n, n")
 class DLNBundle(FiberBundle):
     """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
 
@@ -57,24 +58,13 @@ class DLNBundle(FiberBundle):
     def horizontal_lift(
         self,
         tangent_vec: ArrayLike,
-        base_point: ArrayLike | None = None,
-        fiber_point: ArrayLike | None = None,
+        base_point: OptionalArray = None,
+        fiber_point: OptionalArray = None,
     ) -> Array:
-        """Return the horizontal vector over a tangent vector at X.
+        """Return the horizontal vector over a tangent vector at X, ``(..., N, n, n)``.
 
-        Parameters
-        ----------
-        tangent_vec : array-like, shape=[..., n, n]
-            Tangent vector at X.
-        base_point : array-like, shape=[..., n, n], optional
-            X; used, if no point of its fibre is given, through `lift`.
-        fiber_point : array-like, shape=[..., N, n, n], optional
-            Where to lift to.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n]
-            Horizontal lift, of the same length.
+        Of the same length; to ``fiber_point``, ``(..., N, n, n)``, or if that is not given to the
+        `lift` of ``base_point``, ``(..., n, n)``.
         """
         if fiber_point is None:
             if base_point is None:
@@ -103,20 +93,10 @@ class DLNBundle(FiberBundle):
         return _is_part(tangent_vec, self.vertical_projection(tangent_vec, base_point), atol)
 
     def align(self, point: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the point of the fibre of ``point`` nearest to ``base_point``.
+        """Return the point of the fibre of ``point`` nearest to ``base_point``, ``(..., N, n, n)``.
 
         Procrustes over ``O(n)^(N-1)`` in the ambient distance (ours): exact for N = 2, a local
-        minimum for deeper networks.
-
-        Parameters
-        ----------
-        point, base_point : array-like, shape=[..., N, n, n]
-            Balanced layers, and layers near which to look.
-
-        Returns
-        -------
-        aligned : array-like, shape=[..., N, n, n]
-            ``h . point``.
+        minimum for deeper networks. ``base_point`` may be any layers.
         """
         at = At(self.stratum, point, "point", base_point=base_point)
         return at.cast(align(at.point, at.vectors[0]).layers)
@@ -126,17 +106,7 @@ class DLNBundle(FiberBundle):
     ) -> Array:
         """O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
 
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b : array-like, shape=[..., N, n, n]
-            Tangent vectors E and F at W.
-        base_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n]
-            ``A_E F``; skew in horizontal arguments.
+        Of tangent vectors E and F at W, all of ``shape=[..., N, n, n]``; skew in horizontal ones.
         """
         at = At(self.stratum, base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(integrability(at.frame, at.point, *at.vectors))

@@ -11,10 +11,11 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
+from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import METRIC
 from dln_manifolds.checks import as_array, one_of
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
 class FlattenedManifold(Manifold):
@@ -103,7 +104,7 @@ class FlattenedManifold(Manifold):
             return _nowhere(point)
 
     def is_tangent(
-        self, vector: ArrayLike, base_point: ArrayLike | None = None, atol: float | None = None
+        self, vector: ArrayLike, base_point: OptionalArray = None, atol: float | None = None
     ) -> Array | np.bool_:
         """Whether vectors are tangent at base points, shape ``(...)``; see the space."""
         try:
@@ -112,7 +113,7 @@ class FlattenedManifold(Manifold):
             return _nowhere(vector)
         return self.space.is_tangent(shaped, base, atol)
 
-    def to_tangent(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
+    def to_tangent(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Project to the tangent space, shape ``(..., size)``; see the space."""
         projected = self.space.to_tangent(self.unflatten(vector), self.optional(base_point))
         return self.flatten(projected)
@@ -129,12 +130,12 @@ class FlattenedManifold(Manifold):
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
         return self.flatten(self.space.random_point(n_samples, bound))
 
-    def random_tangent_vec(self, base_point: ArrayLike | None = None, n_samples: int = 1) -> Array:
+    def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""
         base = self.unflatten(base_point)  # type: ignore[arg-type]
         return self.leave("v", self.space.random_tangent_vec(base, n_samples), base)
 
-    def optional(self, base_point: ArrayLike | None) -> Array | None:
+    def optional(self, base_point: OptionalArray) -> Array | None:
         """Unflatten a point that may be missing."""
         return None if base_point is None else self.unflatten(base_point)
 
@@ -170,8 +171,8 @@ class FlattenedMetric(RiemannianMetric):
     def geodesic(
         self,
         initial_point: ArrayLike,
-        end_point: ArrayLike | None = None,
-        initial_tangent_vec: ArrayLike | None = None,
+        end_point: OptionalArray = None,
+        initial_tangent_vec: OptionalArray = None,
     ) -> Callable[[ArrayLike], Array]:
         """Geodesic with a given end point or initial velocity, a function of time."""
         view, base = self._space, self._space.unflatten(initial_point)
@@ -184,8 +185,8 @@ class FlattenedMetric(RiemannianMetric):
         self,
         tangent_vec: ArrayLike,
         base_point: ArrayLike,
-        direction: ArrayLike | None = None,
-        end_point: ArrayLike | None = None,
+        direction: OptionalArray = None,
+        end_point: OptionalArray = None,
     ) -> Array:
         """Parallel transport along a geodesic, shape ``(..., size)``."""
         one_of(direction=direction, end_point=end_point)
@@ -201,6 +202,11 @@ class FlattenedMetric(RiemannianMetric):
             end = metric.exp(along, base)
         return view.leave("v", transported, end)
 
+    def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
+        """Geodesic distances between all pairs of points; see the metric of the space."""
+        view = self._space
+        return view.space.metric.dist_pairwise(view.unflatten(points), n_jobs, **joblib_kwargs)
+
     def closest_neighbor_index(
         self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
     ) -> Array:
@@ -209,7 +215,7 @@ class FlattenedMetric(RiemannianMetric):
         metric = self._space.space.metric
         return metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
 
-    def christoffels(self, base_point: ArrayLike | None = None) -> Array:
+    def christoffels(self, base_point: OptionalArray = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
         if self._space.orthonormal or self._space.dim != self._space.shape[0]:
             raise NotImplementedError(
@@ -219,7 +225,7 @@ class FlattenedMetric(RiemannianMetric):
         return super().christoffels(base_point)
 
 
-def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
+def _viewed(name: str, kind: str) -> Callable[..., Array]:
     """Return a method of the view that reshapes its arguments by their kinds."""
     given, result = kind.split(":")
     signature = inspect.signature(getattr(RiemannianMetric, name))
@@ -243,30 +249,14 @@ def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
         return view.leave(result, getattr(view.space.metric, name)(**values), base)
 
     method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
-    method.__doc__ = f"{summary}; see the metric of the space."
+    summary = f"Do as ``{name}`` of the metric of the space, for points and vectors in one axis."
+    method.__doc__ = complete(summary, signature, kind, "size")
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
 
-_SUMMARIES = {
-    "inner_product": "Inner product of tangent vectors, shape ``(...)``",
-    "inner_coproduct": "Inner product of covectors, coordinates in the dual frame, shape ``(...)``",
-    "squared_norm": "Square of the length of tangent vectors, shape ``(...)``",
-    "norm": "Length of tangent vectors, shape ``(...)``",
-    "normalize": "Scale tangent vectors to unit length, zero stays zero, shape ``(..., size)``",
-    "normal_basis": "Scale every vector of a basis, shape ``(k, size)``, to unit length",
-    "random_unit_tangent_vec": "Draw tangent vectors of unit length, shape ``(..., size)``",
-    "exp": "Riemannian exponential, shape ``(..., size)``",
-    "log": "Riemannian logarithm, shape ``(..., size)``",
-    "dist": "Geodesic distance, shape ``(...)``",
-    "squared_dist": "Square of the geodesic distance, shape ``(...)``",
-    "dist_pairwise": "Geodesic distances between all pairs of points",
-    "injectivity_radius": "Upper bound of the injectivity radius, shape ``(...)``",
-    "metric_matrix": "Matrix of the metric on vectors, shape ``(..., size, size)``",
-    "cometric_matrix": "Matrix of the cometric on covectors, shape ``(..., size, size)``",
-}
-for _name, _summary in _SUMMARIES.items():
-    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name], _summary))
+for _name in METRIC.keys() - vars(FlattenedMetric).keys():
+    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name]))
 
 
 def _array(value: object) -> Array:

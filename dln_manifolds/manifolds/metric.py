@@ -10,7 +10,6 @@ import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At, connect, one_of
-from dln_manifolds.errors import IncompleteGeodesicError
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -23,7 +22,7 @@ from dln_manifolds.geodesics import (
     solve_log,
 )
 from dln_manifolds.manifolds.space import NetworkSpace
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.statistics.pairwise import PairwiseDistances
 
@@ -36,16 +35,8 @@ _SMALLEST, _LARGEST = 1e-250, 1e250
 class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
-    Parameters
-    ----------
-    space : NetworkSpace
-        The manifold.
-    tolerance : float
-        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
-    on_failure : {"raise", "warn", "nan"}
-        What to do about members of a batch that cannot be solved: raise an error for the batch, or
-        return NaN for these members, with or without a `GeodesicWarning`. That includes pairs in
-        different components, which no path joins: their distance is NaN too.
+    Every method raises `InvalidPointError`
+    for arguments of a wrong shape or dtype, that are not finite, or are no points.
     """
 
     system_type: ClassVar[type[ObservableSystem] | type[LayerSystem]]
@@ -79,7 +70,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         self.policy = FailurePolicy(mode)
 
     @abc.abstractmethod
-    def _place(self, base_point: ArrayLike | None, **vectors: ArrayLike) -> At:
+    def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         """Check a base point and vectors for what depends on lengths alone."""
 
     @abc.abstractmethod
@@ -89,7 +80,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def _product(self, at: At, first: Array, second: Array) -> Array:
         """Return the sum of products of entries, for each member of the batch."""
         value = np.einsum(_SUMS[len(self.stratum.point_shape)], first, second)
-        return value if value.shape == at.batch else np.broadcast_to(value, at.batch).copy()
+        return value if value.shape == at.batch else np.array(np.broadcast_to(value, at.batch))
 
     def _length(self, at: At, coordinates: Array) -> Array:
         """Return the root of the sum of squares, which neither overflows nor underflows."""
@@ -102,205 +93,95 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             return np.sqrt(square)
         flat = coordinates.reshape(-1, *self.stratum.point_shape)
         batch = coordinates.shape[: coordinates.ndim - len(self.stratum.point_shape)]
-        return np.broadcast_to(size_of(flat).reshape(batch), at.batch)
+        return np.array(np.broadcast_to(size_of(flat).reshape(batch), at.batch))
 
     def inner_product(
-        self,
-        tangent_vec_a: ArrayLike,
-        tangent_vec_b: ArrayLike,
-        base_point: ArrayLike | None = None,
+        self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: OptionalArray = None
     ) -> Array:
-        r"""Inner product of tangent vectors.
+        r"""Inner product of tangent vectors: a squared length in Frobenius norm of the layers.
 
         At an end-to-end matrix ``g_X(Z, Z') = tr(Z^T A_X^{-1} Z') = sum_ij Z~_ij Z~'_ij / a_ij``
         with ``Z~ = U^T Z V``, ``a_ij = (s_i^2 - s_j^2) / (s_i^(2/N) - s_j^(2/N))`` (Chen,
         arXiv 2510.07324, (1.7), (1.8), (2.1)). Of layers ``sum_p tr(V_p^T V'_p)``: the base point
         gives its batch shape only and may be left out.
-
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b : array-like, shape=[..., *point_shape]
-            Tangent vectors at the base point.
-        base_point : array-like, shape=[..., *point_shape]
-            Base point.
-
-        Returns
-        -------
-        inner_product : array-like, shape=[...,]
-            Square of a length in Frobenius norm of the layers.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument has a wrong shape or dtype, is not finite, or X is singular.
         """
         at = self._place(base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(self._product(at, *self._coordinates(at)))
 
-    def squared_norm(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
-        """Square of the length of tangent vectors, shape ``(...)``; see `inner_product`."""
+    def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
+        """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself."""
         return self.inner_product(vector, vector, base_point)
 
-    def norm(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
-        """Length of tangent vectors, the root of `squared_norm`, at every scale.
+    def norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
+        """Length of tangent vectors ``sqrt(g(v, v))``, shape ``(...)``, at every scale.
 
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., *point_shape]
-            Tangent vectors and their base points.
-
-        Returns
-        -------
-        norm : array-like, shape=[...,]
-            Length in Frobenius norm of the layers. Its derivative at zero is taken as zero.
+        In Frobenius norm of the layers; its derivative at zero is taken as zero.
         """
         at = self._place(base_point, vector=vector)
         return at.cast(self._length(at, self._coordinates(at)[0]))
 
-    def normalize(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
-        """Scale tangent vectors to unit length; zero stays zero.
-
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., *point_shape]
-            Tangent vectors and their base points.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., *point_shape]
-            Vectors of length 1.
-        """
+    def normalize(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
+        """Scale tangent vectors to unit length, shape ``(..., *point_shape)``; zero stays zero."""
         at = self._place(base_point, vector=vector)
         length = self._length(at, self._coordinates(at)[0])
-        length = np.where(length == 0, 1.0, length)
-        ones = (1,) * len(self.stratum.point_shape)
-        return at.cast(at.vectors[0] / length.reshape(*length.shape, *ones))
+        return at.cast(at.vectors[0] / self._spread(np.where(length == 0, 1.0, length)))
 
-    def normal_basis(self, basis: ArrayLike, base_point: ArrayLike | None = None) -> Array:
-        """Scale every vector of a basis to unit length.
-
-        As in geomstats, the vectors are scaled and not made orthogonal to each other.
-
-        Parameters
-        ----------
-        basis : array-like, shape=[k, *point_shape]
-            Tangent vectors.
-        base_point : array-like, shape=[*point_shape]
-            Base point.
-
-        Returns
-        -------
-        basis : array-like, shape=[k, *point_shape]
-            Vectors of length 1.
-        """
+    def normal_basis(self, basis: ArrayLike, base_point: OptionalArray = None) -> Array:
+        """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length, no more."""
         return self.normalize(basis, base_point)
 
     def random_unit_tangent_vec(self, base_point: ArrayLike, n_vectors: int = 1) -> Array:
         """Draw tangent vectors of unit length, their direction uniform in the metric.
 
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point; several vectors need a single one.
-        n_vectors : int
-            Number of vectors.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., *point_shape] or [n_vectors, *point_shape]
-            Unit tangent vectors.
+        Several vectors need a single base point, and have ``shape=[n_vectors, *point_shape]``.
         """
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
         return self.normalize(self.space.random_tangent_vec(base_point, n_vectors), base_point)
 
-    def injectivity_radius(self, base_point: ArrayLike | None = None) -> Array:
-        r"""Upper bound of the injectivity radius, an estimate of ours: ``sqrt(N) s_min^(1/N)``.
+    def injectivity_radius(self, base_point: OptionalArray = None) -> Array:
+        r"""Upper bound of the injectivity radius, shape ``(...)``: ``sqrt(N) s_min^(1/N)`` (ours).
 
-        That is the distance to the singular matrices, where geodesics end; a conjugate or cut
-        point may come before. Chen (arXiv 2510.07324) leaves the radius itself open.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point.
-
-        Returns
-        -------
-        radius : array-like, shape=[...,]
-            The bound, in Frobenius norm of the layers.
+        That is the distance to the singular matrices, where geodesics end, in Frobenius norm of the
+        layers; a conjugate or cut point may come before. Chen (arXiv 2510.07324) leaves the radius
+        itself open.
         """
         at = At(self.stratum, base_point)
         return at.cast(np.sqrt(at.frame.depth) * at.frame.roots[..., -1])
 
     def _follow(self, at: At, record: bool) -> GeodesicSolution:
         """Solve the initial-value problem from a point with its first vector as velocity."""
-        solution = solve_exp(
-            self.system,
-            Points(*at.flat_point()),
-            at.flat(at.vectors[0]),
-            tolerance=self.tolerance,
-            record=record,
-        )
+        start, velocity = Points(*at.flat_point()), at.flat(at.vectors[0])
+        tolerance = self.tolerance
+        solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
         return solution.reshape(at.batch)
 
     def _join(self, start: At, end: At, record: bool) -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
         apart = connect(start, end, tolerate=not self.policy.raises)
-        solution = solve_log(
-            self.system,
-            Points(*start.flat_point()),
-            Points(*end.flat_point()),
-            tolerance=self.tolerance,
-            record=record,
-        )
+        ends = Points(*start.flat_point()), Points(*end.flat_point())
+        solution = solve_log(self.system, *ends, tolerance=self.tolerance, record=record)
         return solution.without(apart).reshape(start.batch)
 
     def solve_exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
-        """Solve the initial-value problem and return everything that is known of the geodesic.
+        """Solve as `exp` does and return everything that is known of the geodesic.
 
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., *point_shape]
-            Initial velocity and initial point.
-
-        Returns
-        -------
-        solution : GeodesicSolution
-            Callable: ``solution(t)`` gives points. It does not raise for geodesics that end early:
-            see its ``status`` and ``crossing_time``.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
+        ``solution(t)`` gives points, shape ``(..., *point_shape)``. Geodesics that end early do not
+        raise here: see ``solution.status`` and ``solution.crossing_time``.
         """
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         return self._follow(at, record=True)
 
     def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
-        """Solve the boundary-value problem and return everything that is known of the geodesic.
+        """Solve as `log` does and return everything that is known of the geodesic.
 
-        Parameters
-        ----------
-        point, base_point : array-like, shape=[..., *point_shape]
-            End point and initial point, in the same component.
-
-        Returns
-        -------
-        solution : GeodesicSolution
-            Callable: ``solution(t)`` gives points. It does not raise where the solver fails: see
-            its ``status`` and ``residual``.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
-        DisconnectedPointsError
-            If the points of a pair lie in different components, for ``on_failure="raise"``.
+        ``solution(t)`` gives points, shape ``(..., *point_shape)``. A solver that fails does not
+        raise here: see ``solution.status`` and ``solution.residual``. `DisconnectedPointsError` for
+        points in different components is raised, for ``on_failure="raise"``.
         """
-        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        return self._join(start, end, record=True)
+        return self._join(
+            At(self.stratum, base_point), At(self.stratum, point, "point"), record=True
+        )
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian exponential: the point at t = 1 of the geodesic with a given velocity.
@@ -309,26 +190,10 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         ``W'' = II(W', W')`` for layers. The order of arguments is geomstats'; pymanopt's
         ``space.exp(point, tangent_vector)`` has the other one.
 
-        Parameters
-        ----------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent vector at the base point.
-        base_point : array-like, shape=[..., *point_shape]
-            Base point.
-
-        Returns
-        -------
-        point : array-like, shape=[..., *point_shape]
-            End point.
-
         Raises
         ------
-        InvalidPointError
-            If an argument is not valid.
-        IncompleteGeodesicError
-            If a geodesic meets a singular matrix before t = 1.
-        ConvergenceError
-            If a geodesic could not be followed to its end.
+        IncompleteGeodesicError, ConvergenceError
+            If a geodesic meets a singular matrix before t = 1, or could not be followed to there.
         """
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         solution = self._follow(at, record=False)
@@ -355,45 +220,20 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         ``(N/8)^2`` times that for deeper networks). A velocity in double precision leads to a much
         smaller point less well: to a relative 1e-12 times the ratio of the layers' sizes.
 
-        Parameters
-        ----------
-        point : array-like, shape=[..., *point_shape]
-            End point.
-        base_point : array-like, shape=[..., *point_shape]
-            Initial point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent vector at the base point.
-
         Raises
         ------
-        InvalidPointError
-            If an argument is not valid.
-        DisconnectedPointsError
-            If the signs of the determinants differ.
-        IncompleteGeodesicError
-            If the geodesic that was found meets a singular matrix.
-        ConvergenceError
-            If the residual could not be brought below its bound.
+        DisconnectedPointsError, IncompleteGeodesicError, ConvergenceError
+            If the signs of determinants differ, the geodesic that was found meets a singular
+            matrix, or the residual could not be brought below its bound.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
         solution = self._join(start, end, record=False)
         return start.cast(self.policy.resolve(solution, solution.initial_velocity))
 
     def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
-        """Geodesic distance, in Frobenius norm of the layers: the length of the log.
+        """Geodesic distance, shape ``(...)``: the length of the log, which says what it raises.
 
-        Parameters
-        ----------
-        point_a, point_b : array-like, shape=[..., *point_shape]
-            Points of one component.
-
-        Returns
-        -------
-        dist : array-like, shape=[...,]
-            Distance. Raises as `log`.
+        In Frobenius norm of the layers.
         """
         start, end = At(self.stratum, point_a), At(self.stratum, point_b, "point")
         solution = self._join(start, end, record=False)
@@ -406,19 +246,17 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def geodesic(
         self,
         initial_point: ArrayLike,
-        end_point: ArrayLike | None = None,
-        initial_tangent_vec: ArrayLike | None = None,
+        end_point: OptionalArray = None,
+        initial_tangent_vec: OptionalArray = None,
     ) -> Callable[[ArrayLike], Array]:
         """Geodesic with a given end point or initial velocity.
 
-        It is solved once; its points are read off at any times.
+        It is solved once, and raises as `log` or `exp`; its points are read off at any times.
 
         Parameters
         ----------
-        initial_point : array-like, shape=[..., *point_shape]
-            Initial point.
-        end_point, initial_tangent_vec : array-like, shape=[..., *point_shape]
-            Exactly one of the two.
+        initial_point, end_point, initial_tangent_vec : array-like, shape=[..., *point_shape]
+            Initial point, and exactly one of the two others.
 
         Returns
         -------
@@ -426,11 +264,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             ``path(t)`` with t of shape ``(n_t,)`` or a scalar returns points of shape
             ``(..., n_t, *point_shape)``; the axis of time is there for a scalar too. It raises
             `IncompleteGeodesicError` for times that a geodesic does not reach.
-
-        Raises
-        ------
-        ValueError
-            If both or none of the two are given. Otherwise as `log`.
         """
         one_of(end_point=end_point, initial_tangent_vec=initial_tangent_vec)
         if initial_tangent_vec is not None:
@@ -451,7 +284,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
                 points[~usable] = np.nan
             met = np.isfinite(crossing)
             if met.any() and self.policy.raises:
-                raise _out_of_reach(times, crossing, solution, end_point is not None)
+                raise solution.out_of_reach(times, crossing)
             if met.any() or not usable.all():
                 self.policy.warn(f"{solution.message} Points that do not exist are NaN.", 2)
             return at.cast(points)
@@ -462,31 +295,13 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         self,
         tangent_vec: ArrayLike,
         base_point: ArrayLike,
-        direction: ArrayLike | None = None,
-        end_point: ArrayLike | None = None,
+        direction: OptionalArray = None,
+        end_point: OptionalArray = None,
     ) -> Array:
-        """Parallel transport along a geodesic, integrated with it.
+        """Parallel transport of ``tangent_vec`` along a geodesic from the base point to its end.
 
-        Parameters
-        ----------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Vector to transport, at the base point.
-        base_point : array-like, shape=[..., *point_shape]
-            Where it starts.
-        direction, end_point : array-like, shape=[..., *point_shape]
-            Initial velocity of the geodesic, or its end point; one of the two.
-
-        Returns
-        -------
-        transported : array-like, shape=[..., *point_shape]
-            Tangent vector at the end point; lengths and angles are kept.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
-        IncompleteGeodesicError, ConvergenceError
-            If a geodesic meets a singular matrix, or could not be found or followed to its end.
+        Of which exactly one of initial velocity (``direction``) and end point is given. Integrated
+        with it; lengths and angles are kept. Raises as `exp` or `log`.
         """
         one_of(direction=direction, end_point=end_point)
         if direction is not None:
@@ -495,40 +310,20 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             reached = np.ones((), dtype=bool)
         else:
             at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
-            vector = at.vectors[0]
-            start = at.bare()
+            vector, start = at.vectors[0], at.bare()
             found = self._join(start, At(self.stratum, end_point, "point"), record=False)
             at.meet(start, tangent_vec=at, end_point=start)
             reached = np.isfinite(self.policy.resolve(found, found.length))
             # Members without a geodesic stay where they are until the end.
             along = np.where(self._spread(reached), found.initial_velocity, 0.0)
+        where, vectors = Points(*at.flat_point()), at.flat(vector)[:, None]
         moved, solution = parallel_transport(
-            self.system,
-            Points(*at.flat_point()),
-            at.flat(along),
-            at.flat(vector),
-            tolerance=self.tolerance,
+            self.system, where, at.flat(along), vectors, tolerance=self.tolerance
         )
-        moved = moved.reshape(*at.batch, *self.stratum.point_shape)
+        moved = moved[:, 0].reshape(*at.batch, *self.stratum.point_shape)
         moved = self.policy.resolve(solution.reshape(at.batch), moved)
         return at.cast(np.where(self._spread(reached), moved, np.nan))
 
     def _spread(self, members: Array) -> Array:
         """Give an array over members the axes of points."""
         return members.reshape(*members.shape, *(1,) * len(self.stratum.point_shape))
-
-
-def _out_of_reach(
-    times: Array, crossing: Array, solution: GeodesicSolution, between: bool
-) -> IncompleteGeodesicError:
-    """Return the error of a curve that was asked for a time beyond a singular matrix."""
-    *member, k = (int(i) for i in np.argwhere(np.isfinite(crossing))[0])
-    end, which = crossing[(*member, k)], f" of batch member {member}" if member else ""
-    path = "between the points, continued beyond them," if between else "with the initial velocity"
-    return IncompleteGeodesicError(
-        f"The geodesic{which} {path} meets a singular matrix at t* = {end:.6g} and ends there: "
-        f"it does not reach the time t = {times[k]:.6g} asked for. Ask for times between 0 and t*, "
-        f'or make the metric with on_failure="nan" to have NaN for points that do not exist.',
-        time=crossing,
-        solution=solution,
-    )

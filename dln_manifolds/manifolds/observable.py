@@ -6,6 +6,7 @@ import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
 from dln_manifolds.checks import At, as_matrices, cast, one_of
 from dln_manifolds.geodesics import ObservableSystem
@@ -15,10 +16,10 @@ from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.space import NetworkSpace
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
-@every_backend(OBSERVABLE_METRIC)
+@every_backend(OBSERVABLE_METRIC, OF_METRIC, "n, n")
 class DLNObservableMetric(GeodesicMetric):
     r"""Metric of the deep linear network on invertible end-to-end matrices.
 
@@ -29,7 +30,7 @@ class DLNObservableMetric(GeodesicMetric):
     the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
     Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, (1.7), (1.8), Theorem 1.1), for real depths
     N >= 1. It is normalized without a factor 1/N, so lengths are those of the layers in Frobenius
-    norm. Points and vectors have ``shape=[..., n, n]``: that is the ``point_shape`` below.
+    norm. Points and vectors have ``shape=[..., n, n]``.
 
     The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
     ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which
@@ -49,7 +50,7 @@ class DLNObservableMetric(GeodesicMetric):
 
     system_type = ObservableSystem
 
-    def _place(self, base_point: ArrayLike | None, **vectors: ArrayLike) -> At:
+    def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At(self.stratum, base_point, **vectors)
 
     def _coordinates(self, at: At) -> list[Array]:
@@ -65,108 +66,49 @@ class DLNObservableMetric(GeodesicMetric):
         self,
         cotangent_vec_a: ArrayLike,
         cotangent_vec_b: ArrayLike,
-        base_point: ArrayLike | None = None,
+        base_point: OptionalArray = None,
     ) -> Array:
-        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients).
+        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients), shape ``(...)``.
 
-        Twice the Hamiltonian of Chen (arXiv 2510.07324, (3.39)) for equal covectors.
-
-        Parameters
-        ----------
-        cotangent_vec_a, cotangent_vec_b : array-like, shape=[..., n, n]
-            Covectors at the base point.
-        base_point : array-like, shape=[..., n, n]
-            Invertible matrix X.
-
-        Returns
-        -------
-        inner_coproduct : array-like, shape=[...,]
-            Their inner product.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
+        Twice the Hamiltonian of Chen (arXiv 2510.07324, (3.39)) for equal covectors; all arguments
+        have ``shape=[..., n, n]``.
         """
-        at = At(
-            self.stratum,
-            base_point,
-            cotangent_vec_a=cotangent_vec_a,
-            cotangent_vec_b=cotangent_vec_b,
-        )
+        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
+        at = At(self.stratum, base_point, **covectors)
         first, second = (at.frame.enter(covector) * at.frame.root_a for covector in at.vectors)
         return at.cast(self._product(at, first, second))
 
-    def metric_matrix(self, base_point: ArrayLike | None = None) -> Array:
-        """Matrix of the metric on the row-major entries of Z.
+    def metric_matrix(self, base_point: OptionalArray = None) -> Array:
+        """Matrix of the metric on row-major entries, ``(..., n^2, n^2)``, positive definite.
 
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., n, n]
-            Invertible matrix X.
-
-        Returns
-        -------
-        matrix : array-like, shape=[..., n * n, n * n]
-            Symmetric positive definite; ``vec(Z) @ matrix @ vec(Z')`` is the inner product.
+        ``vec(Z) @ matrix @ vec(Z')`` is the inner product.
         """
         at = At(self.stratum, base_point)
         return at.cast(operator_matrix(at.frame, 1 / at.frame.a))
 
-    def cometric_matrix(self, base_point: ArrayLike | None = None) -> Array:
-        """Matrix of the cometric ``A_X`` on row-major entries, shape ``(..., n * n, n * n)``."""
+    def cometric_matrix(self, base_point: OptionalArray = None) -> Array:
+        """Matrix of the cometric ``A_X`` on row-major entries, shape ``(..., n^2, n^2)``."""
         at = At(self.stratum, base_point)
         return at.cast(operator_matrix(at.frame, at.frame.a))
 
     def orthonormal_coordinates(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
-        """Coordinates ``C = A_X^{-1/2}(Z)`` of tangent vectors in an orthonormal frame (ours).
+        """Coordinates ``C = A_X^{-1/2}(Z)`` in an orthonormal frame, ``(..., n, n)`` (ours).
 
         The Frobenius inner product of coordinates is the inner product of the vectors. The frame is
         smooth in X and does not depend on a choice of singular vectors.
-
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., n, n]
-            Tangent vectors Z and invertible matrices X.
-
-        Returns
-        -------
-        coordinates : array-like, shape=[..., n, n]
-            The matrix C.
         """
         at = At(self.stratum, base_point, tangent_vec=tangent_vec)
         return at.cast(at.frame.leave(self._coordinates(at)[0]))
 
     def from_orthonormal_coordinates(self, coordinates: ArrayLike, base_point: ArrayLike) -> Array:
-        """Tangent vectors ``Z = A_X^{1/2}(C)``: the inverse of `orthonormal_coordinates`.
-
-        Parameters
-        ----------
-        coordinates, base_point : array-like, shape=[..., n, n]
-            Coordinates C and invertible matrices X.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., n, n]
-            Tangent vectors Z.
-        """
+        """Tangent vectors ``Z = A_X^{1/2}(C)``: the inverse of `orthonormal_coordinates`."""
         at = At(self.stratum, base_point, coordinates=coordinates)
         return at.cast(at.frame.leave(at.frame.root_a * at.frame.enter(at.vectors[0])))
 
     def log_volume_density(self, base_point: ArrayLike) -> Array:
-        r"""Logarithm of the Riemannian density with respect to Lebesgue measure of the entries.
+        """Logarithm of the Riemannian density with respect to Lebesgue measure, ``(...)``.
 
-        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` (ours).
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., n, n]
-            Invertible matrix X.
-
-        Returns
-        -------
-        log_density : array-like, shape=[...,]
-            Its logarithm; dimensionless.
+        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` (ours); dimensionless.
         """
         at = At(self.stratum, base_point)
         return at.cast(volume.log_riemannian_density(at.frame.singular_values, at.frame.depth))
@@ -181,30 +123,14 @@ class DLNObservableMetric(GeodesicMetric):
         self,
         tangent_vec: ArrayLike,
         base_point: ArrayLike,
-        direction: ArrayLike | None = None,
-        end_point: ArrayLike | None = None,
+        direction: OptionalArray = None,
+        end_point: OptionalArray = None,
     ) -> Array:
-        """Parallel transport along a geodesic, by geomstats' pole ladder.
+        """Parallel transport along a geodesic, by geomstats' pole ladder, to its end point.
 
+        Of the geodesic, exactly one of initial velocity (``direction``) and end point is given.
         Of second order in the size of ``tangent_vec`` and of a rung; four rungs, with the vector
-        scaled as geomstats recommends (alpha = 2).
-
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., n, n]
-            Vector to transport, and where it starts.
-        direction, end_point : array-like, shape=[..., n, n]
-            Initial velocity of the geodesic, or its end point; one of the two.
-
-        Returns
-        -------
-        transported : array-like, shape=[..., n, n]
-            Tangent vector at the end point.
-
-        Raises
-        ------
-        ValueError
-            If both or none of the two are given. Otherwise as `log`.
+        scaled as geomstats recommends (alpha = 2). Raises as `exp` and `log`.
         """
         one_of(direction=direction, end_point=end_point)
         shape = self.stratum.point_shape
@@ -220,7 +146,7 @@ class DLNObservableMetric(GeodesicMetric):
         return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
 
 
-@every_backend(OBSERVABLE_SPACE)
+@every_backend(OBSERVABLE_SPACE, OF_SPACE, "n, n")
 class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     r"""Invertible end-to-end matrices ``X = W_N ... W_1`` of deep linear networks.
 
@@ -263,20 +189,9 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
         return DLNObservableMetric
 
     def entropy_gradient(self, point: ArrayLike) -> Array:
-        """Riemannian gradient ``A_X(dS)`` of the entropy, a tangent vector at X.
+        """Riemannian gradient ``A_X(dS)`` of the entropy, a tangent vector at X, ``(..., n, n)``.
 
-        Minus the push-forward of the mean curvature vector of the fibre (Menon and Yu,
-        arXiv 2509.09088).
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., n, n]
-            Invertible matrix X.
-
-        Returns
-        -------
-        gradient : array-like, shape=[..., n, n]
-            The gradient.
+        Minus the push-forward of the mean curvature of the fibre (Menon and Yu, arXiv 2509.09088).
         """
         at = At(self.stratum, point, "point")
         return at.cast(volume.entropy_gradient(at.frame))

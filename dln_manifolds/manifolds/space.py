@@ -14,7 +14,7 @@ from dln_manifolds.checks import At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
-from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 
 
 def _uniform(shape: tuple[int, ...]) -> Array:
@@ -65,16 +65,9 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def flattened(self, orthonormal: bool = False) -> FlattenedManifold:
         """Return a view of this space whose points are vectors, for algorithms that need them.
 
-        Parameters
-        ----------
-        orthonormal : bool
-            Whether tangent vectors are coordinates in a frame that is orthonormal in the metric,
-            instead of row-major entries.
-
-        Returns
-        -------
-        view : FlattenedManifold
-            ``view.flatten(points)`` and ``view.unflatten(vectors)`` go there and back.
+        Vectors are row-major entries, or with ``orthonormal=True`` coordinates in a frame that is
+        orthonormal in the metric. ``view.flatten(points)`` and ``view.unflatten(vectors)`` go there
+        and back.
         """
         return FlattenedManifold(self, orthonormal)
 
@@ -82,46 +75,27 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
         End-to-end matrices are finite, real and numerically invertible, ``s_min > n eps s_max``;
-        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., *point_shape]
-            Arrays to test.
-        atol : float, optional
-            Of matrices: ``s_min > atol`` is asked for too. Of layers: relative imbalance allowed,
-            half the square root of eps by default.
-
-        Returns
-        -------
-        belongs : array-like of bool, shape=[...,]
-            False, and never an error, for anything that is not a point.
+        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a relative
+        ``atol``, half the square root of eps by default. Of matrices, ``s_min > atol`` is asked for
+        too. False, and never an error, for anything that is not a point.
         """
         array, usable = tentative(point, self.shape)
-        inside = np.array(usable)
-        if inside.any():
-            members = array[usable].astype(np.float64)
-            inside[usable] = self.stratum.contains(members, _precision(array), atol)
+        if usable.all() and usable.size:
+            inside = self.stratum.contains(array.astype(float, copy=False), _precision(array), atol)
+        else:
+            inside = np.array(usable)
+            if inside.any():
+                inside[usable] = self.belongs(array[usable], atol)
         return inside[()]
 
     def is_tangent(
         self, vector: object, base_point: object = None, atol: float | None = None
     ) -> Array | np.bool_:
-        """Whether vectors are finite, real and tangent at their base points.
+        """Whether vectors are finite, real and tangent at their base points, up to rounding.
 
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., *point_shape]
-            Vectors and the points where they are attached. At end-to-end matrices, which are an
-            open set, every matrix is tangent and the base point may be left out.
-        atol : float, optional
-            Relative length allowed of a part that is not tangent; by default half the square root
-            of eps.
-
-        Returns
-        -------
-        is_tangent : array-like of bool, shape=[...,]
-            False, and never an error, for anything that is not a tangent vector.
+        At end-to-end matrices, which are an open set, every matrix is tangent and the base point
+        may be left out. ``atol`` is the relative length allowed of a part that is not tangent, half
+        the square root of eps by default. False, and never an error, for anything else.
         """
         vectors, usable = tentative(vector, self.shape)
         bases, good = tentative(base_point, self.shape)
@@ -144,27 +118,12 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
             tangent[tangent] = sizes[0] <= bound * sizes[1]
         return tangent[()]
 
-    def to_tangent(self, vector: ArrayLike, base_point: ArrayLike | None = None) -> Array:
+    def to_tangent(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm.
 
-        Parameters
-        ----------
-        vector : array-like, shape=[..., *point_shape]
-            Ambient vectors.
-        base_point : array-like, shape=[..., *point_shape]
-            Base points. At end-to-end matrices every matrix is tangent: they may be left out, and
-            give their batch shape only.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent parts: of layers the vertical and the horizontal one (Chen, arXiv 2510.07324,
-            Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not valid.
+        At end-to-end matrices every matrix is tangent: base points may be left out, and give their
+        batch shape only. Of layers, the vertical and the horizontal part remain (Chen, arXiv
+        2510.07324, Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
         """
         if self.stratum.is_open:
             at = At.any_point(self.stratum, base_point, vector=vector)
@@ -172,18 +131,19 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(self.stratum.tangent_part(at.frame, at.vectors[0]))
 
-    def projection(self, point: ArrayLike, vector: ArrayLike | None = None) -> Array:
+    def projection(self, point: ArrayLike, vector: OptionalArray = None) -> Array:
         """Project to the manifold (one argument) or to the tangent space (two arguments).
+
+        Any finite matrix becomes a point: singular values below ``8 n eps s_max`` are raised to
+        that, everything else is left as it is. Invertible layers become the balanced layers with
+        the same end-to-end matrix, in their component and (locally) nearest within the fibre.
 
         Parameters
         ----------
         point : array-like, shape=[..., *point_shape]
-            With one argument, any finite matrix: singular values below ``8 n eps s_max`` are raised
-            to that, everything else is left as it is. Or any layers that are invertible: balanced
-            layers with the same end-to-end matrix, in their component and (locally) nearest within
-            the fibre, are returned.
+            An array, or with two arguments a point.
         vector : array-like, shape=[..., *point_shape], optional
-            With two arguments, ambient vectors at points, as for `to_tangent`.
+            Ambient vectors, as for `to_tangent`.
 
         Returns
         -------
@@ -213,13 +173,6 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
         backend both are the same generator.
 
-        Parameters
-        ----------
-        n_samples : int
-            Number of points.
-        bound : float
-            Half the width of the interval of ``log s``.
-
         Returns
         -------
         point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
@@ -233,20 +186,11 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         points = self.stratum.draw(n_samples, bound, _uniform, _normal)
         return points[0] if n_samples == 1 else points
 
-    def random_tangent_vec(self, base_point: ArrayLike | None = None, n_samples: int = 1) -> Array:
+    def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw tangent vectors with independent standard normal coordinates in the metric.
 
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point.
-        n_samples : int
-            Number of vectors, for a single base point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Isotropic Gaussian vectors: ``E |Z|^2`` is the dimension of the manifold.
+        Their mean square length is the dimension of the manifold. Several at a single base point
+        have ``shape=[n_samples, *point_shape]``.
         """
         at = At(self.stratum, base_point)
         if n_samples > 1 and at.batch and at.batch != (n_samples,):
@@ -257,25 +201,11 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         return at.cast(self.stratum.isotropic(at.frame, _normal((*batch, *self.shape))))
 
     def entropy(self, point: ArrayLike) -> Array:
-        r"""Boltzmann entropy ``S(X) = log vol(O_X) = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``.
+        """Boltzmann entropy ``S(X) = log vol(O_X)``, shape ``(...)``; dimensionless.
 
-        The entropy formula of Menon and Yu, arXiv 2509.09088. Of layers W, it is that of their
-        end-to-end matrix X: constant along the fibre.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., *point_shape]
-            Point.
-
-        Returns
-        -------
-        entropy : array-like, shape=[...,]
-            Natural logarithm of the volume of the fibre; dimensionless.
-
-        Raises
-        ------
-        InvalidPointError
-            If an argument is not a point.
+        ``S = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``, the entropy formula of Menon and Yu,
+        arXiv 2509.09088. Of layers W, it is that of their end-to-end matrix X: constant along the
+        fibre, whose volume it is the logarithm of.
         """
         at = At(self.stratum, point, "point")
         ends = self.stratum.ends(at.frame)

@@ -46,10 +46,8 @@ class PairwiseDistances:
         ----------
         points : array-like, shape=[n_samples, *point_shape]
             Points, of one component unless ``on_failure`` is "warn" or "nan".
-        n_jobs : int
-            Number of workers; -1 for all processors.
-        **joblib_kwargs : dict
-            Further arguments of ``joblib.Parallel``.
+        n_jobs, **joblib_kwargs
+            Number of workers, -1 for all processors, and other arguments of ``joblib.Parallel``.
 
         Returns
         -------
@@ -61,9 +59,7 @@ class PairwiseDistances:
         ------
         InvalidPointError
             If an argument is not a batch of points.
-        DisconnectedPointsError
-            If two of the points lie in different components, for ``on_failure="raise"``.
-        IncompleteGeodesicError, ConvergenceError
+        DisconnectedPointsError, IncompleteGeodesicError, ConvergenceError
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
         at = self._many(points, "points")
@@ -93,14 +89,10 @@ class PairwiseDistances:
 
         Parameters
         ----------
-        point : array-like, shape=[..., *point_shape]
-            Points.
-        neighbors : array-like, shape=[n_neighbors, *point_shape]
-            Candidates, in the component of the points unless ``on_failure`` is "warn" or "nan".
-        n_jobs : int
-            Number of workers; -1 for all processors.
-        **joblib_kwargs : dict
-            Further arguments of ``joblib.Parallel``.
+        point, neighbors : array-like, shape=[..., *point_shape] and [n_neighbors, *point_shape]
+            Points and candidates, of one component unless ``on_failure`` is "warn" or "nan".
+        n_jobs, **joblib_kwargs
+            As for `dist_pairwise`.
 
         Returns
         -------
@@ -111,10 +103,9 @@ class PairwiseDistances:
 
         Raises
         ------
-        DisconnectedPointsError
-            Besides the errors of `dist_pairwise`: if no neighbor is in the component of a point.
-        ConvergenceError
-            If not one distance of a point could be found, though there is one.
+        DisconnectedPointsError, ConvergenceError
+            Besides the errors of `dist_pairwise`: if no neighbor is in the component of a point, or
+            not one of its distances could be found.
         """
         others = self._many(neighbors, "neighbors")
         if len(others.point) == 0:

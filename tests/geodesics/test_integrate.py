@@ -9,10 +9,10 @@ from scipy.integrate import solve_ivp
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import ObservableSystem, Status
 from dln_manifolds.geodesics.integrate import flow
-from dln_manifolds.geodesics.singular import comes_near
 from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import lower, raise_
+from dln_manifolds.numerics.singular import comes_near
 
 DEPTHS = [1, 1.5, 2, 3, 8, 30]
 

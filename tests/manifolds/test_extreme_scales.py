@@ -86,6 +86,13 @@ def test_layers(x):
     assert metric.norm(0 * V, W).tolist() == [0.0] * 3
 
 
+def test_results_can_be_written_to():
+    metric = BalancedManifold(2, 3).metric
+    zero = np.zeros((2, 3, 2, 2))
+    for value in (metric.norm(zero), metric.inner_product(zero[0], zero[0], zero)):
+        value[0] = 1.0
+
+
 def test_a_batch_of_all_scales():
     metric = DLNObservableManifold(1, 2).metric
     X = np.array([1e-300, 1e-200, 1.0, 1e200, 1e300]).reshape(-1, 1, 1)

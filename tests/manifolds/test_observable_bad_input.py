@@ -139,7 +139,7 @@ def test_many_masked_sparse_or_special_points():
     table = METRIC.dist_pairwise(points)
     assert_array_equal(METRIC.dist_pairwise(points.view(Multiplying)), table)
     index = METRIC.closest_neighbor_index(points[1], points[[2, 1, 0]])
-    assert METRIC.closest_neighbor_index(np.matrix(points[1]), points[[2, 1, 0]]) == index == 1
+    assert METRIC.closest_neighbor_index(points[1].view(np.matrix), points[[2, 1, 0]]) == index == 1
     masked = np.ma.masked_greater(points, points.mean())
     view = SPACE.flattened()
     for call in (
@@ -162,7 +162,7 @@ def test_belongs_and_is_tangent_see_through_masks_and_subclasses():
     masked[1, 0, 0] = np.ma.masked
     assert_array_equal(SPACE.belongs(masked), [True, False])
     assert_array_equal(SPACE.is_tangent(masked), [True, False])
-    assert SPACE.belongs(np.matrix(points[0]))
+    assert SPACE.belongs(points[0].view(np.matrix))
     assert type(SPACE.belongs(points.view(Multiplying))) is np.ndarray
 
 

@@ -21,7 +21,6 @@ from functools import cached_property
 
 import numpy as np
 
-from dln_manifolds.geodesics.integrate import Trajectory
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import weigh
 
@@ -74,14 +73,13 @@ class Cone:
         tau = np.where(inside, unit_time, 1.0)
         return np.where(inside, tau * first / (tau * first + (1 - tau) * last), np.inf)
 
-    def trajectory(self, unit: Trajectory) -> Trajectory:
-        """Return the recorded steps of the geodesics between the ends, divided by ``scale``."""
+    def states(self, unit_time: Array, state: Array) -> tuple[Array, Array]:
+        """Return times and states, divided by ``scale``, of those of ``u`` at ``tau``.
+
+        States hold positions and rates along their second axis, ``(n_batch, 2, ...)``.
+        """
         first, last, growth = self._parts
-        times, states = [], []
-        for tau, state in zip(unit.times, unit.states, strict=True):
-            slow = tau * first + (1 - tau) * last
-            position = weigh(first * last / slow, state[:, 0])
-            rate = weigh(self.radial * growth, state[:, 0]) + weigh(slow, state[:, 1])
-            times.append(tau * first / slow)
-            states.append(np.stack([position, rate], axis=1))
-        return Trajectory(times, states)
+        slow = unit_time * first + (1 - unit_time) * last
+        position = weigh(first * last / slow, state[:, 0])
+        rate = weigh(self.radial * growth, state[:, 0]) + weigh(slow, state[:, 1])
+        return unit_time * first / slow, np.stack([position, rate], axis=1)
