@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain, real_number
@@ -10,12 +12,16 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
+# Least singular value, relative to the largest: squares of its inverse are doubles.
+_LEAST = 1e-100
+
 
 class Entropy(Cost):
     r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
 
-    Exact at equal singular values too. Minus infinity is not reached: only differences of S grow
-    without bound as X becomes singular, and a step onto a singular matrix gives NaN.
+    Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
+    unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
+    count as that, so that solvers may come close to singular matrices.
 
     Parameters
     ----------
@@ -34,7 +40,9 @@ class Entropy(Cost):
         self._hessians = PointMemo(self._hessian)
 
     def _frame(self, point: Array) -> Frame:
-        return Frame.of_point(point, self.depth)
+        frame = Frame.of_point(point, self.depth)
+        least = _LEAST * frame.values[..., :1] + np.finfo(float).tiny
+        return replace(frame, values=np.maximum(frame.values, least))
 
     def _hessian(self, point: Array) -> EntropyHessian:
         return EntropyHessian(self._frames(point))
