@@ -26,33 +26,24 @@ __all__ = ["from_layers", "from_torch", "to_layers", "to_torch"]
 
 
 def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
-    r"""Return the layers of a network as one array, balanced by default.
+    r"""Return the layers of a network as one array, ``shape=[N, n, n]``, balanced by default.
 
     Balancing, by `BalancedManifold.projection`, keeps the end-to-end matrix ``X = W_N ... W_1`` and
-    replaces the layers by some of least norm, ``sum |W_p|^2 = N sum s^(2/N)``.
+    replaces the layers by some of least norm, ``sum |W_p|^2 = N sum s^(2/N)`` (Lindsey and Menon,
+    arXiv 2511.01137): a point of ``BalancedManifold(n, N)``. Without it they stay as they are.
 
     Parameters
     ----------
     layers : iterable of array-like, each of shape=[n, n]
         Matrices of the layers; the first acts first, on column vectors.
     balance : bool
-        Whether to return balanced layers, a point of ``BalancedManifold(n, N)``, or the layers as
-        they are.
-
-    Returns
-    -------
-    point : ndarray, shape=[N, n, n]
-        ``point[0]`` acts first; ``BalancedManifold.end_to_end(point)`` is X.
+        Whether to return balanced layers.
 
     Raises
     ------
     InvalidPointError
         If a layer is not square, or differs in shape from the others, or is singular and is to be
         balanced.
-
-    References
-    ----------
-    Lindsey and Menon, arXiv 2511.01137: balanced layers are those of least norm.
     """
     matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
     if not matrices:
@@ -71,22 +62,9 @@ def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
 
 
 def to_layers(point: ArrayLike) -> list[Array]:
-    """Return layers as a list of matrices, the first of which acts first.
+    """Return layers W, ``shape=[N, n, n]``, as a list of copies, ``W_1`` first, which acts first.
 
-    Parameters
-    ----------
-    point : array-like, shape=[N, n, n]
-        Layers W with ``X = W_N ... W_1``.
-
-    Returns
-    -------
-    layers : list of ndarray, each of shape=[n, n]
-        Copies.
-
-    Raises
-    ------
-    InvalidPointError
-        If the shape is not that of a single point.
+    Raises `InvalidPointError` if the shape is not that of a single point.
     """
     array = as_array(point, "point")
     if array.ndim != 3 or array.shape[-1] != array.shape[-2] or not array.size:
@@ -98,10 +76,11 @@ def to_layers(point: ArrayLike) -> list[Array]:
 
 
 def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
-    r"""Return the layers of a PyTorch model, balanced by default.
+    r"""Return the layers of a PyTorch model, balanced by default as by `from_layers`.
 
     ``torch.nn.Linear`` computes ``x W^T`` on rows, which is W on columns: its ``weight`` is the
-    layer.
+    layer. The result, ``shape=[N, n, n]``, is a copy in the precision of the model, float32 or
+    float64.
 
     Parameters
     ----------
@@ -109,12 +88,7 @@ def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
         A ``Linear`` without bias, or a ``Sequential`` (nested or not) of such; ``Identity`` counts
         as nothing.
     balance : bool
-        Whether to return balanced layers with the same end-to-end matrix, or those of the model.
-
-    Returns
-    -------
-    point : ndarray, shape=[N, n, n]
-        In the precision of the model, float32 or float64, as a copy.
+        Whether to balance the layers.
 
     Raises
     ------
@@ -122,10 +96,6 @@ def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
         If the model holds anything else than linear layers.
     InvalidPointError
         If a layer has a bias, is not square, or is singular and is to be balanced.
-
-    References
-    ----------
-    Lindsey and Menon, arXiv 2511.01137: balanced layers are those of least norm.
     """
     weights = [linear.weight.detach().cpu() for linear in _linear_layers(model)]
     # NumPy has no bfloat16; what is coarser than float32 is taken as float32.
@@ -143,19 +113,12 @@ def to_torch(point: ArrayLike, model: torch.nn.Module | None = None) -> torch.nn
         Layers W, ``point[0]`` acting first. ``total.factor(X)`` gives those of a matrix X.
     model : torch.nn.Module, optional
         A model of N linear layers, whose weights are overwritten in place, in its precision and on
-        its device; a new ``torch.nn.Sequential`` if not given.
-
-    Returns
-    -------
-    model : torch.nn.Module
-        The model.
+        its device, and which is returned; a new ``torch.nn.Sequential`` if not given.
 
     Raises
     ------
-    InvalidPointError
-        If the layers do not fit the model.
-    TypeError
-        If the model holds anything else than linear layers.
+    TypeError, InvalidPointError
+        If the model holds anything else than linear layers, or other layers than those given.
     """
     torch = _torch()
     tensors = [torch.from_numpy(layer) for layer in to_layers(point)]

@@ -1,10 +1,11 @@
 """Figures of geodesics, entropies and means, on matplotlib axes.
 
 matplotlib is imported when something is drawn, not before; ``pip install 'dln-manifolds[plot]'``
-brings it. Every function draws on an ``Axes``, a new one if none is given, and returns it; called
-again with the same one, to compare, it takes the next ``style`` 0, 1, 2, ... of colour and dashes.
-Colours are those of Okabe and Ito, *Color universal design* (2008), and of the map *cividis*: all
-can be told apart by colour-blind readers, and dashes survive a black-and-white printer.
+brings it. Every function draws on an ``Axes``, ``ax``, a new one if none is given, and returns it.
+Where there is a ``label``, it names the curve in the legend. Called again with the same axes, to
+compare, a function takes the next ``style`` 0, 1, 2, ... of colour and dashes. Colours are those of
+Okabe and Ito, *Color universal design* (2008), and of the map *cividis*: all can be told apart by
+colour-blind readers, and dashes survive a black-and-white printer.
 """
 
 from __future__ import annotations
@@ -58,7 +59,6 @@ def _pyplot() -> ModuleType:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    """Return the axes to draw on, new ones if none are given."""
     return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
 
 
@@ -103,18 +103,13 @@ def plot_geodesic(
         ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
         ``(n_t, N, n, n)``: a `GeodesicSolution`, what ``metric.geodesic`` returns, or any curve.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes if not given.
+        Gets equal scales, and times along the horizontal axis.
     n_ellipses : int
         Number of times, evenly spaced from 0 to 1; at least 2.
     plane : tuple of int
         The two coordinates that are shown, if n > 2.
     color : str, optional
         One colour for all ellipses; by default the colour says the time.
-
-    Returns
-    -------
-    ax : matplotlib.axes.Axes
-        The axes, with equal scales, and with times along the horizontal axis.
     """
     ax = _axes(ax)
     from matplotlib import colormaps
@@ -158,26 +153,9 @@ def plot_singular_values(
 ) -> Axes:
     r"""Draw the singular values of X(t) along a geodesic, on a logarithmic axis.
 
-    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324.
-
-    Parameters
-    ----------
-    geodesic : callable
-        ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
-        ``(n_t, N, n, n)``, whose product is taken.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes if not given.
-    n_times : int
-        Number of times, evenly spaced from 0 to 1; at least 2.
-    label : str, optional
-        Name of the curve in the legend, which is drawn if there is one.
-    style : int
-        Number of the curve on these axes: colour and dashes.
-
-    Returns
-    -------
-    ax : matplotlib.axes.Axes
-        The axes.
+    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324. The
+    ``geodesic`` is one as for `plot_geodesic`, the product of layers is taken, and ``n_times``, at
+    least 2, is the number of times, evenly spaced from 0 to 1.
     """
     ax = _axes(ax)
     times, points = _points(geodesic, n_times, "n_times")
@@ -209,16 +187,7 @@ def plot_training(
     cost : callable
         Of layers, shape ``(n_steps, N, n, n)`` to ``(n_steps,)``.
     axes : array-like of matplotlib.axes.Axes, shape=[4], optional
-        Where to draw; a new figure if not given.
-    label : str, optional
-        Name of the run in the legend.
-    style : int
-        Number of the run on these axes: colour and dashes.
-
-    Returns
-    -------
-    axes : ndarray of matplotlib.axes.Axes, shape=[4]
-        The axes.
+        Where to draw; a new figure if not given. They are returned.
     """
     layers = np.asarray(layers)
     if layers.ndim != 4:
@@ -264,21 +233,12 @@ def plot_entropy_landscape(
     ----------
     space : DLNObservableManifold or BalancedManifold
         Space of width n = 2.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes if not given.
     limits : tuple of float
         Smallest and largest singular value, both positive; the axes are logarithmic.
-    resolution : int
-        Points of the grid along each axis; at least 2.
-    levels : int
-        About as many contour lines.
+    resolution, levels : int
+        Points of the grid along each axis, at least 2, and about as many contour lines.
     colorbar : bool
         Whether to explain the colours beside the axes, or else by numbers on the lines.
-
-    Returns
-    -------
-    ax : matplotlib.axes.Axes
-        The axes.
     """
     if space.n != 2:
         raise ValueError(f"The landscape is a plane for n = 2, and this space has n = {space.n}.")
@@ -337,27 +297,16 @@ def plot_mean(
     the mean: the coordinates of ``v = log_mean(x_k)`` are ``c_i = <v, e_i>``, i = 1 and 2, with
     ``e_1, e_2`` the first two eigenvectors of the covariance. A point in this plane is as far from
     the centre as from the mean, along the geodesic; others look nearer than they are, so the legend
-    says how far the further points really are.
+    says how far the further points really are. Scales are equal, in units of the distance.
 
     Parameters
     ----------
     space : DLNObservableManifold, BalancedManifold or another space of geomstats
         The manifold, equipped.
-    points : array-like, shape=[n_points, *point_shape]
-        At least three points.
-    mean : array-like, shape=[*point_shape]
-        The point whose tangent space is drawn.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes if not given.
+    points, mean : array-like, shape=[n_points, *point_shape] and [*point_shape]
+        At least three points, and the point whose tangent space is drawn; ``label`` names it.
     others : mapping of str to array-like, shape=[*point_shape], optional
         Further points to mark, such as ``{"Euclidean mean": points.mean(axis=0)}``.
-    label : str
-        Name of the mean in the legend.
-
-    Returns
-    -------
-    ax : matplotlib.axes.Axes
-        The axes, with equal scales, in units of the distance.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != len(space.shape) + 1 or len(points) < 3:

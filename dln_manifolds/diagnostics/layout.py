@@ -14,6 +14,8 @@ from dln_manifolds.numerics.arrays import Array
 if TYPE_CHECKING:
     from pymanopt.manifolds.manifold import Manifold
 
+TINY = float(np.finfo(float).tiny)
+
 
 class Vector(Protocol):
     """What a tangent vector can do: an array, or pymanopt's list of arrays."""
@@ -95,6 +97,11 @@ def same_layout(first: object, second: object) -> bool:
 def combine(x: object, v: object, t: float) -> list[Array]:
     """Return ``x + t v`` as a list of arrays."""
     return [a + t * b for a, b in zip(leaves(x), leaves(v), strict=True)]
+
+
+def mixed(v: Vector, w: Vector) -> Vector:
+    """Return a combination of vectors by which linearity is tested."""
+    return 0.7 * v - 1.3 * w
 
 
 def gaussian_like(vector: Vector) -> Vector:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,31 @@ _WINDOW = 7
 _QUIET = 1e-8
 _SLOPE_MARGIN = 0.1
 
+Check = TypeVar("Check", bound=Callable[..., object])
+
+_COMMON = """
+
+Parameters
+----------
+manifold, problem : pymanopt Manifold or Problem
+    What is checked.
+point, tangent_vector, direction, vector : optional
+    Where; random ones of the manifold by default.
+tolerance : float
+    Largest relative residual allowed.
+
+Returns
+-------
+result : CheckResult
+    True if the check passed.
+"""
+
+
+def explained(check: Check) -> Check:
+    """Append to the docstring of a check what all of them have in common."""
+    check.__doc__ = inspect.cleandoc(check.__doc__ or "") + _COMMON
+    return check
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -28,17 +55,13 @@ class CheckResult:
 
     Attributes
     ----------
-    name : str
-        What was checked.
+    name, message : str
+        What was checked; what was found, and what to do about it.
     ok : bool
         Whether the slope is steep enough and every residual small enough.
-    message : str
-        What was found, and what to do about it.
-    slope : float
-        Measured slope of log(error) over log(step): infinite where the errors are round-off, NaN
-        for checks without one.
-    expected_slope : float
-        Smallest slope that theory allows; NaN for checks without one.
+    slope, expected_slope : float
+        Measured slope of log(error) over log(step), infinite where the errors are round-off, and
+        the smallest that theory allows; NaN for checks without one.
     residuals : dict of str to float
         Relative residuals of exact identities.
     steps, errors : ndarray, shape=[n_steps,]
@@ -81,17 +104,9 @@ class CheckResult:
 def fit_slope(steps: Array, errors: Array, rounding: float = 0.0) -> float:
     """Slope of log(error) over log(step) at the smallest steps where round-off does not count.
 
-    Parameters
-    ----------
-    steps, errors : ndarray, shape=[n_steps,]
-        Increasing steps, and errors there.
-    rounding : float
-        Least size of round-off; what the errors at the very smallest steps show counts too.
-
-    Returns
-    -------
-    slope : float
-        Infinite if no errors stand clear of round-off; NaN if an error is NaN.
+    Takes increasing steps and the errors there, ``shape=[n_steps,]``, and the least size of
+    round-off; what the errors at the very smallest steps show counts too. Infinite if no errors
+    stand clear of round-off, NaN if an error is NaN.
     """
     if not np.isfinite(errors).all():
         return float("nan")
@@ -108,24 +123,23 @@ def conclude(
     name: str,
     expected: float | None,
     errors: Array,
-    rounding: float,
+    size: float,
     residuals: dict[str, float],
     tolerance: float,
     advice: str,
 ) -> CheckResult:
-    """Judge a slope and residuals, and say what was found."""
+    """Judge a slope, of errors of values of some size, and residuals, and say what was found."""
     residuals = {key: float(value) for key, value in residuals.items()}
     # NaN is no success.
-    wrong = [key for key, value in residuals.items() if not value <= tolerance]
-    if expected is None:
-        slope, steep, reading = float("nan"), True, ""
-    else:
-        slope = fit_slope(STEPS, errors, rounding)
-        steep = slope >= expected - _SLOPE_MARGIN
+    failed = [key for key, value in residuals.items() if not value <= tolerance]
+    slope, reading = float("nan"), ""
+    if expected is not None:
+        slope = fit_slope(STEPS, errors, np.finfo(float).eps * size)
+        if not slope >= expected - _SLOPE_MARGIN:
+            failed.insert(0, "the slope")
         reading = "errors are round-off" if np.isinf(slope) else f"slope {slope:.3f}"
         reading += f", at least {expected:g} expected. "
     listed = ", ".join(f"{key}: {value:.1e}" for key, value in residuals.items())
-    failed = ([] if steep else ["the slope"]) + wrong
     verdict = "Passed." if not failed else f"FAILED ({'; '.join(failed)}): {advice}."
     return CheckResult(
         name=name,

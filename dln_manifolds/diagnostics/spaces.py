@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dln_manifolds.diagnostics.layout import (
+    TINY,
     Vector,
     at,
     combine,
@@ -19,18 +20,20 @@ from dln_manifolds.diagnostics.layout import (
     flat,
     gaussian_like,
     leaves,
+    mixed,
     normal_part,
     provides,
     random_point,
     same_layout,
     size_of,
 )
-from dln_manifolds.diagnostics.results import STEPS, CheckResult, conclude
+from dln_manifolds.diagnostics.results import STEPS, CheckResult, conclude, explained
 
 if TYPE_CHECKING:
     from pymanopt.manifolds.manifold import Manifold
 
 
+@explained
 def check_retraction(
     manifold: Manifold,
     point: object = None,
@@ -42,24 +45,10 @@ def check_retraction(
 ) -> CheckResult:
     """Check that ``R(x, t v)`` agrees with ``exp(x, t v)`` up to ``O(t^(order + 1))``.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Without ``exp``, first order is checked by ``x + t v``.
-    point, tangent_vector : optional
-        Random ones by default.
-    order : int
-        1 for a retraction, 2 for one of second order.
-    distance : callable, optional
-        Distance between points; by default the Frobenius norm of the difference, which is more
-        accurate than most manifolds' ``dist`` but compares representatives only.
-    tolerance : float
-        Relative residual allowed.
-
-    Returns
-    -------
-    result : CheckResult
-        Slope 2, or 3 for order 2; infinite if the retraction is the exponential map.
+    The ``order`` is 1 for a retraction, 2 for one of second order; the slope is 2 or 3, infinite
+    if the retraction is the exponential map. Without ``exp``, first order is checked by
+    ``x + t v``. The ``distance`` of points is by default the Frobenius norm of the difference,
+    which is more accurate than most manifolds' ``dist`` but compares representatives only.
     """
     x, v = at(manifold, point, tangent_vector)
     if provides(lambda: manifold.exp(x, v * STEPS[-1])):
@@ -70,20 +59,15 @@ def check_retraction(
         reference = partial(combine, x, v)
     curve = curve_of(manifold, x, v, "retraction")
     errors = np.array([distance(curve(t), reference(t)) for t in STEPS])
-    size = max(size_of(x), np.finfo(float).tiny)
+    size = max(size_of(x), TINY)
     residuals = {"R(x, 0) = x": distance(manifold.retraction(x, manifold.zero_vector(x)), x) / size}
-    return conclude(
-        "retraction",
-        order + 1.0,
-        errors,
-        np.finfo(float).eps * size,
-        residuals,
-        tolerance,
-        "expand the retraction: x + t v must come first"
-        + ("" if order == 1 else ", and the second derivative must be that of exp"),
-    )
+    advice = "expand the retraction: x + t v must come first"
+    if order != 1:
+        advice += ", and the second derivative must be that of exp"
+    return conclude("retraction", order + 1.0, errors, size, residuals, tolerance, advice)
 
 
+@explained
 def check_transport(
     manifold: Manifold,
     point: object = None,
@@ -95,22 +79,9 @@ def check_transport(
 ) -> CheckResult:
     """Check a vector transport: tangent, linear, the identity at zero distance, continuous.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Its ``transport(x, y, v)`` with ``y = R(x, t w)``.
-    point, tangent_vector, direction : optional
-        x, v and w; random ones by default.
-    isometric : bool
-        Whether norms have to be preserved too. Whether they are is reported anyway.
-    tolerance : float
-        Relative residual allowed.
-
-    Returns
-    -------
-    result : CheckResult
-        Slope 1 of ``|transport(x, R(x, t w), v) - v|``, infinite if tangent spaces agree. Its field
-        ``isometric`` says whether norms are preserved, ``residuals["isometric"]`` by how much not.
+    The slope is 1, of ``|transport(x, y, v) - v|`` at ``y = R(x, t w)`` with w the ``direction``;
+    it is infinite if tangent spaces agree. The field ``isometric`` of the result says whether norms
+    are preserved, ``residuals["isometric"]`` by how much not; ``isometric=True`` demands it.
     """
     x, v = at(manifold, point, tangent_vector)
     w = manifold.random_tangent_vector(x) if direction is None else direction
@@ -119,25 +90,18 @@ def check_transport(
     errors = np.array([distance_of(manifold.transport(x, curve(t), v), v) for t in STEPS])
     y = curve(STEPS[-1])
     moved, moved_other = manifold.transport(x, y, v), manifold.transport(x, y, other)
-    both = manifold.transport(x, y, 0.7 * v - 1.3 * other)
-    size = max(size_of(moved), size_of(moved_other), np.finfo(float).tiny)
+    both = manifold.transport(x, y, mixed(v, other))
+    size = max(size_of(moved), size_of(moved_other), TINY)
     drift = abs(manifold.norm(y, moved) / manifold.norm(x, v) - 1)
     residuals = {
         "tangent": normal_part(manifold, y, moved),
-        "linear": distance_of(both, 0.7 * moved - 1.3 * moved_other) / size,
+        "linear": distance_of(both, mixed(moved, moved_other)) / size,
         "identity at x": distance_of(manifold.transport(x, x, v), v) / size,
     }
     if isometric:
         residuals["isometric"] = drift
-    result = conclude(
-        "transport",
-        1.0,
-        errors,
-        np.finfo(float).eps * size,
-        residuals,
-        tolerance,
-        "project to the tangent space of the second point, or transport in parallel",
-    )
+    advice = "project to the tangent space of the second point, or transport in parallel"
+    result = conclude("transport", 1.0, errors, size, residuals, tolerance, advice)
     preserved = bool(drift <= tolerance)
     reading = "Isometric." if preserved else f"Not isometric: a norm changed by {drift:.1e}."
     return replace(
@@ -148,6 +112,7 @@ def check_transport(
     )
 
 
+@explained
 def check_projection(
     manifold: Manifold,
     point: object = None,
@@ -157,24 +122,13 @@ def check_projection(
 ) -> CheckResult:
     """Check the projection to the tangent space: idempotent, orthogonal, onto true velocities.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Its ``projection(x, vector)`` and ``to_tangent_space``.
-    point, vector : optional
-        x, and an ambient vector; by default random, of the shape of a tangent vector.
-    tolerance : float
-        Relative residual allowed; velocities are central differences along retractions.
-
-    Returns
-    -------
-    result : CheckResult
-        Residuals only.
+    Residuals only. The ``vector`` that ``projection(x, vector)`` takes is an ambient one, of the
+    shape of a tangent vector by default; velocities are central differences along retractions.
     """
     x, v = at(manifold, point, None)
     z = gaussian_like(v) if vector is None else vector
     image = manifold.projection(x, z)
-    size = max(size_of(image), np.finfo(float).tiny)
+    size = max(size_of(image), TINY)
     again = manifold.to_tangent_space(x, image)
     residuals = {
         "idempotent": distance_of(again, image) / size,
@@ -190,33 +144,16 @@ def check_projection(
         ends = [manifold.retraction(x, sign * h * image) for sign in (1.0, -1.0)]
         velocity = [(a - b) / (2 * h) for a, b in zip(*map(leaves, ends), strict=True)]
         residuals["velocity of curves"] = distance_of(velocity, image) / size
-    return conclude(
-        "projection",
-        None,
-        np.empty(0),
-        0.0,
-        residuals,
-        tolerance,
+    advice = (
         "its image must be the velocities of curves on the manifold, its kernel their orthogonal "
-        "complement",
+        "complement"
     )
+    return conclude("projection", None, np.empty(0), 0.0, residuals, tolerance, advice)
 
 
+@explained
 def check_dimension(manifold: Manifold, point: object = None) -> CheckResult:
-    """Check that ``dim`` is the rank of random tangent vectors.
-
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Its ``dim`` and ``random_tangent_vector``; about ``dim`` vectors are drawn.
-    point : optional
-        Random by default.
-
-    Returns
-    -------
-    result : CheckResult
-        The rank is ``residuals["rank"]``.
-    """
+    """Check that ``dim`` is the rank, ``residuals["rank"]``, of about as many tangent vectors."""
     x = random_point(manifold) if point is None else point
     n_vectors = int(manifold.dim) + 5
     vectors = [flat(manifold.random_tangent_vector(x)) for _ in range(n_vectors)]
@@ -228,6 +165,7 @@ def check_dimension(manifold: Manifold, point: object = None) -> CheckResult:
     return CheckResult("dimension", ok, message, residuals={"rank": float(rank)})
 
 
+@explained
 def check_exponential(
     manifold: Manifold,
     point: object = None,
@@ -237,19 +175,8 @@ def check_exponential(
 ) -> CheckResult:
     """Check ``exp`` against ``log`` and ``dist``, and ``exp(x, t v) = x + t v + O(t^2)``.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        With ``exp``; ``log`` and ``dist`` are checked where provided.
-    point, tangent_vector : optional
-        Random ones by default; the vector is tried at a tenth of its length.
-    tolerance : float
-        Relative residual allowed.
-
-    Returns
-    -------
-    result : CheckResult
-        Slope 2, of the difference from a straight line.
+    The first two where they are provided, at a tenth of the vector. The slope is 2, of the
+    difference from a straight line.
     """
     x, v = at(manifold, point, tangent_vector)
     curve = curve_of(manifold, x, v, "exp")
@@ -262,15 +189,8 @@ def check_exponential(
         residuals["dist(x, exp(x, v)) = |v|"] = abs(manifold.dist(x, y) - length) / length
     if provides(lambda: manifold.log(x, y)):
         residuals["log(x, exp(x, v)) = v"] = manifold.norm(x, manifold.log(x, y) - short) / length
-    return conclude(
-        "exponential",
-        2.0,
-        errors,
-        np.finfo(float).eps * size_of(x),
-        residuals,
-        tolerance,
-        "exp, log and dist must belong to one metric, that of inner_product",
-    )
+    advice = "exp, log and dist must belong to one metric, that of inner_product"
+    return conclude("exponential", 2.0, errors, size_of(x), residuals, tolerance, advice)
 
 
 def check_manifold(
@@ -278,20 +198,10 @@ def check_manifold(
 ) -> list[CheckResult]:
     """Run every check of a manifold that it provides the methods for.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Points must be arrays, or lists of arrays as on a product.
-    point : optional
-        Random by default.
-    order : int
-        Order that the retraction claims.
-
-    Returns
-    -------
-    results : list of CheckResult
-        In the order dimension, projection, retraction, transport, exponential. That of the
-        transport tells in its field ``isometric`` whether norms are preserved; nobody demands it.
+    In the order dimension, projection, retraction (of the ``order`` that it claims), transport,
+    exponential. The result of the transport tells in its field ``isometric`` whether norms are
+    preserved; nobody demands it. Points must be arrays, or lists of arrays as on a product; random
+    by default.
     """
     x = random_point(manifold) if point is None else point
     checks: list[Callable[..., CheckResult]] = [check_dimension, check_projection]

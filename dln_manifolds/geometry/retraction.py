@@ -42,8 +42,8 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     size = np.abs(tangent_vec).max(axis=(-2, -1), keepdims=True)
     longest = _LONGEST * np.minimum(s[..., :1, None], 1e270)
     tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
-    largest = float(s.max())
-    if 1 / _ORDINARY < largest < _ORDINARY:
+    largest = float(s.max(initial=0.0))
+    if not s.size or 1 / _ORDINARY < largest < _ORDINARY:
         return _retract(derivative, tangent_vec)
     unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
     bounds = min(_SMALLEST, float(s.min())), max(_LARGEST, largest)

@@ -35,7 +35,7 @@ _SMALLEST, _LARGEST = 1e-250, 1e250
 class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
-    Points and vectors have ``shape=[..., *point_shape]``. Every method raises `InvalidPointError`
+    Every method raises `InvalidPointError`
     for arguments of a wrong shape or dtype, that are not finite, or are no points.
     """
 
@@ -104,16 +104,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         with ``Z~ = U^T Z V``, ``a_ij = (s_i^2 - s_j^2) / (s_i^(2/N) - s_j^(2/N))`` (Chen,
         arXiv 2510.07324, (1.7), (1.8), (2.1)). Of layers ``sum_p tr(V_p^T V'_p)``: the base point
         gives its batch shape only and may be left out.
-
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b, base_point : array-like, shape=[..., *point_shape]
-            Two tangent vectors, and their base point.
-
-        Returns
-        -------
-        inner_product : array-like, shape=[...,]
-            Their inner product.
         """
         at = self._place(base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(self._product(at, *self._coordinates(at)))
@@ -143,17 +133,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def random_unit_tangent_vec(self, base_point: ArrayLike, n_vectors: int = 1) -> Array:
         """Draw tangent vectors of unit length, their direction uniform in the metric.
 
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point; several vectors need a single one.
-        n_vectors : int
-            Number of vectors.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., *point_shape] or [n_vectors, *point_shape]
-            Unit tangent vectors.
+        Several vectors need a single base point, and have ``shape=[n_vectors, *point_shape]``.
         """
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
@@ -210,16 +190,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         ``W'' = II(W', W')`` for layers. The order of arguments is geomstats'; pymanopt's
         ``space.exp(point, tangent_vector)`` has the other one.
 
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., *point_shape]
-            Tangent vector and base point.
-
-        Returns
-        -------
-        point : array-like, shape=[..., *point_shape]
-            End point.
-
         Raises
         ------
         IncompleteGeodesicError, ConvergenceError
@@ -249,16 +219,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13 (N <= 8;
         ``(N/8)^2`` times that for deeper networks). A velocity in double precision leads to a much
         smaller point less well: to a relative 1e-12 times the ratio of the layers' sizes.
-
-        Parameters
-        ----------
-        point, base_point : array-like, shape=[..., *point_shape]
-            End point and initial point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent vector at the base point.
 
         Raises
         ------
@@ -338,17 +298,10 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         direction: OptionalArray = None,
         end_point: OptionalArray = None,
     ) -> Array:
-        """Parallel transport along a geodesic, integrated with it; raises as `exp` or `log`.
+        """Parallel transport of ``tangent_vec`` along a geodesic from the base point to its end.
 
-        Parameters
-        ----------
-        tangent_vec, base_point, direction, end_point : array-like, shape=[..., *point_shape]
-            Vector to transport, where it starts, and initial velocity or end point of the geodesic.
-
-        Returns
-        -------
-        transported : array-like, shape=[..., *point_shape]
-            Tangent vector at the end point; lengths and angles are kept.
+        Of which exactly one of initial velocity (``direction``) and end point is given. Integrated
+        with it; lengths and angles are kept. Raises as `exp` or `log`.
         """
         one_of(direction=direction, end_point=end_point)
         if direction is not None:

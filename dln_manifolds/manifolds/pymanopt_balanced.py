@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
-from dln_manifolds.checks import as_array, as_matrices, checked_layers
+from dln_manifolds.checks import as_matrices, checked_layers
 from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.sectors import TangentSpace
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
@@ -27,21 +26,14 @@ class _Point(NamedTuple):
     normal_multiplier: PointMemo[Array | None]
 
 
-class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
+class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
     """What pymanopt's solvers call, for balanced layers as a submanifold of Euclidean space."""
-
-    @cached_property
-    def _points(self) -> PointMemo[_Point]:
-        return PointMemo(self._decompose)
 
     def _decompose(self, point: Array) -> _Point:
         layers, frame, _ = checked_layers(point, self.shape, "point")
         self._single(layers)
         tangent = TangentSpace(frame)
         return _Point(layers, tangent, PointMemo(tangent.normal_multiplier, size=1))
-
-    def _here(self, point: ArrayLike) -> _Point:
-        return self._points(as_array(point, "point"))
 
     def tangent_space(self, point: ArrayLike) -> TangentSpace:
         """Return the tangent space at a point, prepared for many projections."""
@@ -105,13 +97,8 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         vector = self.to_tangent_space(point, np.random.normal(size=self.shape))
         return vector / np.linalg.norm(vector)
 
-    @keeps_precision
-    def euclidean_to_riemannian_gradient(
-        self, point: ArrayLike, euclidean_gradient: ArrayLike
-    ) -> Array:
-        """Return the tangent part of a Euclidean gradient."""
-        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
-        return self._here(point).tangent.tangent_part(gradient)
+    def _gradient(self, here: _Point, gradient: Array) -> Array:
+        return here.tangent.tangent_part(gradient)
 
     @keeps_precision
     def weingarten(
@@ -123,21 +110,7 @@ class BalancedOptimization(NetworkOptimization, RiemannianSubmanifold):
         multiplier = here.normal_multiplier(self._vector(normal_vector, "normal_vector"))
         return here.tangent.hessian(np.zeros(self.shape), vector, multiplier)
 
-    @keeps_precision
-    def euclidean_to_riemannian_hessian(
-        self,
-        point: ArrayLike,
-        euclidean_gradient: ArrayLike,
-        euclidean_hessian: ArrayLike,
-        tangent_vector: ArrayLike,
-    ) -> Array:
-        """Return ``P(D^2 f[V]) + weingarten(V, (df)^normal)``, without finite differences."""
-        vector = self._vector(tangent_vector, "tangent_vector")
-        if refused(vector):
-            return vector
-        here = self._here(point)
-        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
-        second = self._derivative(euclidean_hessian, "euclidean_hessian")
+    def _hessian(self, here: _Point, gradient: Array, second: Array, vector: Array) -> Array:
         return here.tangent.hessian(second, vector, here.normal_multiplier(gradient))
 
     def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:

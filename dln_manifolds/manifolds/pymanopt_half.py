@@ -11,9 +11,9 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import wraps
+from functools import cached_property, wraps
 from math import isnan
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from pymanopt.manifolds.manifold import Manifold
@@ -27,19 +27,21 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.cache import PointMemo
 
 if TYPE_CHECKING:
     from dln_manifolds.manifolds.metric import GeodesicMetric
 
 Method = TypeVar("Method", bound=Callable[..., object])
 Answer = TypeVar("Answer")
+Here = TypeVar("Here")
 
 
 def keeps_precision(method: Method) -> Method:
     """Let a method return single precision where every array given has it."""
 
     @wraps(method)
-    def in_kind(self: NetworkOptimization, *arrays: ArrayLike) -> object:
+    def in_kind(self: NetworkOptimization[object], *arrays: ArrayLike) -> object:
         result = method(self, *arrays)
         single = all(getattr(array, "dtype", None) == np.float32 for array in arrays)
         return np.float32(result) if single else result  # type: ignore[arg-type]
@@ -52,10 +54,10 @@ def refused(vector: Array) -> bool:
     return isnan(vector.item(0))
 
 
-class NetworkOptimization(Manifold):
+class NetworkOptimization(Manifold, Generic[Here]):
     """What both halves share: geodesics, the chord in their place, and checks of vectors.
 
-    The space below supplies ``n``, ``shape`` and ``metric``.
+    The space below supplies ``n``, ``shape`` and ``metric``; a half, what it needs at a point.
 
     Attributes
     ----------
@@ -68,6 +70,17 @@ class NetworkOptimization(Manifold):
     metric: GeodesicMetric
     chord_count = 0
     _told = False
+
+    @cached_property
+    def _points(self) -> PointMemo[Here]:
+        return PointMemo(self._decompose)
+
+    @abstractmethod
+    def _decompose(self, point: Array) -> Here:
+        """Validate and decompose a point, once for all calls of a solver there."""
+
+    def _here(self, point: ArrayLike) -> Here:
+        return self._points(as_array(point, "point"))
 
     def _vector(self, vector: ArrayLike, name: str) -> Array:
         """Return a vector, all of it NaN if no entry is finite: a step that solvers refuse."""
@@ -117,15 +130,7 @@ class NetworkOptimization(Manifold):
     def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> float:
         """Distance of two points: that of ``metric.dist``, or the length of a chord as for `log`.
 
-        Returns
-        -------
-        dist : float
-            In Frobenius norm of the layers.
-
-        Raises
-        ------
-        DisconnectedPointsError
-            As `log`.
+        In Frobenius norm of the layers; raises `DisconnectedPointsError` as `log`.
         """
         return self._total(
             lambda: np.float64(self.metric.dist(point_a, point_b)),
@@ -146,16 +151,6 @@ class NetworkOptimization(Manifold):
         ``chord_count`` counts chords. A `GeodesicWarning` tells, once, that one stands for a
         geodesic that does not exist or was not found.
 
-        Parameters
-        ----------
-        point_a, point_b : array-like, shape=[*point_shape]
-            Base point and end point.
-
-        Returns
-        -------
-        tangent_vector : ndarray, shape=[*point_shape]
-            Tangent vector at ``point_a``.
-
         Raises
         ------
         DisconnectedPointsError
@@ -172,15 +167,8 @@ class NetworkOptimization(Manifold):
     def pair_mean(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         """Midpoint of the geodesic between two points, or half the way of a chord as for `log`.
 
-        Returns
-        -------
-        point : ndarray, shape=[*point_shape]
-            Midpoint, or the retraction of half the chord at ``point_a``, in its component.
-
-        Raises
-        ------
-        DisconnectedPointsError
-            As `log`.
+        The latter is the retraction of half the chord at ``point_a``, in its component. Raises
+        `DisconnectedPointsError` as `log`.
         """
         return self._total(
             lambda: self.metric.geodesic(point_a, end_point=point_b)(0.5)[0],
@@ -190,10 +178,7 @@ class NetworkOptimization(Manifold):
         )
 
     def _total(
-        self,
-        geodesic: Callable[[], Answer],
-        chord: Callable[[], Answer],
-        *pair: ArrayLike,
+        self, geodesic: Callable[[], Answer], chord: Callable[[], Answer], *pair: ArrayLike
     ) -> Answer:
         """Return the answer of the geodesic between two points, or else of the chord."""
         reason = ""
@@ -230,6 +215,44 @@ class NetworkOptimization(Manifold):
     @abstractmethod
     def retraction(self, point: ArrayLike, tangent_vector: ArrayLike) -> Array:
         """Retraction of second order; finite and in the component of the point for every step."""
+
+    @keeps_precision
+    def euclidean_to_riemannian_gradient(
+        self, point: ArrayLike, euclidean_gradient: ArrayLike
+    ) -> Array:
+        """Return the gradient in the metric: ``A_X(df)`` of X, the tangent part of layers."""
+        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
+        return self._gradient(self._here(point), gradient)
+
+    @keeps_precision
+    def euclidean_to_riemannian_hessian(
+        self,
+        point: ArrayLike,
+        euclidean_gradient: ArrayLike,
+        euclidean_hessian: ArrayLike,
+        tangent_vector: ArrayLike,
+    ) -> Array:
+        r"""Return the Riemannian Hessian ``nabla_V grad f``, without finite differences.
+
+        Of layers it is ``P(D^2 f[V]) + weingarten(V, (df)^normal)``. Of matrices, with ``P = df``,
+        ``xi = A(P)`` and ``Q = A^{-1}(V)``, the Koszul formula gives
+        ``A(D^2 f[V]) + (DA[V](P) - DA[xi](Q) + A(d tr(P^T A_X Q) / dX)) / 2``.
+        """
+        vector = self._vector(tangent_vector, "tangent_vector")
+        if refused(vector):
+            return vector
+        here = self._here(point)
+        gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
+        second = self._derivative(euclidean_hessian, "euclidean_hessian")
+        return self._hessian(here, gradient, second, vector)
+
+    @abstractmethod
+    def _gradient(self, here: Here, gradient: Array) -> Array:
+        """Return the Riemannian gradient of a Euclidean one."""
+
+    @abstractmethod
+    def _hessian(self, here: Here, gradient: Array, second: Array, vector: Array) -> Array:
+        """Return the Riemannian Hessian along a vector, from Euclidean derivatives."""
 
     @keeps_precision
     def zero_vector(self, point: ArrayLike) -> Array:

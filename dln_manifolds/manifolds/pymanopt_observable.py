@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
-from dln_manifolds.checks import as_array, checked_frame
+from dln_manifolds.checks import checked_frame
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry.chord import chord_length, chord_log
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.retraction import retract
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-from dln_manifolds.numerics.cache import PointMemo
 
 
-class ObservableOptimization(NetworkOptimization):
+class ObservableOptimization(NetworkOptimization[CometricDerivative]):
     """What pymanopt's solvers call, for the metric of the deep linear network on GL(n)."""
 
     depth: float
 
-    @cached_property
-    def _points(self) -> PointMemo[observable.CometricDerivative]:
-        return PointMemo(lambda point: observable.CometricDerivative(self._frame_of(point)))
+    def _decompose(self, point: Array) -> CometricDerivative:
+        return CometricDerivative(self._frame_of(point))
 
     def _frame_of(self, point: ArrayLike) -> Frame:
         frame, _ = checked_frame(point, self.shape, self.depth, "point")
         self._single(frame.left)
         return frame
-
-    def _here(self, point: ArrayLike) -> observable.CometricDerivative:
-        """Return the frame of a point and what hangs on it, computed once for all calls there."""
-        return self._points(as_array(point, "point"))
 
     @keeps_precision
     def inner_product(
@@ -73,13 +66,8 @@ class ObservableOptimization(NetworkOptimization):
         normal = np.random.normal(size=self.shape)
         return frame.leave(np.sqrt(frame.a) * normal) / np.linalg.norm(normal)
 
-    @keeps_precision
-    def euclidean_to_riemannian_gradient(
-        self, point: ArrayLike, euclidean_gradient: ArrayLike
-    ) -> Array:
-        """Return ``grad f = A_X(df)`` of a Euclidean gradient df."""
-        covector = self._derivative(euclidean_gradient, "euclidean_gradient")
-        return observable.apply_cometric(self._here(point).frame, covector)
+    def _gradient(self, here: CometricDerivative, gradient: Array) -> Array:
+        return observable.apply_cometric(here.frame, gradient)
 
     @keeps_precision
     def weingarten(
@@ -88,31 +76,14 @@ class ObservableOptimization(NetworkOptimization):
         """Return zero: the manifold is open in the space of matrices, and nothing is normal."""
         return np.zeros(self.shape)
 
-    @keeps_precision
-    def euclidean_to_riemannian_hessian(
-        self,
-        point: ArrayLike,
-        euclidean_gradient: ArrayLike,
-        euclidean_hessian: ArrayLike,
-        tangent_vector: ArrayLike,
+    def _hessian(
+        self, here: CometricDerivative, gradient: Array, second: Array, vector: Array
     ) -> Array:
-        r"""Return the Riemannian Hessian ``nabla_Z grad f``, without finite differences.
-
-        With ``P = df``, ``xi = A(P)`` and ``Q = A^{-1}(Z)``, the Koszul formula gives
-        ``A(D^2 f[Z]) + (DA[Z](P) - DA[xi](Q) + A(d tr(P^T A_X Q) / dX)) / 2``.
-        """
-        vector = self._vector(tangent_vector, "tangent_vector")
-        if refused(vector):
-            return vector
-        covector = self._derivative(euclidean_gradient, "euclidean_gradient")
-        second = self._derivative(euclidean_hessian, "euclidean_hessian")
-        derivative = self._here(point)
-        frame = derivative.frame
-        gradient = observable.apply_cometric(frame, covector)
-        momentum = observable.apply_metric(frame, vector)
+        frame = here.frame
+        along, momentum = self._gradient(here, gradient), observable.apply_metric(frame, vector)
         return observable.apply_cometric(
-            frame, second + 0.5 * derivative.gradient(covector, momentum)
-        ) + 0.5 * (derivative.along(vector, covector) - derivative.along(gradient, momentum))
+            frame, second + 0.5 * here.gradient(gradient, momentum)
+        ) + 0.5 * (here.along(vector, gradient) - here.along(along, momentum))
 
     def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         return chord_log(self._here(point_a).frame, self._frame_of(point_b))

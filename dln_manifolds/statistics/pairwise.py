@@ -46,10 +46,8 @@ class PairwiseDistances:
         ----------
         points : array-like, shape=[n_samples, *point_shape]
             Points, of one component unless ``on_failure`` is "warn" or "nan".
-        n_jobs : int
-            Number of workers; -1 for all processors.
-        **joblib_kwargs : dict
-            Further arguments of ``joblib.Parallel``.
+        n_jobs, **joblib_kwargs
+            Number of workers, -1 for all processors, and other arguments of ``joblib.Parallel``.
 
         Returns
         -------
