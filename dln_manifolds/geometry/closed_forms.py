@@ -8,8 +8,6 @@ r"""Geodesics known in closed form, and the rigorous lower bound on the distance
   factors commute, so it is not used.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -24,11 +22,7 @@ _EXACT = 4 * np.finfo(np.float64).eps
 
 
 def closed_form_velocity(start: Frame, end: Frame) -> tuple[Array, Array]:
-    """Return the initial velocities at ``T_0``, and for which members a closed form holds.
-
-    Frames of end points in the same component, ``(n_batch,)``; velocities of other members mean
-    nothing.
-    """
+    """Return initial velocities at ``T_0``, and for which batch members a closed form holds."""
     root_0, root_1 = root_of(start), root_of(end)
     velocity = root_1 - root_0
     if start.depth == 1:
@@ -69,34 +63,27 @@ def _bures_wasserstein(start: Frame, end: Frame) -> Array:
     factor_1 = (end.left * end.roots[:, None, :]) @ transpose(end.left)
     chord = factor_1 @ nearest_orthogonal(factor_1 @ factor_0) - factor_0
     tangent = chord @ transpose(factor_0)
-    tangent = (tangent + transpose(tangent)) @ start.polar
-    return push_to_root(start, tangent)
+    return push_to_root(start, (tangent + transpose(tangent)) @ start.polar)
 
 
 def lower_bound(start: Frame, end: Frame) -> Array:
-    r"""Largest rigorous lower bound on the distance of X_0 and X_1 that is known in closed form.
+    """Largest rigorous lower bound on distances of X_0 and X_1 in closed form, shape ``(...)``.
 
     ``sqrt(N) |l_0 - l_1|`` with the root singular values sorted, by von Neumann's trace inequality
     on every layer; at N = 2 also the distance of a balanced factorization of X_0 from the fibre
-    over X_1, which one singular value decomposition gives. Rounded down by the round-off of the
-    roots. Shape ``(...)``.
+    over X_1, by one singular value decomposition. Rounded down by the round-off of the roots.
     """
     bound = np.sqrt(start.depth) * np.linalg.norm(start.roots - end.roots, axis=-1)
     size = np.sqrt(start.depth) * np.linalg.norm(start.roots + end.roots, axis=-1)
     rounding = 16 * np.finfo(float).eps * start.roots.shape[-1] * size
     if start.depth != 2:
         return np.maximum(bound - rounding, 0.0)
-    first_0, first_1 = (
-        start.roots[..., :, None] * start.right_t,
-        end.roots[..., :, None] * end.right_t,
-    )
-    last_0, last_1 = start.left * start.roots[..., None, :], end.left * end.roots[..., None, :]
+    first_0, first_1 = (frame.roots[..., :, None] * frame.right_t for frame in (start, end))
+    last_0, last_1 = (frame.left * frame.roots[..., None, :] for frame in (start, end))
     coupling = first_1 @ transpose(first_0) + transpose(last_1) @ last_0
     turn = transpose(nearest_orthogonal(coupling))
-    apart = np.sqrt(
-        np.sum((first_0 - turn @ first_1) ** 2, axis=(-2, -1))
-        + np.sum((last_0 - last_1 @ transpose(turn)) ** 2, axis=(-2, -1))
-    )
+    rest = frobenius(first_0 - turn @ first_1), frobenius(last_0 - last_1 @ transpose(turn))
+    apart = np.hypot(*rest)
     return np.maximum(np.maximum(bound, apart) - rounding, 0.0)
 
 

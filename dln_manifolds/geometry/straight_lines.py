@@ -20,8 +20,6 @@ gives such a line. Otherwise it takes the one property or the other: a balanced 
 bounds the distance from above, an aligned line leaves the manifold.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,21 +41,12 @@ _REAL = 1e-7
 class StraightLine:
     """What is known of the straight lines between balanced points; each of shape ``(...)``.
 
-    Attributes
-    ----------
-    balanced : ndarray of bool
-        Whether every point of the line is balanced.
-    horizontal : ndarray of bool
-        Whether the line is orthogonal to the fibres, at its start and therefore everywhere.
-    balance_defect : ndarray
-        Imbalance of the direction D relative to ``max |D_p D_p^T|``: 0 on a balanced line.
-    vertical_defect : ndarray
-        Norm of the vertical part of D at the start relative to ``|D|``: the sine of an angle.
-    singular_time : ndarray
-        First t in (0, 1) at which a layer on the line is singular, infinite if there is none.
-    length : ndarray
-        Frobenius norm of D. If the line is balanced and does not meet a singular layer, the
-        distances of the end points and of their end-to-end matrices are at most this.
+    ``balanced`` and ``horizontal`` say whether the line is so everywhere; ``balance_defect`` is the
+    imbalance of its direction D relative to ``max |D_p D_p^T|``, ``vertical_defect`` the norm of
+    the vertical part of D relative to ``|D|``, the sine of an angle. ``singular_time`` is the first
+    t in (0, 1) at which a layer is singular, infinite if there is none, and ``length = |D|``: if
+    the line is balanced and meets no singular layer, the distances of the end points and of their
+    end-to-end matrices are at most this.
     """
 
     balanced: Array
@@ -81,21 +70,17 @@ def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> Stra
     """
     start, end = np.broadcast_arrays(start, end)
     direction = end - start
-    length = np.linalg.norm(direction.reshape(*direction.shape[:-3], -1), axis=-1)
-    size = np.linalg.norm(start.reshape(*start.shape[:-3], -1), axis=-1)
-    divisor = np.where(length == 0, 1.0, length)
     vertical = split(Frame.of_layers(start), direction).vertical
-    vertical_defect = np.linalg.norm(vertical.reshape(*start.shape[:-3], -1), axis=-1) / divisor
+    length, size, vertical_defect = (
+        np.linalg.norm(x.reshape(*x.shape[:-3], -1), axis=-1) for x in (direction, start, vertical)
+    )
+    divisor = np.where(length == 0, 1.0, length)
+    vertical_defect /= divisor
     balance_defect = relative_imbalance(direction)
     allowed = tolerance + _ROUNDING * size / divisor
-    return StraightLine(
-        balanced=balance_defect <= allowed,
-        horizontal=vertical_defect <= allowed,
-        balance_defect=balance_defect,
-        vertical_defect=vertical_defect,
-        singular_time=_singular_time(start, end),
-        length=length,
-    )
+    balanced, horizontal = balance_defect <= allowed, vertical_defect <= allowed
+    time = _singular_time(start, end)
+    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)
 
 
 def _singular_time(start: Array, end: Array) -> Array:

@@ -5,8 +5,6 @@ elsewhere the plain difference is accurate. All are vectorized and accurate to a
 last place.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -30,11 +28,6 @@ def horner(coefficients: Sequence[float], x: Array) -> Array:
         total *= x
         total += coefficient
     return total
-
-
-def _sinh_minus_identity_series(x: Array) -> Array:
-    square = x * x
-    return x * square * horner(_SINH_TAIL, square)
 
 
 def sinhc(x: Array) -> Array:
@@ -72,7 +65,8 @@ def exp_minus_linear(x: Array) -> Array:
 def sinh_minus_identity(x: Array) -> Array:
     """Return ``sinh(x) - x``."""
     near = np.where(np.abs(x) < 1, x, 0.0)
-    return np.where(np.abs(x) < 1, _sinh_minus_identity_series(near), np.sinh(x) - x)
+    square = near * near
+    return np.where(np.abs(x) < 1, near * square * horner(_SINH_TAIL, square), np.sinh(x) - x)
 
 
 def coth_minus_reciprocal(x: Array) -> Array:

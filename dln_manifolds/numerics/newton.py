@@ -4,8 +4,6 @@ Globally convergent: a direction of negative curvature ends the inner iteration,
 must decrease the energy. Batched: each member has its own inner and outer iteration.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
@@ -27,7 +25,7 @@ _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
 class Model(Protocol):
     """Quadratic model of an energy: its Hessian and a preconditioner."""
 
-    def take(self, members: Array) -> Model:
+    def take(self, members: Array) -> Self:
         """Return the model of some members."""
 
     def product(self, direction: Array) -> Array:
@@ -77,11 +75,7 @@ class Minimum:
 
 
 def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
-    """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
-
-    ``first`` is the preconditioned gradient; a member is done when its residual is reduced to its
-    share ``goal``, shape ``(n_batch,)``.
-    """
+    """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``."""
     model = path.quadratic_model()
     solution = np.zeros_like(first)
     rows = np.arange(len(first))
@@ -125,19 +119,14 @@ def minimize(
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
-    A member is done when the dual norm of its gradient, relative to its length, is at most the
-    tolerance. At ``rough`` it is asked whether members, given by their indices and unknowns, are
-    ``worthwhile`` to go on with. ``finished`` is called with the indices of members that are done,
-    the current paths, and the mask of these members among them.
+    A member is done when its slope is at most the tolerance. At ``rough`` it is asked whether
+    members, given by indices and unknowns, are ``worthwhile`` to go on with. ``finished`` is called
+    with the indices of members that are done, the current paths, and their mask among these.
     """
     n_batch = len(path.unknowns)
-    result = Minimum(
-        np.empty_like(path.unknowns),
-        np.empty(n_batch),
-        np.empty(n_batch),
-        np.zeros(n_batch, dtype=int),
-        np.full(n_batch, path.n_nodes),
-    )
+    energy, slope = np.empty((2, n_batch))
+    steps, evaluations = np.zeros(n_batch, dtype=int), np.full(n_batch, path.n_nodes)
+    result = Minimum(np.empty_like(path.unknowns), energy, slope, steps, evaluations)
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
