@@ -58,4 +58,4 @@ class InvalidFileError(DLNError, ValueError):
 
 
 class GeodesicWarning(UserWarning):
-    """Issued instead of an error when a metric was made with ``on_failure="warn"``."""
+    """A geodesic is missing: told by metrics made with ``on_failure="warn"``, and by chords."""

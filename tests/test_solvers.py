@@ -117,6 +117,23 @@ def test_a_model_that_is_solved_exactly_does_not_end_trust_regions(space, target
     assert_allclose(result.point.reshape(2, 2), target, atol=1e-6)
 
 
+@of_every_space
+def test_steepest_descent_started_at_the_solution_stays_there(space):
+    # Its first step is of the length 1 / 0; line searches take a NaN cost for an improvement.
+    start = space.random_point()
+
+    @pymanopt.function.autograd(space)
+    def cost(point):
+        return ((point - start) ** 2).sum()
+
+    with np.errstate(all="ignore"):
+        result = SteepestDescent(verbosity=0).run(
+            pymanopt.Problem(space, cost), initial_point=start
+        )
+    assert_array_equal(result.point, start)
+    assert result.cost == 0
+
+
 # Steps without a finite entry
 
 
