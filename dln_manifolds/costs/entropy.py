@@ -15,16 +15,8 @@ class Entropy(Cost):
     r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
 
     Exact at equal singular values too. Minus infinity is not reached: only differences of S grow
-    without bound as X becomes singular, and a step onto a singular matrix gives NaN.
-
-    Parameters
-    ----------
-    depth : float
-        Depth N >= 1.
-
-    References
-    ----------
-    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    without bound as X becomes singular, and a step onto a singular matrix gives NaN. The ``depth``
+    is N >= 1. Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
     def __init__(self, depth: float) -> None:
@@ -55,24 +47,10 @@ class Entropy(Cost):
 def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
     r"""Return the free energy ``F(X) = E(X) - S(X) / beta`` of a deep linear network.
 
-    Parameters
-    ----------
-    energy : Cost
-        Loss E of the end-to-end matrix.
-    beta : float
-        Inverse temperature > 0; infinite for the loss itself.
-    depth : float
-        Depth N >= 1.
-
-    Returns
-    -------
-    cost : Cost
-        Of matrices X; ``OfLayers`` makes it a cost of layers.
-
-    References
-    ----------
-    Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Chen, Kotwal and Menon,
-    arXiv 2512.06137.
+    A cost of matrices X, as the loss E is; `OfLayers` makes it one of layers. The inverse
+    temperature ``beta`` is positive, infinite for the loss itself; the ``depth`` is N >= 1. Menon,
+    *The geometry of the deep linear network*, arXiv 2411.09004; Chen, Kotwal and Menon, arXiv
+    2512.06137.
     """
     if not real_number(beta, "beta") > 0:
         raise ValueError(f"beta must be positive, not {beta}.")

@@ -40,22 +40,17 @@ class FrechetVariance(Cost):
     ----------
     points : array-like, shape=[k, n, n]
         Data Y, invertible and of one component.
-    depth : float
-        Depth N >= 1.
+    depth, tolerance : float
+        Depth N >= 1, and relative local error of the flow that verifies logarithms.
     weights : array-like, shape=[k,], optional
         Not negative; equal by default. They are divided by their sum, and data of weight zero are
         left out.
-    tolerance : float
-        Relative local error of the flow that verifies logarithms.
 
     Raises
     ------
-    DisconnectedPointsError
-        By all methods, if ``det X`` has another sign than that of a datum.
-    ConvergenceError
-        By all methods, if a logarithm is not solved.
-    IncompleteGeodesicError
-        By all methods, if a geodesic to a datum meets a singular matrix.
+    DisconnectedPointsError, ConvergenceError, IncompleteGeodesicError
+        By all methods: if ``det X`` has another sign than that of a datum, if a logarithm is not
+        solved, if a geodesic to a datum meets a singular matrix.
     """
 
     def __init__(
