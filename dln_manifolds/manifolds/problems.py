@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pymanopt.Problem:
     """Return the problem of minimizing a cost, with exact gradient and Hessian.
 
+    By the numpy decorator: nothing is differentiated automatically. Where a solver has left the
+    domain of the cost, a trial point that is not finite or to which a geodesic of the cost leads
+    nowhere, the cost is infinite: such trials are refused.
+
     Parameters
     ----------
     manifold : pymanopt Manifold
@@ -39,13 +43,6 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
         What to minimize.
     **options
         Further arguments of ``pymanopt.Problem``, such as a preconditioner.
-
-    Returns
-    -------
-    problem : pymanopt.Problem
-        By the numpy decorator: nothing is differentiated automatically. Where a solver has left
-        the domain of the cost, a trial point that is not finite or to which a geodesic of the cost
-        leads nowhere, the cost is infinite: such trials are refused.
 
     Raises
     ------
