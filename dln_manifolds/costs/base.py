@@ -39,6 +39,8 @@ def real_number(value: float, name: str, at_least: float | None = None) -> float
 
 def _plain(value: ArrayLike) -> Array:
     """Return an array of real numbers of NumPy's own class: others multiply in another way."""
+    if type(value) is np.ndarray and value.dtype is _USUAL:
+        return value
     array = as_array(value, "point")
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(f"point has dtype {array.dtype}; real numbers are needed.")
@@ -50,14 +52,10 @@ def _of_plain_arrays(method: Callable[..., Array]) -> Callable[..., Array]:
 
     @wraps(method)
     def at(self: Cost, point: Array) -> Array:
-        usual = type(point) is np.ndarray and point.dtype is _USUAL
-        return method(self, point if usual else _plain(point))
+        return method(self, _plain(point))
 
     @wraps(method)
     def along(self: Cost, point: Array, vector: Array) -> Array:
-        usual = type(point) is type(vector) is np.ndarray
-        if usual and point.dtype is vector.dtype is _USUAL:
-            return method(self, point, vector)
         return method(self, _plain(point), _plain(vector))
 
     return along if method.__name__ == "euclidean_hessian" else at

@@ -36,15 +36,10 @@ class FrechetVariance(Cost):
     One point X at a time. All logarithms are one batch, solved once per point; a Hessian-vector
     product takes the variations along these geodesics.
 
-    Parameters
-    ----------
-    points : array-like, shape=[k, n, n]
-        Data Y, invertible and of one component.
-    depth, tolerance : float
-        Depth N >= 1, and relative local error of the flow that verifies logarithms.
-    weights : array-like, shape=[k,], optional
-        Not negative; equal by default. They are divided by their sum, and data of weight zero are
-        left out.
+    The data ``points``, ``shape=[k, n, n]``, are invertible and of one component, the ``weights``,
+    ``shape=[k,]``, not negative, and equal by default: they are divided by their sum, and data of
+    weight zero are left out. The ``depth`` is N >= 1, and ``tolerance`` the relative local error of
+    the flow that verifies logarithms.
 
     Raises
     ------

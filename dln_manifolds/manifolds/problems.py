@@ -34,15 +34,9 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     domain of the cost, a trial point that is not finite or to which a geodesic of the cost leads
     nowhere, the cost is infinite: such trials are refused.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Whose points are arrays that the cost takes: X, or layers W for `OfLayers`. Not only of this
-        package: ``Euclidean(N, n, n)`` trains the factors freely.
-    cost : Cost
-        What to minimize.
-    **options
-        Further arguments of ``pymanopt.Problem``, such as a preconditioner.
+    The points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for `OfLayers`.
+    It need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely. The
+    ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
 
     Raises
     ------
