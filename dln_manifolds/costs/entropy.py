@@ -21,15 +21,7 @@ class Entropy(Cost):
 
     Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
     unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
-    count as that, so that solvers may come close to singular matrices.
-
-    Parameters
-    ----------
-    depth : float
-        Depth N >= 1.
-
-    References
-    ----------
+    count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1.
     Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
@@ -63,24 +55,10 @@ class Entropy(Cost):
 def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
     r"""Return the free energy ``F(X) = E(X) - S(X) / beta`` of a deep linear network.
 
-    Parameters
-    ----------
-    energy : Cost
-        Loss E of the end-to-end matrix.
-    beta : float
-        Inverse temperature > 0; infinite for the loss itself.
-    depth : float
-        Depth N >= 1.
-
-    Returns
-    -------
-    cost : Cost
-        Of matrices X; ``OfLayers`` makes it a cost of layers.
-
-    References
-    ----------
-    Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Chen, Kotwal and Menon,
-    arXiv 2512.06137.
+    A cost of matrices X, as the loss E is; `OfLayers` makes it one of layers. The inverse
+    temperature ``beta`` is positive, infinite for the loss itself; the ``depth`` is N >= 1. Menon,
+    *The geometry of the deep linear network*, arXiv 2411.09004; Chen, Kotwal and Menon, arXiv
+    2512.06137.
     """
     if not real_number(beta, "beta") > 0:
         raise ValueError(f"beta must be positive, not {beta}.")
