@@ -166,8 +166,8 @@ class GeodesicSolution:
             path = "between the points" + ("" if 0 <= end <= 1 else ", continued beyond them,")
         return IncompleteGeodesicError(
             f"The geodesic{which} {path} {Status.CROSSED.message} at t* = {end:.6g} and ends "
-            f"there: it does not reach the time t = {times[k]:.6g} asked for. Ask for times between "
-            f'0 and t*, or make the metric with on_failure="nan" to have NaN for what does not exist.',
+            f"there: it does not reach the time t = {times[k]:.6g} asked for. Ask for times "
+            f'between 0 and t*, or make the metric with on_failure="nan" to have NaN there.',
             time=crossing,
             solution=self,
         )
