@@ -27,14 +27,12 @@ NO_EXCESS = 1e-20
 
 
 class IndexPairs(NamedTuple):
-    """Index pairs i < j; functions of pairs are evaluated once for each.
-
-    ``values.take(place, axis=-1)`` arranges them, followed by a value for the diagonal, as
-    symmetric matrices, antisymmetric after multiplication by ``sign``.
-    """
+    """Index pairs i < j; functions of pairs are evaluated once for each."""
 
     first: Array
     second: Array
+    # values.take(place, axis=-1) arranges them, followed by a value for the diagonal, as symmetric
+    # matrices, antisymmetric after multiplication by the sign.
     place: Array
     sign: Array
 
@@ -142,12 +140,9 @@ def log_kappa_second_derivative(u: Array, depth: float) -> Array:
 
 
 def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
-    """Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
-
-    Between two values of ``|u|``, ``outer = inner + gap``; the gap is known more accurately than
-    their difference, and may be zero.
-    """
-    # Arguments are stacked: few pairs cost by the call.
+    """Divided differences by ``|u|`` of ``(1/kappa + kappa)/2`` and ``(1/kappa - kappa)/2``."""
+    # The gap is known more accurately than outer - inner, and may be zero. Arguments are stacked:
+    # few pairs cost by the call.
     n = depth
     both = np.stack([outer, inner])
     sums, doubles, gaps = (n + 1) * both, 2 * inner, np.stack([n * gap, gap])

@@ -76,10 +76,9 @@ class NodalState(NamedTuple):
 def cometric_differences(
     roots: Array, u: Array, where: tuple[Array, ...], depth: float
 ) -> tuple[Array, Array]:
-    """Divided differences ``(f_jk - f_ik) / (l_j - l_i)`` of the cometric's c and e, any gap.
+    """Divided differences of the cometric ``P -> c * P + e * P^T`` in the frame, any gap.
 
-    For the pairs (i, j) of members that ``where`` lists, by k: shapes ``(n_pairs, n)``. The
-    cometric is ``P -> c * P + e * P^T`` in the frame.
+    ``(f_jk - f_ik) / (l_j - l_i)`` of pairs (i, j) that ``where`` lists, shape ``(n_pairs, n)``.
     """
     n = roots.shape[-1]
     *batch, pair = where
@@ -169,8 +168,7 @@ def nodal_state(
         p = lowered(cosh, sinh, g)
     p_t = transpose(p)
     outer_left, outer_right = g @ p_t, p_t @ g
-    k_left = outer_left - transpose(outer_left)
-    k_right = outer_right - transpose(outer_right)
+    k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
     added = k_right + k_left
     gradient = (k_right - k_left) * over_difference
     gradient -= added * over_sum

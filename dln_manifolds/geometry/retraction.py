@@ -44,17 +44,14 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
     largest = float(s.max(initial=0.0))
     if not s.size or 1 / _ORDINARY < largest < _ORDINARY:
-        return _retract(derivative, tangent_vec)
+        return _retract(derivative, tangent_vec, 1.0, (_SMALLEST, _LARGEST))
     unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
     bounds = min(_SMALLEST, float(s.min())), max(_LARGEST, largest)
     return _retract(unit, tangent_vec / largest, largest, bounds)
 
 
 def _retract(
-    derivative: CometricDerivative,
-    tangent_vec: Array,
-    unit: float = 1.0,
-    bounds: tuple[float, float] = (_SMALLEST, _LARGEST),
+    derivative: CometricDerivative, tangent_vec: Array, unit: float, bounds: tuple[float, float]
 ) -> Array:
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame

@@ -1,7 +1,6 @@
 """Minimization of the energy of paths by Newton's method with truncated conjugate gradients.
 
-Globally convergent: a direction of negative curvature ends the inner iteration, and every step
-must decrease the energy. Batched: each member has its own inner and outer iteration.
+A direction of negative curvature ends the inner iteration, and every step must decrease the energy.
 """
 
 from collections.abc import Callable
