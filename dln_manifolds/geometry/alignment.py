@@ -158,13 +158,10 @@ def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) 
     padded[:, [0, -1]] = np.eye(n)
     padded[:, 1:-1] = group
     for parity in (1, 2):
-        count = len(range(parity, depth, 2))
-        before = padded[:, parity - 1 : depth - 1 : 2][:, :count]
-        after = padded[:, parity + 1 : depth + 1 : 2][:, :count]
-        w, w_next = layers[:, parity - 1 :: 2][:, :count], layers[:, parity::2][:, :count]
-        r, r_next = reference[:, parity - 1 :: 2][:, :count], reference[:, parity::2][:, :count]
-        coupling = w @ transpose(r @ before) + transpose(after @ w_next) @ r_next
-        padded[:, parity:depth:2] = _best_turn(coupling, keep_component)
+        before, here, after = (slice(parity + k, depth + k, 2) for k in (-1, 0, 1))
+        coupling = layers[:, before] @ transpose(reference[:, before] @ padded[:, before])
+        coupling += transpose(padded[:, after] @ layers[:, here]) @ reference[:, here]
+        padded[:, here] = _best_turn(coupling, keep_component)
     return padded[:, 1:-1].copy()
 
 

@@ -91,7 +91,6 @@ class EntropyHessian:
         rates = _entropy_rates(frame)
         slopes = rates / s
         row, column = s[..., :, None], s[..., None, :]
-
         bend = 0.5 * log_a_second_derivative(tau, frame.depth)
         diagonal(bend)[...] = 0.0
         self._diagonal = -bend / (row * column)

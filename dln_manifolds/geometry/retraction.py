@@ -65,7 +65,6 @@ def _retract(
     second = second - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
     skew_2 = (second - transpose(second)) / (row + column)
     sym_2 = second - skew_2 * column
-
     stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)

@@ -77,14 +77,9 @@ def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> Stra
     balance_defect = relative_imbalance(direction)
     allowed = tolerance + _ROUNDING * size / divisor
     balanced, horizontal = balance_defect <= allowed, vertical_defect <= allowed
-    time = _singular_time(start, end)
-    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)
-
-
-def _singular_time(start: Array, end: Array) -> Array:
-    """Return the first t in (0, 1) with ``det((1 - t) A + t B) = 0`` for a layer, or infinity."""
     # (1 - t) + t w = 0 for an eigenvalue w < 0 of A^{-1} B
     values = np.linalg.eigvals(np.linalg.solve(start, end))
     meets = (values.real < 0) & (np.abs(values.imag) <= _REAL * np.abs(values.real))
     times = np.where(meets, 1 / (1 - np.where(meets, values.real, 0.0)), np.inf)
-    return np.asarray(times.min(axis=(-2, -1)))
+    time = np.asarray(times.min(axis=(-2, -1)))
+    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)
