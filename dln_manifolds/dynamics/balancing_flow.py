@@ -49,8 +49,7 @@ def balancing_flow(
 
     W are invertible layers, shape ``(N, n, n)``. The flow starts at the first of the increasing
     times, by default 0 and the time at which nothing but round-off is left of the imbalance. The
-    relative tolerance of the integration moves the limit along the fibre of X only. Results are in
-    single precision if the layers are.
+    relative tolerance of the integration moves the limit along the fibre of X only.
 
     Raises `InvalidPointError` or ValueError if a layer is singular, these are not layers of one
     network, or the times do not increase; `ConvergenceError` if the integration fails, as it may

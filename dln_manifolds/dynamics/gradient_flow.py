@@ -80,9 +80,8 @@ def flow_of_layers(
     change = imbalance(moved) - imbalance(start)
     size = np.linalg.norm(moved @ transpose(moved), axis=(-2, -1)).max()
     drift = np.linalg.norm(change, axis=(-2, -1)).max(axis=-1, initial=0.0) / (size or 1.0)
-    energies = _energies(energy, points)
     cast = points.astype(dtype), moved.astype(dtype)
-    return GradientFlow(times, *cast, drift, energies, n_evaluations)
+    return GradientFlow(times, *cast, drift, _energies(energy, points), n_evaluations)
 
 
 def flow_of_point(

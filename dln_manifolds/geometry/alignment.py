@@ -67,9 +67,8 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
     """Return balanced layers with the same end-to-end matrix, nearest to the given ones.
 
-    The balanced factorizations of X are one orbit of ``O(n)^(N-1)``; this is the point of it that
-    `align` finds, with the words of caution that stand there. ``keep_component`` looks only among
-    those whose layers' determinants have the signs of the given layers'.
+    This is the point of the fibre over X that `align` finds, with the words of caution that stand
+    there. ``keep_component`` looks only among those with the signs of the given determinants.
     """
     depth, n = layers.shape[-3:-1]
     balanced = factor(Frame.of_point(end_to_end(layers), depth), depth)
@@ -159,13 +158,10 @@ def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) 
     padded[:, [0, -1]] = np.eye(n)
     padded[:, 1:-1] = group
     for parity in (1, 2):
-        count = len(range(parity, depth, 2))
-        before = padded[:, parity - 1 : depth - 1 : 2][:, :count]
-        after = padded[:, parity + 1 : depth + 1 : 2][:, :count]
-        w, w_next = layers[:, parity - 1 :: 2][:, :count], layers[:, parity::2][:, :count]
-        r, r_next = reference[:, parity - 1 :: 2][:, :count], reference[:, parity::2][:, :count]
-        coupling = w @ transpose(r @ before) + transpose(after @ w_next) @ r_next
-        padded[:, parity:depth:2] = _best_turn(coupling, keep_component)
+        before, here, after = (slice(parity + k, depth + k, 2) for k in (-1, 0, 1))
+        coupling = layers[:, before] @ transpose(reference[:, before] @ padded[:, before])
+        coupling += transpose(padded[:, after] @ layers[:, here]) @ reference[:, here]
+        padded[:, here] = _best_turn(coupling, keep_component)
     return padded[:, 1:-1].copy()
 
 
@@ -243,7 +239,7 @@ def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tupl
     is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows. Raises
     `ConjugatePointsError` at focal points of the fibre, where the nearest Y is not isolated.
     """
-    depth, n = aligned.shape[-3], aligned.shape[-1]
+    depth, n = aligned.shape[-3:-1]
     upper = np.triu_indices(n, 1)
     size = (depth - 1) * len(upper[0])
     if size == 0:

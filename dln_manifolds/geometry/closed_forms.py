@@ -1,7 +1,8 @@
 r"""Geodesics known in closed form, and the rigorous lower bound on the distance.
 
 - Same singular vectors, any N: a straight line in the root chart, ``l(t) = (1-t) l_0 + t l_1``.
-  At N = 1 every geodesic is one. Radial geodesics, at any N: ``(1 + a t) T``.
+  At N = 1 every geodesic is one. Radial geodesics, at any N: ``(1 + a t) T``, ``a = c / N`` for
+  ``X' = c X``; they end in the tip of the cone at ``t = -1 / a``.
 - N = 2 and the same orthogonal polar factor: the geodesic of the Bures-Wasserstein metric
   (Bhatia, Jain and Lim 2019), ``X(t) = W(t) W(t)^T O`` with a straight line W(t). For N >= 3 the
   corresponding line (Theorem 2.3 of Chen, arXiv 2510.07324) is not horizontal unless the polar
@@ -88,11 +89,7 @@ def lower_bound(start: Frame, end: Frame) -> Array:
 
 
 def radial_rate(position: Array, velocity: Array) -> tuple[Array, Array]:
-    """Return a with the velocities nearest to ``a x``, and which are that to rounding.
-
-    Radial geodesics of the cone are straight: ``(1 + a t) x``, for end-to-end matrices X with the
-    velocity ``c X`` in the root chart with ``a = c / N``; they end in its tip at ``t = -1 / a``.
-    """
+    """Return a with the velocities nearest to ``a x``, and which are that to rounding."""
     x, v = (array.reshape(len(array), math.prod(array.shape[1:])) for array in (position, velocity))
     # Free of squares that over- or underflow; a vector of zero is radial, too.
     size, speed = (np.abs(array).max(axis=1, keepdims=True) for array in (x, v))

@@ -21,20 +21,17 @@ import numpy as np
 from dln_manifolds.numerics import functions
 from dln_manifolds.numerics.arrays import Array
 
-# Coinciding singular values are set apart by less than doubles can be, so that nothing is divided
-# by zero: ``s_i / s_j - 1`` is at least this.
+# Least ``s_i / s_j - 1``, below what doubles resolve: nothing is divided by zero.
 NO_EXCESS = 1e-20
 
 
 class IndexPairs(NamedTuple):
-    """Index pairs i < j; functions of pairs are evaluated once for each.
-
-    ``values.take(place, axis=-1)`` arranges them, followed by a value for the diagonal, as
-    symmetric matrices, antisymmetric after multiplication by ``sign``.
-    """
+    """Index pairs i < j; functions of pairs are evaluated once for each."""
 
     first: Array
     second: Array
+    # values.take(place, axis=-1) arranges them, followed by a value for the diagonal, as symmetric
+    # matrices, antisymmetric after multiplication by the sign.
     place: Array
     sign: Array
 
@@ -86,7 +83,6 @@ def log_kappa(u: Array, depth: float) -> Array:
 
 # Below this |u| the hyperbolic functions agree with their linear parts to the last bit.
 _LINEAR = 1e-200
-
 # Below this |2 N u| the poles of the closed forms cancel digits, and the series are summed.
 _SERIES_RANGE = 0.5
 
@@ -142,12 +138,9 @@ def log_kappa_second_derivative(u: Array, depth: float) -> Array:
 
 
 def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
-    """Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
-
-    Between two values of ``|u|``, ``outer = inner + gap``; the gap is known more accurately than
-    their difference, and may be zero.
-    """
-    # Arguments are stacked: few pairs cost by the call.
+    """Divided differences by ``|u|`` of ``(1/kappa + kappa)/2`` and ``(1/kappa - kappa)/2``."""
+    # The gap is known more accurately than outer - inner, and may be zero. Arguments are stacked:
+    # few pairs cost by the call.
     n = depth
     both = np.stack([outer, inner])
     sums, doubles, gaps = (n + 1) * both, 2 * inner, np.stack([n * gap, gap])
@@ -221,11 +214,8 @@ def log_a_second_derivative(tau: Array, depth: float) -> Array:
 
 
 def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
-    """Second divided differences ``f[x_i, x_j, x_k]`` of ``f(x) = x^N`` at ``x = l^2``.
-
-    For index triples ``i <= j <= k``, shape ``(m, 3)``, of singular values in descending order.
-    ``a_ij`` is the first ``f[x_i, x_j]``, so ``(a_ij - a_kj) / (x_i - x_k) = f[x_i, x_j, x_k]``.
-    """
+    """Second divided differences of ``x^N`` at ``x = l^2``: ``(a_ij - a_kj) / (x_i - x_k)``."""
+    # Of index triples i <= j <= k, shape (m, 3), of singular values in descending order.
     first, middle, last = triples.T
     root = s ** (1 / depth)
     tau = log_ratio(s)

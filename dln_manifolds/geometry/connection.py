@@ -239,7 +239,6 @@ def _rates_in_frame(
     right = p_t @ dg - g_t @ q + d_t @ f
     left, right = left - transpose(left), right - transpose(right)
     df = 0.5 * ((right - left) * over_difference - (right + left) * over_sum)
-
     # The diagonal as the frame sees it, which turns with T, and then back.
     turn = symmetric * over_difference
     turned_g, turned_p = momentum.turned(turn, -turn)

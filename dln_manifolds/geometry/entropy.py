@@ -79,10 +79,9 @@ _NEAR = 1.0
 class EntropyHessian:
     r"""Euclidean second derivative of the entropy at square matrices X, for repeated application.
 
-    With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame, ``sum_j
-    (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the symmetric
-    part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one. The divided difference
-    is taken of ``s_i f_i`` by ``log s_i``, without cancellation where singular values are close.
+    With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame,
+    ``sum_j (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the
+    symmetric part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -92,7 +91,6 @@ class EntropyHessian:
         rates = _entropy_rates(frame)
         slopes = rates / s
         row, column = s[..., :, None], s[..., None, :]
-
         bend = 0.5 * log_a_second_derivative(tau, frame.depth)
         diagonal(bend)[...] = 0.0
         self._diagonal = -bend / (row * column)

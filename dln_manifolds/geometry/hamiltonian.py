@@ -76,10 +76,9 @@ class NodalState(NamedTuple):
 def cometric_differences(
     roots: Array, u: Array, where: tuple[Array, ...], depth: float
 ) -> tuple[Array, Array]:
-    """Divided differences ``(f_jk - f_ik) / (l_j - l_i)`` of the cometric's c and e, any gap.
+    """Divided differences of the cometric ``P -> c * P + e * P^T`` in the frame, any gap.
 
-    For the pairs (i, j) of members that ``where`` lists, by k: shapes ``(n_pairs, n)``. The
-    cometric is ``P -> c * P + e * P^T`` in the frame.
+    ``(f_jk - f_ik) / (l_j - l_i)`` of pairs (i, j) that ``where`` lists, shape ``(n_pairs, n)``.
     """
     n = roots.shape[-1]
     *batch, pair = where
@@ -160,7 +159,6 @@ def nodal_state(
     roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
     u, matrices = pair_matrices(roots, depth)
     cosh, sinh, slope, over_difference, over_sum = matrices
-
     if velocity is None:
         p = transpose(left) @ momentum @ transpose(right_t)
         g = raised(cosh, sinh, p)
@@ -169,8 +167,7 @@ def nodal_state(
         p = lowered(cosh, sinh, g)
     p_t = transpose(p)
     outer_left, outer_right = g @ p_t, p_t @ g
-    k_left = outer_left - transpose(outer_left)
-    k_right = outer_right - transpose(outer_right)
+    k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
     added = k_right + k_left
     gradient = (k_right - k_left) * over_difference
     gradient -= added * over_sum
@@ -188,12 +185,18 @@ class SecondVariation:
     """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
     A direction d of T turns the frame by the antisymmetric ``Omega_L``, ``Omega_R`` and moves the
-    roots by ``d_ii``. This serves Newton's method, whose limit does not depend on it: singular
-    values closer than a relative 1e-4 are spread first, which changes it by about as much.
+    roots by ``d_ii``.
     """
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
-        nodal = _spread(nodal, depth)
+        crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
+        if crowded.any():
+            # Too close for quotients of differences. Newton's method, which this serves, has the
+            # same limit with singular values that are spread.
+            ramp = np.exp(2 * _SPREAD / depth * np.arange(nodal.roots.shape[-1])[::-1])
+            roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
+            root = (nodal.left * roots[..., None, :]) @ nodal.right_t
+            nodal = nodal_state(root, depth, velocity=nodal.leave(nodal.velocity))
         roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
         self._over_difference, self._over_sum = 2 * nodal.over_difference, 2 * nodal.over_sum
         self._per_root = 0.5 / roots
@@ -201,7 +204,6 @@ class SecondVariation:
         bend = coefficients.log_kappa_second_derivative(nodal.u, depth)
         bend = coefficients.symmetric_matrix(bend, roots.shape[-1])
         self._diagonal = diagonal(nodal.gradient)
-
         g_t, p_t = transpose(g), transpose(p)
         mixed = p * g_t
         self._bend_mixed = bend * (mixed + transpose(mixed))
@@ -209,7 +211,6 @@ class SecondVariation:
         k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
         self._quotient = (k_right - k_left) * self._over_difference
         self._shared = (k_right + k_left) * self._over_sum
-
         # Small products cost by the call, so factors are stacked; contiguous ones are faster.
         self._left, self._left_t = nodal.left, np.ascontiguousarray(transpose(nodal.left))
         self._right_t, self._right = nodal.right_t, np.ascontiguousarray(transpose(nodal.right_t))
@@ -237,13 +238,11 @@ class SecondVariation:
         moved = diagonal(d)
         rate = moved * self._per_root
         du = rate[..., :, None] - rate[..., None, :]
-
         turned_l, turned_r = omega_l @ self._beside, self._below @ omega_r
         dg = w - turned_l[..., :n] + turned_r[..., :n, :]
         dg_t = transpose(dg)
         dp = self._cosine * dg + self._sine * dg_t + du * self._slope * self._p_t
         dp_t = transpose(dp)
-
         # KL = G P^T - P G^T and KR = P^T G - G^T P, differentiated
         left = np.concatenate([dg, -dp], axis=-1) @ self._pt_over_gt
         right = np.concatenate([dp_t, -dg_t], axis=-1) @ self._g_over_p
@@ -260,14 +259,3 @@ class SecondVariation:
         dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
         df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
         return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
-
-
-def _spread(nodal: NodalState, depth: float) -> NodalState:
-    """Separate singular values that are too close for quotients of differences."""
-    crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
-    if not crowded.any():
-        return nodal
-    ramp = np.exp(2 * _SPREAD / depth * np.arange(nodal.roots.shape[-1])[::-1])
-    roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
-    root = (nodal.left * roots[..., None, :]) @ nodal.right_t
-    return nodal_state(root, depth, velocity=nodal.leave(nodal.velocity))

@@ -44,17 +44,14 @@ def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
     largest = float(s.max(initial=0.0))
     if not s.size or 1 / _ORDINARY < largest < _ORDINARY:
-        return _retract(derivative, tangent_vec)
+        return _retract(derivative, tangent_vec, 1.0, (_SMALLEST, _LARGEST))
     unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
     bounds = min(_SMALLEST, float(s.min())), max(_LARGEST, largest)
     return _retract(unit, tangent_vec / largest, largest, bounds)
 
 
 def _retract(
-    derivative: CometricDerivative,
-    tangent_vec: Array,
-    unit: float = 1.0,
-    bounds: tuple[float, float] = (_SMALLEST, _LARGEST),
+    derivative: CometricDerivative, tangent_vec: Array, unit: float, bounds: tuple[float, float]
 ) -> Array:
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
@@ -68,7 +65,6 @@ def _retract(
     second = second - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
     skew_2 = (second - transpose(second)) / (row + column)
     sym_2 = second - skew_2 * column
-
     stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)

@@ -76,9 +76,9 @@ def horizontal_direction(roots: Array, depth: int) -> Array:
     return vector / np.linalg.norm(vector, axis=-3, keepdims=True)
 
 
-def _difference(sequence: Array, row: Array, column: Array) -> Array:
+def _difference(roots: Array, sequence: Array) -> Array:
     """Apply D: (..., N-1, n, n) -> (..., N, n, n)."""
-    shape = sequence.shape
+    (row, column), shape = _row_and_column(roots), sequence.shape
     result = np.empty((*shape[:-3], shape[-3] + 1, *shape[-2:]))
     result[..., 0, :, :] = 0.0
     np.multiply(row, sequence, out=result[..., 1:, :, :])
@@ -102,8 +102,8 @@ def _potential(frame: Frame, vector: Array) -> tuple[Array, Array]:
 
 def split(frame: Frame, vector: Array) -> Sectors:
     """Split an ambient vector into its three parts, which are orthogonal and sum to it."""
-    scale = _row_and_column(frame.roots)
-    normal, vertical = (frame.leave(_difference(f, *scale)) for f in _potential(frame, vector))
+    parts = _potential(frame, vector)
+    normal, vertical = (frame.leave(_difference(frame.roots, part)) for part in parts)
     return Sectors(normal, vertical, horizontal_part(frame, vector))
 
 
@@ -117,7 +117,7 @@ def horizontal_part(frame: Frame, vector: Array) -> Array:
 def tangent_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
     symmetric, _ = _potential(frame, vector)
-    return vector - frame.leave(_difference(symmetric, *_row_and_column(frame.roots)))
+    return vector - frame.leave(_difference(frame.roots, symmetric))
 
 
 def normal_multiplier(frame: Frame, vector: Array) -> Array:
@@ -166,10 +166,7 @@ def push_forward(frame: Frame, vector: Array) -> Array:
 
 
 def jacobi_basis(frame: Frame) -> JacobiBasis:
-    """Return explicit orthonormal bases of the three sectors at balanced points.
-
-    ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors.
-    """
+    """Return explicit orthonormal bases of the three sectors at balanced points."""
     depth, (*batch, n) = frame.n_layers, frame.roots.shape
     each = frame.beside()
     unit = np.eye(n * n).reshape(n * n, 1, n, n)
@@ -185,7 +182,7 @@ def jacobi_basis(frame: Frame) -> JacobiBasis:
         # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
         sequences = pair[:, None, None] * sines / sigma
         sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, n, n)
-        bases.append(each.leave(_difference(sequences, *_row_and_column(each.roots))))
+        bases.append(each.leave(_difference(each.roots, sequences)))
     return JacobiBasis(horizontal, bases[0], bases[1])
 
 
@@ -198,13 +195,12 @@ class TangentSpace:
         self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
         self._after_t, self._before_t = transpose(frame.left).copy(), frame.right_t.copy()
         # l_i and l_j, and their powers 0 .. N-1, written out: broadcasting along rows is slow.
-        shape = (self.depth, *2 * self.roots.shape)
         powers = self.roots ** np.arange(self.depth)[:, None]
-        self.row = np.broadcast_to(self.roots[:, None], shape[1:]).copy()
+        self.row = np.repeat(self.roots[:, None], self.roots.size, axis=1)
         self.column = transpose(self.row).copy()
-        self._rows = np.broadcast_to(self.row, (self.depth - 1, *shape[1:])).copy()
-        self._columns = np.broadcast_to(self.column, self._rows.shape).copy()
-        self.row_powers = np.broadcast_to(powers[:, :, None], shape).copy()
+        self._rows = np.repeat(self.row[None], self.depth - 1, axis=0)
+        self._columns = transpose(self._rows).copy()
+        self.row_powers = np.repeat(powers[:, :, None], self.roots.size, axis=2)
         self.column_powers = transpose(self.row_powers).copy()
         # With the half of the symmetric part.
         self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2

@@ -14,10 +14,9 @@ vanishes. Its derivative by t is symmetric: the skew part is the same all along 
 t = 0 it is that of ``W^1_p (W^0_p)^T + (W^1_{p+1})^T W^0_{p+1}``. The line is horizontal if and
 only if its end points are aligned, see `dln_manifolds.geometry.alignment`.
 
-A line with both properties is a geodesic of the balanced manifold and lies over one of the
-end-to-end matrices. For N = 2 and equal polar factors, and for equal singular vectors, alignment
-gives such a line. Otherwise it takes the one property or the other: a balanced line is a path and
-bounds the distance from above, an aligned line leaves the manifold.
+A line with both properties is a geodesic and lies over one of the end-to-end matrices. For N = 2
+and equal polar factors, and for equal singular vectors, alignment gives such a line. Otherwise a
+balanced line is a path and bounds the distance from above; an aligned one leaves the manifold.
 """
 
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from dln_manifolds.numerics.arrays import Array
 
 # Round-off of balanced layers, relative to their norm: D inherits it however short it is.
 _ROUNDING = 1e-13
-
 # An eigenvalue of W_0^{-1} W_1 whose imaginary part is below this share of it may be real: double
 # eigenvalues have lost half of the digits.
 _REAL = 1e-7
@@ -79,14 +77,9 @@ def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> Stra
     balance_defect = relative_imbalance(direction)
     allowed = tolerance + _ROUNDING * size / divisor
     balanced, horizontal = balance_defect <= allowed, vertical_defect <= allowed
-    time = _singular_time(start, end)
-    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)
-
-
-def _singular_time(start: Array, end: Array) -> Array:
-    """Return the first t in (0, 1) with ``det((1 - t) A + t B) = 0`` for a layer, or infinity."""
     # (1 - t) + t w = 0 for an eigenvalue w < 0 of A^{-1} B
     values = np.linalg.eigvals(np.linalg.solve(start, end))
     meets = (values.real < 0) & (np.abs(values.imag) <= _REAL * np.abs(values.real))
     times = np.where(meets, 1 / (1 - np.where(meets, values.real, 0.0)), np.inf)
-    return np.asarray(times.min(axis=(-2, -1)))
+    time = np.asarray(times.min(axis=(-2, -1)))
+    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)

@@ -13,8 +13,8 @@ T = TypeVar("T")
 class PointMemo(Generic[T]):
     """Remember what a pure function computed of the last few arrays.
 
-    An array is recognized by what it holds: callers may overwrite their arrays. Threads may share a
-    memo: the entries are one immutable tuple, replaced as a whole. Copies and pickles start empty.
+    Arrays are recognized by what they hold: callers may overwrite theirs. Threads may share a memo,
+    as the entries are one immutable tuple.
     """
 
     def __init__(self, compute: Callable[[Array], T], size: int = 4) -> None:

@@ -1,8 +1,7 @@
 """Elementary functions that lose no digits near zero and do not overflow.
 
 Each is a difference of terms that agree to leading order. Near zero the Taylor series is summed;
-elsewhere the plain difference is accurate. All are vectorized and accurate to a few units in the
-last place.
+elsewhere the plain difference is accurate, to a few units in the last place.
 """
 
 import math

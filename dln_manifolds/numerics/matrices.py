@@ -80,8 +80,7 @@ def rotations(normal: Array) -> Array:
     """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
     q, r = np.linalg.qr(normal)
     q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
-    sign, _ = np.linalg.slogdet(q)
-    q[..., 0] *= np.expand_dims(sign, -1)
+    q[..., 0] *= np.expand_dims(np.linalg.slogdet(q)[0], -1)
     return q
 
 

@@ -1,7 +1,6 @@
 """Minimization of the energy of paths by Newton's method with truncated conjugate gradients.
 
-Globally convergent: a direction of negative curvature ends the inner iteration, and every step
-must decrease the energy. Batched: each member has its own inner and outer iteration.
+A direction of negative curvature ends the inner iteration, and every step must decrease the energy.
 """
 
 from collections.abc import Callable
@@ -130,8 +129,7 @@ def minimize(
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
-        square = inner(path.gradient, first)
-        absolute = np.sqrt(np.maximum(square, 0))
+        absolute = np.sqrt(np.maximum(inner(path.gradient, first), 0))
         slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
         stuck = small & (slope > 0.5 * last_slope)
@@ -153,9 +151,8 @@ def minimize(
         result.n_iterations[active] += 1
         trial = path.moved(move)
         result.n_evaluations[active] += path.n_nodes
-        descent = inner(path.gradient, move)
         # Near the minimum the decrease drowns in the rounding of the energy itself.
-        slack = 1e-13 * path.energy
+        descent, slack = inner(path.gradient, move), 1e-13 * path.energy
         factor = np.ones(len(active))
         for _ in range(_MAX_HALVINGS):
             failed = ~(trial.energy <= path.energy + 1e-4 * factor * descent + slack)

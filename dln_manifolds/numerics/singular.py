@@ -24,11 +24,8 @@ def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) 
 
 
 def comes_near(path: Array, smallest: Array, largest: Array) -> Array:
-    """Whether chords between matrices come near a singular one, ``(n_batch, n_times - 1)``.
-
-    A chord from A to B meets one where ``A^{-1} B`` has a real eigenvalue below zero. The path has
-    shape ``(n_batch, n_times, n, n)``, and its extreme singular values ``(n_batch, n_times)``.
-    """
+    """Whether chords of paths ``(n_batch, n_times, n, n)`` come near a singular matrix."""
+    # A chord from A to B meets one where A^{-1} B has a real eigenvalue below zero.
     start, end = path[:, :-1], path[:, 1:]
     # The numerically singular have no inverse.
     node = smallest <= np.finfo(float).eps * largest
