@@ -9,16 +9,17 @@ A slope is fitted to the smallest steps at which errors still stand clear of rou
 derivative shows there even if it is wrong by little.
 """
 
-from dln_manifolds.diagnostics.problems import check_gradient, check_hessian
-from dln_manifolds.diagnostics.results import STEPS, CheckResult, fit_slope
-from dln_manifolds.diagnostics.spaces import (
+from dln_manifolds.diagnostics.checks import (
     check_dimension,
     check_exponential,
+    check_gradient,
+    check_hessian,
     check_manifold,
     check_projection,
     check_retraction,
     check_transport,
 )
+from dln_manifolds.diagnostics.results import STEPS, CheckResult, fit_slope
 
 __all__ = [
     "STEPS",

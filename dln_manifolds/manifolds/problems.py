@@ -34,9 +34,9 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     domain of the cost, a trial point that is not finite or to which a geodesic of the cost leads
     nowhere, the cost is infinite: such trials are refused.
 
-    Points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for `OfLayers`. It
-    need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely. The
-    ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
+    The points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for
+    `OfLayers`. It need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely.
+    The ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
 
     Raises
     ------
@@ -100,10 +100,8 @@ def _value(cost: Cost, domain: Domain, point: Array) -> float:
             raise
         return np.inf
     if found.ndim:
-        raise ValueError(
-            f"The cost has shape {found.shape} at a point of shape {point.shape}: one number is "
-            f"needed."
-        )
+        shapes = f"shape {found.shape} at a point of shape {point.shape}"
+        raise ValueError(f"The cost has {shapes}: one number is needed.")
     if isnan(found) and np.isfinite(point).all():
         raise InvalidPointError(
             "The cost is NaN at a finite point; solvers would take that for an improvement. "

@@ -59,10 +59,7 @@ class NetworkOptimization(Manifold, Generic[Here]):
 
     The space below supplies ``n``, ``shape`` and ``metric``; a half, what it needs at a point.
 
-    Attributes
-    ----------
-    chord_count : int
-        How often ``log``, ``dist`` and ``pair_mean`` have been answered by a chord.
+    ``chord_count`` says how often a chord has answered ``log``, ``dist`` and ``pair_mean``.
     """
 
     n: int
@@ -114,11 +111,10 @@ class NetworkOptimization(Manifold, Generic[Here]):
 
     @property
     def typical_dist(self) -> float:
-        """Scale of trust regions: n, the root of the dimension of the end-to-end matrices.
+        """Scale of trust regions: n, as for pymanopt's ``Euclidean(n, n)``, which depth 1 is.
 
-        As for pymanopt's ``Euclidean(n, n)``, which depth 1 is: the root mean square length of
-        tangent vectors at X with standard normal coordinates. Layers have the same scale as their
-        end-to-end matrices, since a step to X and its horizontal lift are equally long.
+        The root mean square length of tangent vectors at X with standard normal coordinates. That
+        of layers is the same: a step to X and its horizontal lift are equally long.
         """
         return float(self.n)
 
@@ -151,10 +147,8 @@ class NetworkOptimization(Manifold, Generic[Here]):
         ``chord_count`` counts chords. A `GeodesicWarning` tells, once, that one stands for a
         geodesic that does not exist or was not found.
 
-        Raises
-        ------
-        DisconnectedPointsError
-            If the points lie in different components; not inside pymanopt's solvers.
+        Raises `DisconnectedPointsError` if the points lie in different components; not inside
+        pymanopt's solvers.
         """
         return self._total(
             lambda: self.metric.log(point_b, point_a),
@@ -190,18 +184,16 @@ class NetworkOptimization(Manifold, Generic[Here]):
                 reason = str(error)
         answer = chord()
         self.chord_count += 1
-        if not self._told:
-            signs = [np.linalg.slogdet(np.asarray(point))[0] for point in pair]
-            if pair and np.any(signs[0] != signs[1]):
-                reason = "A solver compares points of different components, which no path joins."
-            if reason:
-                self._told = True
-                warnings.warn(
-                    f"{reason} A chord stands for the geodesic here; chord_count of the manifold "
-                    f"counts further ones, of which nothing is said.",
-                    GeodesicWarning,
-                    stacklevel=5,
-                )
+        if self._told:
+            return answer
+        signs = [np.linalg.slogdet(np.asarray(point))[0] for point in pair]
+        if pair and np.any(signs[0] != signs[1]):
+            reason = "A solver compares points of different components, which no path joins."
+        if reason:
+            self._told = True
+            reason += " A chord stands for the geodesic here; chord_count of the manifold counts "
+            reason += "further ones, of which nothing is said."
+            warnings.warn(reason, GeodesicWarning, stacklevel=5)
         return answer
 
     @abstractmethod
