@@ -71,7 +71,7 @@ class CometricSlopes(NamedTuple):
     d_beta: Array
 
     @classmethod
-    def of_matrices(cls, roots: Array, matrices: Iterable[Array]) -> CometricSlopes:
+    def of(cls, roots: Array, matrices: Iterable[Array]) -> CometricSlopes:
         """Take roots with their `pair_matrices`, differences as quotients."""
         cosh, sinh, slope, over_difference, over_sum = matrices
         weights = np.stack([cosh - sinh, cosh + sinh])
@@ -82,21 +82,16 @@ class CometricSlopes(NamedTuple):
         table[..., same, same, :] = np.stack([-pace, pace]) * weights
         return cls(roots, cosh, sinh, slope, 2 * over_difference, 2 * over_sum, *table)
 
-    @classmethod
-    def of_roots(
-        cls, roots: Array, u: Array, matrices: Iterable[Array], depth: float
-    ) -> CometricSlopes:
-        """Take real roots, differences of close pairs in closed form."""
-        slopes = cls.of_matrices(roots, matrices)
-        where = np.nonzero(u < _CLOSE / (2 * depth))
-        if where[0].size:
-            *batch, pair = where
-            first, second, _, _ = index_pairs(roots.shape[-1])
-            i, j = first[pair], second[pair]
-            d_c, d_e = cometric_differences(roots, u, where, depth)
-            for table, value in (slopes.d_alpha, d_c + d_e), (slopes.d_beta, d_c - d_e):
+    def exact(self, u: Array, depth: float) -> CometricSlopes:
+        """Return these, of real roots, with the differences of close pairs in closed form."""
+        *batch, pair = where = np.nonzero(u < _CLOSE / (2 * depth))
+        if pair.size:
+            index = index_pairs(self.roots.shape[-1])
+            i, j = index.first[pair], index.second[pair]
+            d_c, d_e = cometric_differences(self.roots, u, where, depth)
+            for table, value in (self.d_alpha, d_c + d_e), (self.d_beta, d_c - d_e):
                 table[(*batch, i, j)] = table[(*batch, j, i)] = value
-        return slopes
+        return self
 
     def raise_(self, momenta: Array) -> Array:
         """Apply the cometric to several momenta at each point."""
@@ -161,7 +156,8 @@ def root_connection(frame: Frame, velocity: Array, xi: Array) -> Array:
     of xi.
     """
     roots, depth = frame.roots, frame.depth
-    slopes = CometricSlopes.of_roots(roots, *pair_matrices(roots, depth), depth)
+    u, matrices = pair_matrices(roots, depth)
+    slopes = CometricSlopes.of(roots, matrices).exact(u, depth)
     scale = slopes.cosh, slopes.sinh
     v, x = frame.enter(velocity), frame.enter(xi)
     p, q = (RaisedMomentum(slopes, lowered(*scale, vector)) for vector in (v, x))
@@ -206,7 +202,7 @@ def linearized_rates(
 def _linearized(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple[Array, Array]:
     """Return derivatives of G and F at points without close roots, in the frame."""
     matrices = nodal.cosh, nodal.sinh, nodal.slope, nodal.over_difference, nodal.over_sum
-    slopes = CometricSlopes.of_roots(nodal.roots, nodal.u, matrices, depth)
+    slopes = CometricSlopes.of(nodal.roots, matrices).exact(nodal.u, depth)
     bend = log_kappa_second_derivative(nodal.u, depth)
     return _rates_in_frame(RaisedMomentum(slopes, nodal.momentum), bend, d, q)
 
@@ -231,22 +227,17 @@ def _around_circle(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple
         smaller, excess = roots[..., index.second], np.expm1(2 * u)
         matrices = arranged(index, smaller, excess, weight, slope, depth)
         momenta = np.broadcast_to(nodal.momentum[:, None], (*roots.shape, n))
-        momentum = RaisedMomentum(CometricSlopes.of_matrices(roots, matrices), momenta)
+        momentum = RaisedMomentum(CometricSlopes.of(roots, matrices), momenta)
         bend = log_kappa_second_derivative(u, depth)
-        for mean, rates in zip(
-            total, _rates_in_frame(momentum, bend, d[:, None], q[:, None]), strict=True
-        ):
-            mean += rates.real.sum(axis=1)
-    total /= angles.size
-    return total[0], total[1]
+        both = _rates_in_frame(momentum, bend, d[:, None], q[:, None])
+        total += np.stack(both).real.sum(axis=2)
+    return total[0] / angles.size, total[1] / angles.size
 
 
-def _rates_in_frame(
-    momentum: RaisedMomentum, bend: Array, d: Array, q: Array
-) -> tuple[Array, Array]:
+def _rates_in_frame(at: RaisedMomentum, bend: Array, d: Array, q: Array) -> tuple[Array, Array]:
     """Differentiate G and F along directions d of T and q of P; bend belongs to pairs."""
-    slopes, p, g = momentum.slopes, momentum.p, momentum.g
-    f = 0.5 * momentum.gradient(momentum)
+    slopes, p, g = at.slopes, at.p, at.g
+    f = 0.5 * at.gradient(at)
     bend = symmetric_matrix(bend, p.shape[-1]) * (p * transpose(g) + transpose(p) * g)
     fixed = slopes.roots, slopes.slope, slopes.over_difference, slopes.over_sum, bend, p, g, f
     roots, slope, over_difference, over_sum, bend, p, g, f = (
@@ -254,8 +245,8 @@ def _rates_in_frame(
         for value in fixed
     )
     symmetric, twist = slopes.split(d)
-    twisted_g, twisted_p = momentum.turned(twist, twist)
-    dg = momentum.stretched(symmetric) + twisted_g + slopes.raise_(q - twisted_p)
+    twisted_g, twisted_p = at.turned(twist, twist)
+    dg = at.stretched(symmetric) + twisted_g + slopes.raise_(q - twisted_p)
 
     p_t, g_t, f_t, d_t = transpose(p), transpose(g), transpose(f), transpose(d)
     left = dg @ p_t - q @ g_t - d @ f_t
@@ -265,7 +256,7 @@ def _rates_in_frame(
 
     # The diagonal as the frame sees it, which turns with T, and then back.
     turn = symmetric * over_difference
-    turned_g, turned_p = momentum.turned(turn, -turn)
+    turned_g, turned_p = at.turned(turn, -turn)
     change = (q - twisted_p - turned_p) * g_t + p * transpose(dg - twisted_g - turned_g)
     per_root = 0.5 / roots
     pace = diagonal(d) * per_root

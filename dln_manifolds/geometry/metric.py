@@ -108,17 +108,16 @@ class CometricDerivative:
 
     def gradient_in_frame(self, p: Array, q: Array) -> Array:
         """Do as `gradient`, with arguments and result expressed in the frame."""
-        # Adjoint of `along`: first the derivatives by T T^T and T^T T.
-        left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol, p, q)
-        right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol, q, p)
-        return self._by_point(left, right)
+        return self._by_point(self._symbol, self._symbol, p, q)
 
-    def _by_point(self, left: Array, right: Array) -> Array:
-        """Turn derivatives by ``T T^T`` and ``T^T T`` into that by X, in the frame."""
+    def _by_point(self, rows: Array, columns: Array, p: Array, q: Array) -> Array:
+        """Apply the adjoint of the derivative with given symbols, in the frame."""
         frame = self.frame
+        # First by T T^T and T^T T, then by T, then by X: its differential is symmetric.
+        left = np.einsum("...ikj,...ij,...kj->...ik", rows, p, q)
+        right = np.einsum("...ikj,...ik,...ij->...kj", columns, q, p)
         row, column = frame.roots[..., :, None], frame.roots[..., None, :]
         by_root = (left + transpose(left)) * column + row * (right + transpose(right))
-        # The differential of X -> T is symmetric in the frame.
         return parity_combine(*frame.chart_factors, by_root)
 
     def root_gradient_in_frame(self, p: Array, q: Array) -> Array:
@@ -131,9 +130,7 @@ class CometricDerivative:
         # sqrt(a_ij) + sqrt(a_kj), and sqrt(a_ij) + sqrt(a_ik), by [i, k, j]
         rows = root[..., :, None, :] + root[..., None, :, :]
         columns = root[..., :, None, :] + root[..., :, :, None]
-        left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol / rows, p, q)
-        right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol / columns, q, p)
-        return self._by_point(left, right)
+        return self._by_point(self._symbol / rows, self._symbol / columns, p, q)
 
     def along(self, direction: Array, covector: Array) -> Array:
         """Return ``(D A_X[direction])(covector)``."""

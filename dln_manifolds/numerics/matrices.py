@@ -141,13 +141,8 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     # Opposite turns move the skew part of v, equal turns the symmetric part.
     opposite = 0.5 * (v - transpose(v)) * total / (total * total + damping)
     equal = 0.5 * (v + transpose(v)) * difference / (difference * difference + damping)
-    return np.stack(
-        [
-            left @ (equal + opposite) @ transpose(left),
-            transpose(right_t) @ (equal - opposite) @ right_t,
-        ],
-        axis=-3,
-    )
+    from_left = left @ (equal + opposite) @ transpose(left)
+    return np.stack([from_left, transpose(right_t) @ (equal - opposite) @ right_t], axis=-3)
 
 
 def turned(velocities: Array, matrices: Array) -> Array:
