@@ -47,17 +47,8 @@ __all__ = [
     "pymanopt_problem",
 ]
 
-# Modules of the public face, imported when they are first asked for.
-_MODULES = {
-    "bridges",
-    "dynamics",
-    "errors",
-    "geodesics",
-    "geometry",
-    "plotting",
-    "statistics",
-    "storage",
-}
+# Modules of the public face that are imported when they are first asked for.
+_MODULES = {"bridges", "dynamics", "plotting", "statistics", "storage"}
 
 _renamed.install()
 

@@ -38,14 +38,12 @@ class Renamed(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the successor in the place of the module that is being imported."""
-        successor = SUCCESSORS[module.__name__.partition(".")[2]]
-        if successor is None:
-            return
-        successor = f"{_PACKAGE}.{successor}"
-        warnings.warn(
-            f"{module.__name__} is now {successor}: import that.", DeprecationWarning, stacklevel=2
-        )
-        sys.modules[module.__name__] = import_module(successor)
+        name = module.__name__
+        if successor := SUCCESSORS[name.partition(".")[2]]:
+            successor = f"{_PACKAGE}.{successor}"
+            text = f"{name} is now {successor}: import that."
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            sys.modules[name] = import_module(successor)
 
 
 def install() -> None:

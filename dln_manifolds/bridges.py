@@ -32,18 +32,9 @@ def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
     replaces the layers by some of least norm, ``sum |W_p|^2 = N sum s^(2/N)`` (Lindsey and Menon,
     arXiv 2511.01137): a point of ``BalancedManifold(n, N)``. Without it they stay as they are.
 
-    Parameters
-    ----------
-    layers : iterable of array-like, each of shape=[n, n]
-        Matrices of the layers; the first acts first, on column vectors.
-    balance : bool
-        Whether to return balanced layers.
-
-    Raises
-    ------
-    InvalidPointError
-        If a layer is not square, or differs in shape from the others, or is singular and is to be
-        balanced.
+    The ``layers`` are matrices, each of shape (n, n), of which the first acts first, on column
+    vectors. Raises `InvalidPointError` if one is not square, or differs in shape from the others,
+    or is singular and is to be balanced.
     """
     matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
     if not matrices:
@@ -82,20 +73,9 @@ def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
     layer. The result, ``shape=[N, n, n]``, is a copy in the precision of the model, float32 or
     float64.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A ``Linear`` without bias, or a ``Sequential`` (nested or not) of such; ``Identity`` counts
-        as nothing.
-    balance : bool
-        Whether to balance the layers.
-
-    Raises
-    ------
-    TypeError
-        If the model holds anything else than linear layers.
-    InvalidPointError
-        If a layer has a bias, is not square, or is singular and is to be balanced.
+    The ``model`` is a ``Linear`` without bias, or a ``Sequential`` (nested or not) of such;
+    ``Identity`` counts as nothing. Raises `TypeError` if it holds anything else, and
+    `InvalidPointError` if a layer has a bias, is not square, or is singular and is to be balanced.
     """
     weights = [linear.weight.detach().cpu() for linear in _linear_layers(model)]
     # NumPy has no bfloat16; what is coarser than float32 is taken as float32.
@@ -107,18 +87,11 @@ def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
 def to_torch(point: ArrayLike, model: torch.nn.Module | None = None) -> torch.nn.Module:
     """Return a PyTorch model with the given layers.
 
-    Parameters
-    ----------
-    point : array-like, shape=[N, n, n]
-        Layers W, ``point[0]`` acting first. ``total.factor(X)`` gives those of a matrix X.
-    model : torch.nn.Module, optional
-        A model of N linear layers, whose weights are overwritten in place, in its precision and on
-        its device, and which is returned; a new ``torch.nn.Sequential`` if not given.
-
-    Raises
-    ------
-    TypeError, InvalidPointError
-        If the model holds anything else than linear layers, or other layers than those given.
+    Of the layers W, ``shape=[N, n, n]``, ``point[0]`` acts first; ``total.factor(X)`` gives those
+    of a matrix X. The weights of a ``model`` of N linear layers are overwritten in place, in its
+    precision and on its device, and it is returned; without one, a new ``torch.nn.Sequential``.
+    Raises `TypeError` if the model holds anything else than linear layers, and `InvalidPointError`
+    if the layers do not fit it.
     """
     torch = _torch()
     tensors = [torch.from_numpy(layer) for layer in to_layers(point)]

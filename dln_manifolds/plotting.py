@@ -25,7 +25,6 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike
 if TYPE_CHECKING:
     from geomstats.geometry.manifold import Manifold
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
     from dln_manifolds.manifolds.balanced import BalancedManifold
     from dln_manifolds.manifolds.observable import DLNObservableManifold
@@ -97,19 +96,11 @@ def plot_geodesic(
     ``{E X u : |u| <= 1}`` with E two rows of the identity. A dot marks the image of the first unit
     vector, which tells X from X Q. For geodesics see Chen, arXiv 2510.07324.
 
-    Parameters
-    ----------
-    geodesic : callable
-        ``geodesic(t)`` with t of shape ``(n_t,)`` gives points, shape ``(n_t, n, n)``, or layers,
-        ``(n_t, N, n, n)``: a `GeodesicSolution`, what ``metric.geodesic`` returns, or any curve.
-    ax : matplotlib.axes.Axes, optional
-        Gets equal scales, and times along the horizontal axis.
-    n_ellipses : int
-        Number of times, evenly spaced from 0 to 1; at least 2.
-    plane : tuple of int
-        The two coordinates that are shown, if n > 2.
-    color : str, optional
-        One colour for all ellipses; by default the colour says the time.
+    With times t of shape ``(n_t,)``, ``geodesic(t)`` is points, shape ``(n_t, n, n)``, or layers,
+    ``(n_t, N, n, n)``: a `GeodesicSolution`, what ``metric.geodesic`` returns, or any curve. Times
+    are evenly spaced from 0 to 1, ``n_ellipses`` of them, at least 2, and read off the horizontal
+    axis. The two coordinates in ``plane`` are shown, if n > 2. The colour says the time unless one
+    ``color`` for all is given. Scales are equal.
     """
     ax = _axes(ax)
     from matplotlib import colormaps
@@ -128,13 +119,12 @@ def plot_geodesic(
         centre = k * spacing
         ax.fill(centre + outline[0], outline[1], color=colors[k], alpha=0.25, linewidth=0)
         ax.plot(centre + outline[0], outline[1], color=colors[k], linewidth=1.5)
-        tip = rows[k, :, 0]
-        ax.plot([centre, centre + tip[0]], [0, tip[1]], color=colors[k], linewidth=1)
-        ax.plot(centre + tip[0], tip[1], "o", color=colors[k], markersize=4)
-    ax.set_aspect("equal")
+        tip = centre + rows[k, 0, 0], rows[k, 1, 0]
+        ax.plot([centre, tip[0]], [0, tip[1]], color=colors[k], linewidth=1)
+        ax.plot(*tip, "o", color=colors[k], markersize=4)
+    ax.set(aspect="equal", xlabel="time t")
     ax.set_xticks(spacing * np.arange(n_ellipses), [f"{t:.3g}" for t in times])
     ax.locator_params(axis="y", nbins=3)
-    ax.set_xlabel("time t")
     return ax
 
 
@@ -180,14 +170,9 @@ def plot_training(
     The imbalance says how far the layers are from ``W_{p+1}^T W_{p+1} = W_p W_p^T`` (Chen, arXiv
     2510.07324, equation (1.4)); the entropy is that of Menon and Yu, arXiv 2509.09088.
 
-    Parameters
-    ----------
-    layers : ndarray, shape=[n_steps, N, n, n]
-        Layers after every step, as `PointRecorder` notes them.
-    cost : callable
-        Of layers, shape ``(n_steps, N, n, n)`` to ``(n_steps,)``.
-    axes : array-like of matplotlib.axes.Axes, shape=[4], optional
-        Where to draw; a new figure if not given. They are returned.
+    Takes ``layers`` after every step, ``shape=[n_steps, N, n, n]``, as `PointRecorder` notes them,
+    and a ``cost`` of such, of shape ``(n_steps,)``. Draws on four ``axes``, those of a new figure
+    if none are given, and returns them.
     """
     layers = np.asarray(layers)
     if layers.ndim != 4:
@@ -229,16 +214,10 @@ def plot_entropy_landscape(
     singular values alone (Menon and Yu, arXiv 2509.09088). It is symmetric in them and smooth
     across the diagonal, where they agree.
 
-    Parameters
-    ----------
-    space : DLNObservableManifold or BalancedManifold
-        Space of width n = 2.
-    limits : tuple of float
-        Smallest and largest singular value, both positive; the axes are logarithmic.
-    resolution, levels : int
-        Points of the grid along each axis, at least 2, and about as many contour lines.
-    colorbar : bool
-        Whether to explain the colours beside the axes, or else by numbers on the lines.
+    The ``space`` has width n = 2. The logarithmic axes reach from the smallest to the largest
+    singular value in ``limits``, both positive; the grid has ``resolution`` points along each, at
+    least 2. There are about as many contour lines as ``levels``, explained by a ``colorbar`` beside
+    the axes or else by numbers on the lines.
     """
     if space.n != 2:
         raise ValueError(f"The landscape is a plane for n = 2, and this space has n = {space.n}.")
@@ -248,8 +227,7 @@ def plot_entropy_landscape(
     ax = _axes(ax)
     values = np.geomspace(low, high, resolution)
     matrices = np.zeros((resolution, resolution, 2, 2))
-    matrices[..., 0, 0] = values
-    matrices[..., 1, 1] = values[:, None]
+    matrices[..., 0, 0], matrices[..., 1, 1] = values, values[:, None]
     layered = len(space.shape) == 3
     entropy = np.asarray(space.entropy(space.factor(matrices) if layered else matrices))
     if np.ptp(entropy) < 1e-12:  # depth 1: fibres are points
@@ -265,17 +243,17 @@ def plot_entropy_landscape(
             ax.clabel(lines, fontsize="x-small", fmt="%.3g")
     ax.plot(values, values, ":", color="white", linewidth=1)
     ax.set(xscale="log", yscale="log", aspect="equal", xlim=limits, ylim=limits)
-    _plain_ticks((ax.xaxis, ax.yaxis), np.log10(high / low))
     ax.set(xlabel="singular value $s_1$", ylabel="singular value $s_2$")
+    _plain_ticks(ax, np.log10(high / low))
     return ax
 
 
-def _plain_ticks(logarithmic: tuple[Axis, ...], decades: float) -> None:
+def _plain_ticks(ax: Axes, decades: float) -> None:
     """Label logarithmic axes with plain numbers, few enough to be read."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     steps = (1.0, 3.0) if decades > 1 else (1.0, 2.0, 5.0)
-    for axis in logarithmic:
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_formatter(NullFormatter())
         if decades < 2.5:  # else the powers of ten are enough
             axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps))
@@ -299,14 +277,9 @@ def plot_mean(
     the centre as from the mean, along the geodesic; others look nearer than they are, so the legend
     says how far the further points really are. Scales are equal, in units of the distance.
 
-    Parameters
-    ----------
-    space : DLNObservableManifold, BalancedManifold or another space of geomstats
-        The manifold, equipped.
-    points, mean : array-like, shape=[n_points, *point_shape] and [*point_shape]
-        At least three points, and the point whose tangent space is drawn; ``label`` names it.
-    others : mapping of str to array-like, shape=[*point_shape], optional
-        Further points to mark, such as ``{"Euclidean mean": points.mean(axis=0)}``.
+    The ``space`` is one of geomstats, equipped. At least three ``points`` are needed, shape
+    ``(n_points, *point_shape)``. The tangent space at the ``mean`` is drawn; ``label`` names it.
+    Further points to mark are in ``others``, as ``{"Euclidean mean": points.mean(axis=0)}``.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != len(space.shape) + 1 or len(points) < 3:
@@ -340,8 +313,8 @@ def plot_mean(
         number = ax.annotate(f"{radius:.2g}", (0, radius), ha="center", va="center")
         number.set(color=_GREY, fontsize="x-small")
         number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
-    ax.set_aspect("equal")
-    ax.set_xlabel(f"first principal direction ({100 * share[0]:.0f} % of the variance)")
-    ax.set_ylabel(f"second principal direction ({100 * share[1]:.0f} %)")
+    first = f"first principal direction ({100 * share[0]:.0f} % of the variance)"
+    second = f"second principal direction ({100 * share[1]:.0f} %)"
+    ax.set(aspect="equal", xlabel=first, ylabel=second)
     ax.legend()
     return ax

@@ -33,13 +33,15 @@ _CONTENTS = "contents"
 def save(file: str | PathLike[str], /, **items: Any) -> None:
     """Save named spaces, geodesics and arrays; `load` returns them bit by bit as they were.
 
+    Spaces keep the arguments of their metrics, and a flattened view its space:
+    ``save("run.npz", space=space, X=X, geodesic=solution)``. An existing file is replaced.
+
     Parameters
     ----------
     file : str or path
-        Name of the file, by custom ending in ``.npz``; an existing file is replaced.
+        Name of the file, by custom ending in ``.npz``.
     **items : manifold, GeodesicSolution, array-like, str, number, bool or None
-        What to save, by name: ``save("run.npz", space=space, X=X, geodesic=solution)``. A space
-        keeps the arguments of its metric, and a flattened view its space.
+        What to save, by name.
 
     Raises
     ------
@@ -58,50 +60,26 @@ def save(file: str | PathLike[str], /, **items: Any) -> None:
 
 
 def load(file: str | PathLike[str]) -> dict[str, Any]:
-    """Return what `save` wrote, by name.
+    """Return what `save` wrote, by name: spaces with their metrics, callable geodesics, arrays.
 
-    Parameters
-    ----------
-    file : str or path
-        Name of the file.
-
-    Returns
-    -------
-    items : dict
-        Spaces with their metrics, callable geodesics, arrays, and plain values.
-
-    Raises
-    ------
-    InvalidFileError
-        If the file is damaged, was not written by `save`, or by a newer version of this package.
+    Raises `InvalidFileError` if the file is damaged, was not written by `save`, or by a newer
+    version of this package.
     """
     with Path(file).open("rb") as stream:
         try:
             return _read(stream)
         except InvalidFileError as error:
             raise InvalidFileError(f"{file} {error}") from error
-        except _DAMAGES as error:
+        except (*_OF_BYTES, *_OF_ITEMS) as error:
             raise InvalidFileError(
                 f"{file} is damaged, or was not written by dln_manifolds.storage.save "
                 f"({type(error).__name__}: {error}). Save it again, or take a copy that is whole."
             ) from error
 
 
-# What readers of archives, arrays and JSON raise for bytes that make no sense.
-_DAMAGES = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What readers of archives and arrays, and what follows on JSON, raise for bytes without sense.
+_OF_BYTES = (EOFError, NotImplementedError, OSError, SyntaxError, zipfile.BadZipFile, zlib.error)
+_OF_ITEMS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def _read(stream: IO[bytes]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def real_number(value: float, name: str, at_least: float | None = None) -> float
 
 def _plain(value: ArrayLike) -> Array:
     """Return an array of real numbers of NumPy's own class: others multiply in another way."""
+    if type(value) is np.ndarray and value.dtype is _USUAL:
+        return value
     array = as_array(value, "point")
     if array.dtype.kind not in "fiub":
         raise InvalidPointError(f"point has dtype {array.dtype}; real numbers are needed.")
@@ -50,35 +52,21 @@ def _of_plain_arrays(method: Callable[..., Array]) -> Callable[..., Array]:
 
     @wraps(method)
     def at(self: Cost, point: Array) -> Array:
-        usual = type(point) is np.ndarray and point.dtype is _USUAL
-        return method(self, point if usual else _plain(point))
+        return method(self, _plain(point))
 
     @wraps(method)
     def along(self: Cost, point: Array, vector: Array) -> Array:
-        usual = type(point) is type(vector) is np.ndarray
-        if usual and point.dtype is vector.dtype is _USUAL:
-            return method(self, point, vector)
         return method(self, _plain(point), _plain(vector))
 
     return along if method.__name__ == "euclidean_hessian" else at
 
 
 class Domain(NamedTuple):
-    """What a cost is a function of; None for what it leaves open.
+    """What a cost is a function of; None for what it leaves open."""
 
-    Attributes
-    ----------
-    of_layers : bool, optional
-        Whether points are layers, not end-to-end matrices.
-    shape : tuple of int, optional
-        Shape m x n of the end-to-end matrix.
-    depth : float, optional
-        Depth N of the network whose geometry enters.
-    """
-
-    of_layers: bool | None = None
-    shape: tuple[int, ...] | None = None
-    depth: float | None = None
+    of_layers: bool | None = None  # whether points are layers, not end-to-end matrices
+    shape: tuple[int, ...] | None = None  # m x n, of the end-to-end matrix
+    depth: float | None = None  # N, of the network whose geometry enters
 
     def agree(self, other: Domain, name: str, whose: str) -> Domain:
         """Return what is known here or there; `TypeError` for kinds, `ValueError` for numbers.
@@ -119,13 +107,9 @@ class Cost(ABC):
     """A smooth real function of a matrix or of layers, with its exact derivatives.
 
     All three methods take single points or batches. Costs add up and take factors:
-    ``energy - entropy / beta`` is a cost.
-
-    Attributes
-    ----------
-    domain : Domain
-        What points it takes, as far as it knows: compared when costs are combined and when a
-        problem is made of them. A class of your own may leave it open.
+    ``energy - entropy / beta`` is a cost. The ``domain`` says what points it takes, as far as it
+    knows: compared when costs are combined and when a problem is made of them. A class of your own
+    may leave it open.
     """
 
     domain: Domain = Domain()
@@ -148,25 +132,20 @@ class Cost(ABC):
         """Return the derivative of the Euclidean gradient along a vector, of its shape."""
 
     def __add__(self, other: object) -> Cost:
-        """Add two costs."""
         return _Sum((self, other), (1.0, 1.0)) if isinstance(other, Cost) else NotImplemented
 
     def __sub__(self, other: object) -> Cost:
-        """Subtract a cost."""
         return _Sum((self, other), (1.0, -1.0)) if isinstance(other, Cost) else NotImplemented
 
     def __mul__(self, factor: object) -> Cost:
-        """Multiply by a number."""
         return _Sum((self,), (float(factor),)) if isinstance(factor, _NUMBER) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: object) -> Cost:
-        """Divide by a number."""
         return self * (1 / divisor) if isinstance(divisor, _NUMBER) else NotImplemented
 
     def __neg__(self) -> Cost:
-        """Change the sign."""
         return self * -1.0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain, real_number
@@ -10,20 +12,16 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
+# Least singular value, relative to the largest: squares of its inverse are doubles.
+_LEAST = 1e-100
+
 
 class Entropy(Cost):
     r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
 
-    Exact at equal singular values too. Minus infinity is not reached: only differences of S grow
-    without bound as X becomes singular, and a step onto a singular matrix gives NaN.
-
-    Parameters
-    ----------
-    depth : float
-        Depth N >= 1.
-
-    References
-    ----------
+    Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
+    unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
+    count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1.
     Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
@@ -34,7 +32,9 @@ class Entropy(Cost):
         self._hessians = PointMemo(self._hessian)
 
     def _frame(self, point: Array) -> Frame:
-        return Frame.of_point(point, self.depth)
+        frame = Frame.of_point(point, self.depth)
+        least = _LEAST * frame.values[..., :1] + np.finfo(float).tiny
+        return replace(frame, values=np.maximum(frame.values, least))
 
     def _hessian(self, point: Array) -> EntropyHessian:
         return EntropyHessian(self._frames(point))
@@ -55,24 +55,10 @@ class Entropy(Cost):
 def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
     r"""Return the free energy ``F(X) = E(X) - S(X) / beta`` of a deep linear network.
 
-    Parameters
-    ----------
-    energy : Cost
-        Loss E of the end-to-end matrix.
-    beta : float
-        Inverse temperature > 0; infinite for the loss itself.
-    depth : float
-        Depth N >= 1.
-
-    Returns
-    -------
-    cost : Cost
-        Of matrices X; ``OfLayers`` makes it a cost of layers.
-
-    References
-    ----------
-    Menon, *The geometry of the deep linear network*, arXiv 2411.09004. Chen, Kotwal and Menon,
-    arXiv 2512.06137.
+    A cost of matrices X, as the loss E is; `OfLayers` makes it one of layers. The inverse
+    temperature ``beta`` is positive, infinite for the loss itself; the ``depth`` is N >= 1. Menon,
+    *The geometry of the deep linear network*, arXiv 2411.09004; Chen, Kotwal and Menon, arXiv
+    2512.06137.
     """
     if not real_number(beta, "beta") > 0:
         raise ValueError(f"beta must be positive, not {beta}.")

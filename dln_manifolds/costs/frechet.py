@@ -36,26 +36,16 @@ class FrechetVariance(Cost):
     One point X at a time. All logarithms are one batch, solved once per point; a Hessian-vector
     product takes the variations along these geodesics.
 
-    Parameters
-    ----------
-    points : array-like, shape=[k, n, n]
-        Data Y, invertible and of one component.
-    depth : float
-        Depth N >= 1.
-    weights : array-like, shape=[k,], optional
-        Not negative; equal by default. They are divided by their sum, and data of weight zero are
-        left out.
-    tolerance : float
-        Relative local error of the flow that verifies logarithms.
+    The data ``points``, ``shape=[k, n, n]``, are invertible and of one component, the ``weights``,
+    ``shape=[k,]``, not negative, and equal by default: they are divided by their sum, and data of
+    weight zero are left out. The ``depth`` is N >= 1, and ``tolerance`` the relative local error of
+    the flow that verifies logarithms.
 
     Raises
     ------
-    DisconnectedPointsError
-        By all methods, if ``det X`` has another sign than that of a datum.
-    ConvergenceError
-        By all methods, if a logarithm is not solved.
-    IncompleteGeodesicError
-        By all methods, if a geodesic to a datum meets a singular matrix.
+    DisconnectedPointsError, ConvergenceError, IncompleteGeodesicError
+        By all methods: if ``det X`` has another sign than that of a datum, if a logarithm is not
+        solved, if a geodesic to a datum meets a singular matrix.
     """
 
     def __init__(

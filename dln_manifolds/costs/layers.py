@@ -24,15 +24,8 @@ class _Inside(NamedTuple):
 
 
 class OfLayers(Cost):
-    r"""A cost of the end-to-end matrix as one of the layers W, shape ``(..., N, n, n)``.
+    r"""A ``cost`` of the end-to-end matrix as one of the layers W, shape ``(..., N, n, n)``.
 
-    Parameters
-    ----------
-    cost : Cost
-        Function of ``X = W_N ... W_1``.
-
-    Notes
-    -----
     Its gradient ``(W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` is horizontal at balanced layers.
     A Hessian-vector product takes ``6 (N - 1)`` products of matrices besides that of E; the layers
     follow one another in them, so there is a loop over layers.

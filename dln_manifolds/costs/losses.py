@@ -16,12 +16,8 @@ from dln_manifolds.numerics.matrices import transpose
 class MatrixCompletion(Cost):
     r"""Weighted squared error of the entries that are seen: ``(1/2) sum_ij w_ij (X_ij - Y_ij)^2``.
 
-    Parameters
-    ----------
-    target : array-like, shape=[m, n]
-        Y. Entries that are not seen may be anything, NaN included.
-    seen : array-like, shape=[m, n]
-        Booleans, or weights ``w_ij >= 0``, zero for the entries that are not seen.
+    Of ``target`` Y, ``shape=[m, n]``, entries that are not seen may be anything, NaN included; in
+    ``seen`` are booleans, or weights ``w_ij >= 0``, zero for the entries that are not seen.
 
     Examples
     --------
@@ -59,24 +55,17 @@ class MatrixCompletion(Cost):
 class MatrixSensing(Cost):
     r"""Squared error of linear measurements: ``(1/2) sum_k (<A_k, X> - b_k)^2``.
 
-    Parameters
-    ----------
-    operators : array-like, shape=[k, m, n]
-        Sensing matrices ``A_k``.
-    measurements : array-like, shape=[k,]
-        ``b_k``.
+    Takes sensing matrices ``A_k``, ``shape=[k, m, n]``, and measurements ``b_k``, ``shape=[k,]``.
     """
 
     def __init__(self, operators: ArrayLike, measurements: ArrayLike) -> None:
         operators = real_array(operators, "operators", 3)
         self.measurements = real_array(measurements, "measurements", 1)
-        if len(operators) != len(self.measurements):
-            raise ValueError(
-                f"{len(operators)} operators but {len(self.measurements)} measurements."
-            )
-        self.shape = operators.shape[1:]
+        number, self.shape = len(operators), operators.shape[1:]
+        if number != len(self.measurements):
+            raise ValueError(f"{number} operators but {len(self.measurements)} measurements.")
         self.domain = Domain(of_layers=False, shape=self.shape)
-        self._rows = operators.reshape(len(operators), -1)
+        self._rows = operators.reshape(number, -1)
 
     def _measure(self, matrix: Array) -> Array:
         return matrix.reshape(*matrix.shape[:-2], -1) @ self._rows.T
@@ -102,14 +91,8 @@ class LinearRegression(Cost):
     r"""Half the mean squared error of a linear map: ``(1 / 2k) sum_k |X x_k - y_k|^2``.
 
     The data are reduced once, by a QR decomposition, to at most ``n + m`` rows: no evaluation
-    depends on the number of samples, and no digits are lost to squares of the data.
-
-    Parameters
-    ----------
-    inputs : array-like, shape=[k, n]
-        One sample ``x_k`` per row.
-    targets : array-like, shape=[k, m]
-        ``y_k``.
+    depends on the number of samples, and no digits are lost to squares of the data. Takes inputs,
+    ``shape=[k, n]``, with one sample ``x_k`` per row, and targets ``y_k``, ``shape=[k, m]``.
     """
 
     def __init__(self, inputs: ArrayLike, targets: ArrayLike) -> None:

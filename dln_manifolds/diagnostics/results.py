@@ -27,19 +27,8 @@ Check = TypeVar("Check", bound=Callable[..., object])
 
 _COMMON = """
 
-Parameters
-----------
-manifold, problem : pymanopt Manifold or Problem
-    What is checked.
-point, tangent_vector, direction, vector : optional
-    Where; random ones of the manifold by default.
-tolerance : float
-    Largest relative residual allowed.
-
-Returns
--------
-result : CheckResult
-    True if the check passed.
+Points and vectors are random ones of the manifold where none are given. The result, a `CheckResult`
+that is true if the check passed, allows relative residuals up to the ``tolerance``.
 """
 
 
@@ -53,22 +42,13 @@ def explained(check: Check) -> Check:
 class CheckResult:
     """Outcome of a check; true if it passed.
 
-    Attributes
-    ----------
-    name, message : str
-        What was checked; what was found, and what to do about it.
-    ok : bool
-        Whether the slope is steep enough and every residual small enough.
-    slope, expected_slope : float
-        Measured slope of log(error) over log(step), infinite where the errors are round-off, and
-        the smallest that theory allows; NaN for checks without one.
-    residuals : dict of str to float
-        Relative residuals of exact identities.
-    steps, errors : ndarray, shape=[n_steps,]
-        What the slope was fitted to; empty for checks without one.
-    isometric : bool, optional
-        Of a transport: whether it preserved norms, up to the tolerance; ``residuals["isometric"]``
-        is the relative change. None for all other checks.
+    It holds what was checked (``name``), whether the slope is steep enough and every residual small
+    enough (``ok``), and what was found and what to do about it (``message``). The slope of
+    log(error) over log(step) is infinite where the errors are round-off, and ``expected_slope`` is
+    the smallest that theory allows; both are NaN, and ``steps`` and ``errors``, shape
+    ``(n_steps,)``, empty, for checks without one. ``residuals`` are relative ones, of exact
+    identities. Of a transport, ``isometric`` says whether it preserved norms, up to the tolerance;
+    ``residuals["isometric"]`` is the relative change.
     """
 
     name: str

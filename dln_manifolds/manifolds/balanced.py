@@ -52,20 +52,9 @@ class BalancedMetric(GeodesicMetric):
     def _coordinates(self, at: At) -> list[Array]:
         return at.vectors
 
-    def inner_coproduct(
-        self,
-        cotangent_vec_a: ArrayLike,
-        cotangent_vec_b: ArrayLike,
-        base_point: OptionalArray = None,
-    ) -> Array:
-        """Inner product of covectors (Euclidean gradients), shape ``(...)``: that of tangent parts.
-
-        ``<P, P'>`` without the normal parts, at balanced layers W; all of ``shape=[..., N, n, n]``.
-        """
-        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
-        at = At(self.stratum, base_point, **covectors)
-        first, second = at.vectors
-        return at.cast(self._product(at, sectors.tangent_part(at.frame, first), second))
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        # The projection is orthogonal: one of two is enough.
+        return [sectors.tangent_part(at.frame, at.vectors[0]), at.vectors[1]]
 
     def metric_matrix(self, base_point: OptionalArray = None) -> Array:
         """Matrix of the metric on row-major entries, ``(..., N n^2, N n^2)``: the identity.

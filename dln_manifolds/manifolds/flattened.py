@@ -190,11 +190,8 @@ class FlattenedMetric(RiemannianMetric):
     ) -> Array:
         """Parallel transport along a geodesic, shape ``(..., size)``."""
         one_of(direction=direction, end_point=end_point)
-        view, metric, base = (
-            self._space,
-            self._space.space.metric,
-            self._space.unflatten(base_point),
-        )
+        view, metric = self._space, self._space.space.metric
+        base = view.unflatten(base_point)
         along = None if direction is None else view.enter("v", direction, base)
         end, vector = view.optional(end_point), view.enter("v", tangent_vec, base)
         transported = metric.parallel_transport(vector, base, direction=along, end_point=end)

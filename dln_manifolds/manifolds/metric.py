@@ -77,6 +77,10 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def _coordinates(self, at: At) -> list[Array]:
         """Return the vectors so that sums of products of their entries are inner products."""
 
+    @abc.abstractmethod
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        """Return covectors so that sums of products of their entries are inner products."""
+
     def _product(self, at: At, first: Array, second: Array) -> Array:
         """Return the sum of products of entries, for each member of the batch."""
         value = np.einsum(_SUMS[len(self.stratum.point_shape)], first, second)
@@ -107,6 +111,21 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         """
         at = self._place(base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(self._product(at, *self._coordinates(at)))
+
+    def inner_coproduct(
+        self,
+        cotangent_vec_a: ArrayLike,
+        cotangent_vec_b: ArrayLike,
+        base_point: OptionalArray = None,
+    ) -> Array:
+        """Inner product of covectors, Euclidean gradients P and P'.
+
+        At an end-to-end matrix ``tr(P^T A_X P')``, for equal ones twice the Hamiltonian of Chen
+        (arXiv 2510.07324, (3.39)). Of layers ``<P, P'>`` without the normal parts.
+        """
+        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
+        at = At(self.stratum, base_point, **covectors)
+        return at.cast(self._product(at, *self._dual_coordinates(at)))
 
     def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself."""

@@ -62,21 +62,8 @@ class DLNObservableMetric(GeodesicMetric):
             return [first, first]
         return [first, at.frame.enter(at.vectors[1]) / at.frame.root_a]
 
-    def inner_coproduct(
-        self,
-        cotangent_vec_a: ArrayLike,
-        cotangent_vec_b: ArrayLike,
-        base_point: OptionalArray = None,
-    ) -> Array:
-        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients), shape ``(...)``.
-
-        Twice the Hamiltonian of Chen (arXiv 2510.07324, (3.39)) for equal covectors; all arguments
-        have ``shape=[..., n, n]``.
-        """
-        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
-        at = At(self.stratum, base_point, **covectors)
-        first, second = (at.frame.enter(covector) * at.frame.root_a for covector in at.vectors)
-        return at.cast(self._product(at, first, second))
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        return [at.frame.enter(covector) * at.frame.root_a for covector in at.vectors]
 
     def metric_matrix(self, base_point: OptionalArray = None) -> Array:
         """Matrix of the metric on row-major entries, ``(..., n^2, n^2)``, positive definite.

@@ -30,22 +30,13 @@ if TYPE_CHECKING:
 def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pymanopt.Problem:
     """Return the problem of minimizing a cost, with exact gradient and Hessian.
 
-    Parameters
-    ----------
-    manifold : pymanopt Manifold
-        Whose points are arrays that the cost takes: X, or layers W for `OfLayers`. Not only of this
-        package: ``Euclidean(N, n, n)`` trains the factors freely.
-    cost : Cost
-        What to minimize.
-    **options
-        Further arguments of ``pymanopt.Problem``, such as a preconditioner.
+    By the numpy decorator: nothing is differentiated automatically. Where a solver has left the
+    domain of the cost, a trial point that is not finite or to which a geodesic of the cost leads
+    nowhere, the cost is infinite: such trials are refused.
 
-    Returns
-    -------
-    problem : pymanopt.Problem
-        By the numpy decorator: nothing is differentiated automatically. Where a solver has left
-        the domain of the cost, a trial point that is not finite or to which a geodesic of the cost
-        leads nowhere, the cost is infinite: such trials are refused.
+    Points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for `OfLayers`. It
+    need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely. The
+    ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
 
     Raises
     ------

@@ -39,13 +39,8 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         """Return the tangent space at a point, prepared for many projections."""
         return self._here(point).tangent
 
-    @keeps_precision
-    def inner_product(
-        self, point: ArrayLike, tangent_vector_a: ArrayLike, tangent_vector_b: ArrayLike
-    ) -> float:
-        """Frobenius inner product."""
-        vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
-        return np.float64(np.sum(vec_a * self._vector(tangent_vector_b, "tangent_vector_b")))
+    def _inner(self, point: ArrayLike, vec_a: Array, vec_b: Array) -> Array:
+        return np.sum(vec_a * vec_b)
 
     @keeps_precision
     def norm(self, point: ArrayLike, tangent_vector: ArrayLike) -> float:

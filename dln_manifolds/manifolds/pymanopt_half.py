@@ -217,6 +217,15 @@ class NetworkOptimization(Manifold, Generic[Here]):
         """Retraction of second order; finite and in the component of the point for every step."""
 
     @keeps_precision
+    def inner_product(
+        self, point: ArrayLike, tangent_vector_a: ArrayLike, tangent_vector_b: ArrayLike
+    ) -> float:
+        """Inner product at the point: ``g_X(Z, Z')`` of matrices, that of Frobenius of layers."""
+        vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
+        vec_b = self._vector(tangent_vector_b, "tangent_vector_b")
+        return np.float64(self._inner(point, vec_a, vec_b))
+
+    @keeps_precision
     def euclidean_to_riemannian_gradient(
         self, point: ArrayLike, euclidean_gradient: ArrayLike
     ) -> Array:
@@ -245,6 +254,10 @@ class NetworkOptimization(Manifold, Generic[Here]):
         gradient = self._derivative(euclidean_gradient, "euclidean_gradient")
         second = self._derivative(euclidean_hessian, "euclidean_hessian")
         return self._hessian(here, gradient, second, vector)
+
+    @abstractmethod
+    def _inner(self, point: ArrayLike, vec_a: Array, vec_b: Array) -> Array:
+        """Return the inner product of vectors that have been checked."""
 
     @abstractmethod
     def _gradient(self, here: Here, gradient: Array) -> Array:

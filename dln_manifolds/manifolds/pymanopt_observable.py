@@ -27,14 +27,8 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
         self._single(frame.left)
         return frame
 
-    @keeps_precision
-    def inner_product(
-        self, point: ArrayLike, tangent_vector_a: ArrayLike, tangent_vector_b: ArrayLike
-    ) -> float:
-        """Inner product ``g_X(Z, Z')`` at the point."""
-        vec_a = self._vector(tangent_vector_a, "tangent_vector_a")
-        vec_b = self._vector(tangent_vector_b, "tangent_vector_b")
-        return np.float64(observable.inner_product(self._here(point).frame, vec_a, vec_b))
+    def _inner(self, point: ArrayLike, vec_a: Array, vec_b: Array) -> Array:
+        return observable.inner_product(self._here(point).frame, vec_a, vec_b)
 
     @keeps_precision
     def norm(self, point: ArrayLike, tangent_vector: ArrayLike) -> float:

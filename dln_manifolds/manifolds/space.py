@@ -28,14 +28,7 @@ def _normal(shape: tuple[int, ...]) -> Array:
 class NetworkSpace(GeomstatsManifold, abc.ABC):
     """Manifold whose points belong to networks of a width and a depth, for both hosts.
 
-    Parameters
-    ----------
-    stratum : Stratum
-        What its points are: dimension, frames, components, draws, projection, tangent spaces.
-    name : str
-        What pymanopt prints.
-    equip : bool
-        Whether to equip the space with its metric.
+    The stratum says what its points are; the name is what pymanopt prints.
     """
 
     def __init__(self, stratum: Stratum, name: str, equip: bool) -> None:
