@@ -22,6 +22,9 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 DOUBLE: DType = np.dtype(np.float64)
 SINGLE: DType = np.dtype(np.float32)
 
+# For `At`: the point may be any array of its shape, or missing.
+ANYWHERE = True
+
 
 def as_array(value: object, name: str) -> Array:
     """Return an array-like as a plain array, whatever its shape and dtype.
@@ -180,39 +183,24 @@ class At:
 
     __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
 
-    point: Array
-    frame: Frame
-
     def __init__(
         self,
         stratum: Stratum,
         point: OptionalArray,
         name: str = "base_point",
+        anywhere: bool = False,
         /,
         **vectors: ArrayLike,
     ) -> None:
         self.stratum = stratum
-        self.point, self.frame, self.dtype = checked_point(stratum, point, name)
+        if not anywhere:
+            self.point, self.frame, self.dtype = checked_point(stratum, point, name)
+        else:
+            # A missing point takes part in no batch; the dtype is that of the vectors.
+            self.point, self.dtype = np.empty(stratum.point_shape), SINGLE
+            if point is not None:
+                self.point, _ = as_matrices(point, stratum.point_shape, name)
         self._gather(name, vectors)
-
-    @classmethod
-    def any_point(
-        cls,
-        stratum: Stratum,
-        point: OptionalArray,
-        name: str = "base_point",
-        /,
-        **vectors: ArrayLike,
-    ) -> At:
-        """Check vectors only, and the shape of a point, which may be missing: there is no frame."""
-        at = cls.__new__(cls)
-        at.stratum = stratum
-        # A missing point takes part in no batch; the dtype is that of the vectors.
-        at.point, at.dtype = np.empty(stratum.point_shape), SINGLE
-        if point is not None:
-            at.point, _ = as_matrices(point, stratum.point_shape, name)
-        at._gather(name, vectors)
-        return at
 
     def _gather(self, name: str, vectors: dict[str, ArrayLike]) -> None:
         shape = self.stratum.point_shape

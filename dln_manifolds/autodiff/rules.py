@@ -55,13 +55,12 @@ def _at_point(
     Or from those of another function, if the method is a function of its result, with a derivative
     ``rate`` known from its own. ``anywhere``: the point is any array, or missing.
     """
-    place = At.any_point if anywhere else At
 
     def rule(
         owner: Manifold | RiemannianMetric, *arguments: Array | None
     ) -> tuple[Array, Pullback]:
         value = getattr(owner, name)(*arguments)
-        at = place(owner.stratum, arguments[-1], "point")
+        at = At(owner.stratum, arguments[-1], "point", anywhere)
         vectors = [np.asarray(vector, dtype=np.float64) for vector in arguments[:-1]]
         if not kind.endswith(":s"):
             return value, lambda cotangent: gradients(at, *vectors, cotangent)

@@ -219,10 +219,11 @@ class FlattenedMetric(RiemannianMetric):
         return super().christoffels(base_point)
 
 
-def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
+def _viewed(name: str, kind: str) -> Callable[..., Array]:
     """Return a method of the view that reshapes its arguments by their kinds."""
     given, result = kind.split(":")
-    signature = inspect.signature(getattr(RiemannianMetric, name))
+    general = getattr(RiemannianMetric, name)
+    signature = inspect.signature(general)
     parameters = list(signature.parameters)[1:]
     last = parameters[len(given) - 1]
 
@@ -243,30 +244,15 @@ def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
         return view.leave(result, getattr(view.space.metric, name)(**values), base)
 
     method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
-    method.__doc__ = f"{summary}; see the metric of the space."
+    summary = (inspect.getdoc(general) or "").partition("\n")[0]
+    method.__doc__ = f"{summary}\n\nOf vectors, shape ``(..., size)``; see the metric of the space."
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
 
-_SUMMARIES = {
-    "inner_product": "Inner product of tangent vectors, shape ``(...)``",
-    "inner_coproduct": "Inner product of covectors, coordinates in the dual frame, shape ``(...)``",
-    "squared_norm": "Square of the length of tangent vectors, shape ``(...)``",
-    "norm": "Length of tangent vectors, shape ``(...)``",
-    "normalize": "Scale tangent vectors to unit length, zero stays zero, shape ``(..., size)``",
-    "normal_basis": "Scale every vector of a basis, shape ``(k, size)``, to unit length",
-    "random_unit_tangent_vec": "Draw tangent vectors of unit length, shape ``(..., size)``",
-    "exp": "Riemannian exponential, shape ``(..., size)``",
-    "log": "Riemannian logarithm, shape ``(..., size)``",
-    "dist": "Geodesic distance, shape ``(...)``",
-    "squared_dist": "Square of the geodesic distance, shape ``(...)``",
-    "dist_pairwise": "Geodesic distances between all pairs of points",
-    "injectivity_radius": "Upper bound of the injectivity radius, shape ``(...)``",
-    "metric_matrix": "Matrix of the metric on vectors, shape ``(..., size, size)``",
-    "cometric_matrix": "Matrix of the cometric on covectors, shape ``(..., size, size)``",
-}
-for _name, _summary in _SUMMARIES.items():
-    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name], _summary))
+for _name, _kind in METRIC.items():
+    if _name not in vars(FlattenedMetric):
+        setattr(FlattenedMetric, _name, _viewed(_name, _kind))
 
 
 def _array(value: object) -> Array:
