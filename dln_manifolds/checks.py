@@ -49,7 +49,11 @@ def as_array(value: object, name: str) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidPointError(f"{name} is not a rectangular array of numbers: {error}") from error
+        # Tensors have a dtype.
+        advice = " Convert it with .double() or .to_dense()." if hasattr(value, "dtype") else ""
+        raise InvalidPointError(
+            f"{name} is not a rectangular array of numbers: {error}.{advice}"
+        ) from error
 
 
 def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
@@ -299,10 +303,8 @@ def connect(start: At, end: At, tolerate: bool) -> Array:
     start.meet(end, point=end, base_point=start)
     apart = check_connected(start.frame, end.frame, tolerate)
     if apart.any():
-        shape = start.stratum.point_shape
-        end.point = np.where(
-            apart.reshape(*apart.shape, *(1,) * len(shape)), start.point, end.point
-        )
+        ndim = len(start.stratum.point_shape)
+        end.point = np.where(spread(apart, ndim), start.point, end.point)
         end.frame = end.stratum.frame(end.point)
     return flatten(apart, start.batch, 0)
 
@@ -340,6 +342,11 @@ def common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
             f"Batch shapes do not broadcast: {listed}. Give one point or as many as on the other "
             f"side; insert an axis of length 1 to combine each with each."
         ) from error
+
+
+def spread(members: Array, ndim: int) -> Array:
+    """Give an array over members, shape ``(...)``, the axes of points."""
+    return members.reshape(*members.shape, *(1,) * ndim)
 
 
 def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:

@@ -60,16 +60,8 @@ Rule = Callable[..., tuple[Array, Pullback]]
 class Evaluation:
     """A result with its derivative, before a host records it.
 
-    Attributes
-    ----------
-    value : ndarray
-        The result.
-    pullback : callable
-        From the gradient by the result to gradients by all arguments, broadcast batch axes and all.
-    arguments : list of ndarray
-        The arguments that are being differentiated.
-    positions : list of int
-        Their places among all arguments.
+    The ``pullback`` takes the gradient by the result to gradients by all arguments, broadcast batch
+    axes and all; differentiated are the ``arguments`` at these ``positions`` among all.
     """
 
     value: Array

@@ -211,17 +211,13 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         n_samples : int
             Number of points.
         bound : float
-            Half the width of the interval of ``log s``.
+            Half the width of the interval of ``log s``; `ValueError` if it is so wide that matrices
+            may be singular in double precision.
 
         Returns
         -------
         point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
             Unbatched for one sample.
-
-        Raises
-        ------
-        ValueError
-            If the bound is so wide that matrices may be singular in double precision.
         """
         points = self.stratum.draw(n_samples, bound, _uniform, _normal)
         return points[0] if n_samples == 1 else points
