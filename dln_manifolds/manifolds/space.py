@@ -10,7 +10,7 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
-from dln_manifolds.checks import At, as_matrices, tentative
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
@@ -119,7 +119,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         2510.07324, Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
         """
         if self.stratum.is_open:
-            at = At.any_point(self.stratum, base_point, vector=vector)
+            at = At(self.stratum, base_point, "base_point", ANYWHERE, vector=vector)
             return at.copied(at.vectors[0])
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(self.stratum.tangent_part(at.frame, at.vectors[0]))
@@ -170,11 +170,6 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         -------
         point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
             Unbatched for one sample.
-
-        Raises
-        ------
-        ValueError
-            If the bound is so wide that matrices may be singular in double precision.
         """
         points = self.stratum.draw(n_samples, bound, _uniform, _normal)
         return points[0] if n_samples == 1 else points
