@@ -81,9 +81,8 @@ class CometricDerivative:
     @cached_property
     def _symbol(self) -> Array:
         triples, place = index_triples(self.frame.values.shape[-1])
-        return a_second_difference(self.frame.singular_values, self.frame.depth, triples)[
-            ..., place
-        ]
+        values = a_second_difference(self.frame.singular_values, self.frame.depth, triples)
+        return values[..., place]
 
     def along_in_frame(self, direction: Array, p: Array) -> Array:
         """Return ``(D A_X[direction])(p)``, all expressed in the frame."""
