@@ -32,8 +32,7 @@ class GradientFlow:
     ``(n_times, N, n, n)``, and ``energy`` E(X(t)) are None if there are none. ``drift`` is what the
     flow should conserve, relative: upstairs the change of the imbalances beside
     ``max |W_p W_p^T|`` over the flow; downstairs the change of ``E(X(t))`` plus the integral of the
-    squared speed, beside the largest energy in size, NaN without an energy. ``n_evaluations``
-    counts those of the gradient.
+    squared speed, beside the largest energy in size, NaN without an energy.
     """
 
     times: Array
@@ -65,8 +64,7 @@ def flow_of_layers(
     single precision if the start is.
 
     Raises `InvalidPointError` or ValueError if these are not layers of one network, or the times do
-    not increase; `ConvergenceError` if the integration fails, as where the loss is not bounded
-    below.
+    not increase; `ConvergenceError` if the integration fails, as if the loss has no lower bound.
     """
     start, dtype = checked_start(layers, 3, "layers")
     times = checked_times(times)

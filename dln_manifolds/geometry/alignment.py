@@ -8,9 +8,7 @@ W stands for ``h . W``, is the skew part of
 .. math:: C_p = W_p R_p^T + W_{p+1}^T R_{p+1},
 
 and the best ``h_p`` for given neighbours is the orthogonal polar factor of ``C_p^T``. So all odd p
-are solved at once, then all even p; Newton's method finishes. A symmetric C also says that the
-line from R to the result is orthogonal to the fibres that it meets: see
-`dln_manifolds.geometry.straight_lines`.
+are solved at once, then all even p; Newton's method finishes.
 """
 
 from functools import cached_property
@@ -48,7 +46,7 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
     minimum of the distance, the best of a few starts, and there may be a nearer point: the distance
-    ``|h . W - R|`` bounds nothing then, except from above the distance of R from the fibre.
+    ``|h . W - R|`` then bounds that of R from the fibre, from above only.
 
     W and R, shape ``(..., N, n, n)`` up to broadcasting, need not be balanced. With
     ``keep_component``, ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.

@@ -67,9 +67,8 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
     """Return balanced layers near the given ones; balanced layers are left as they are.
 
     With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
-    ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``: balanced to round-off,
-    whatever the input. The end-to-end matrix changes. Signs of det are those of ``orientation``,
-    shape ``(..., N)``, if given; roots are at least ``least``.
+    ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``. The end-to-end matrix
+    changes. Signs of det are those of ``orientation``, if given; roots are at least ``least``.
     """
     left, values, right_t = np.linalg.svd(layers)
     if orientation is not None:

@@ -72,7 +72,7 @@ def lower_bound(start: Frame, end: Frame) -> Array:
 
     ``sqrt(N) |l_0 - l_1|`` with the root singular values sorted, by von Neumann's trace inequality
     on every layer; at N = 2 also the distance of a balanced factorization of X_0 from the fibre
-    over X_1, by one singular value decomposition. Rounded down by the round-off of the roots.
+    over X_1. Rounded down by the round-off of the roots.
     """
     bound = np.sqrt(start.depth) * np.linalg.norm(start.roots - end.roots, axis=-1)
     size = np.sqrt(start.depth) * np.linalg.norm(start.roots + end.roots, axis=-1)
@@ -83,8 +83,8 @@ def lower_bound(start: Frame, end: Frame) -> Array:
     last_0, last_1 = (frame.left * frame.roots[..., None, :] for frame in (start, end))
     coupling = first_1 @ transpose(first_0) + transpose(last_1) @ last_0
     turn = transpose(nearest_orthogonal(coupling))
-    rest = frobenius(first_0 - turn @ first_1), frobenius(last_0 - last_1 @ transpose(turn))
-    apart = np.hypot(*rest)
+    last = frobenius(last_0 - last_1 @ transpose(turn))
+    apart = np.hypot(frobenius(first_0 - turn @ first_1), last)
     return np.maximum(np.maximum(bound, apart) - rounding, 0.0)
 
 

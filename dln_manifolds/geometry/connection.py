@@ -23,15 +23,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from dln_manifolds.geometry import coefficients
+from dln_manifolds.geometry import coefficients, hamiltonian
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.hamiltonian import (
-    NodalState,
-    arranged,
-    cometric_differences,
-    nodal_state,
-    pair_matrices,
-)
+from dln_manifolds.geometry.hamiltonian import NodalState
 from dln_manifolds.geometry.metric import CometricDerivative, lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
@@ -82,7 +76,7 @@ class CometricSlopes(NamedTuple):
         if pair.size:
             first, second, _, _ = coefficients.index_pairs(roots.shape[-1])
             i, j = first[pair], second[pair]
-            d_c, d_e = cometric_differences(roots, u, where, depth)
+            d_c, d_e = hamiltonian.cometric_differences(roots, u, where, depth)
             for table, value in (slopes.d_alpha, d_c + d_e), (slopes.d_beta, d_c - d_e):
                 table[(*batch, i, j)] = table[(*batch, j, i)] = value
         return slopes
@@ -144,7 +138,7 @@ def root_connection(frame: Frame, velocity: Array, xi: Array) -> Array:
     """Return the covector ``<Gamma(., xi), velocity>`` of the root chart, at frames of roots."""
     # (-g (D_xi A) p - d<p, A q> + g (D_v A) q) / 2 with the momenta p of v and q of xi
     roots, depth = frame.roots, frame.depth
-    slopes = CometricSlopes.of_roots(roots, *pair_matrices(roots, depth), depth)
+    slopes = CometricSlopes.of_roots(roots, *hamiltonian.pair_matrices(roots, depth), depth)
     scale = slopes.cosh, slopes.sinh
     v, x = frame.enter(velocity), frame.enter(xi)
     p, q = (RaisedMomentum(slopes, lowered(*scale, vector)) for vector in (v, x))
@@ -165,7 +159,7 @@ def linearized_rates(
     root: Array, momentum: Array, root_dir: Array, momentum_dir: Array, depth: float
 ) -> tuple[NodalState, Array, Array]:
     """Return the system at (T, P) and derivatives ``(n_batch, k, n, n)`` of ``(dH/dP, -dH/dT)``."""
-    nodal = nodal_state(root, depth, momentum=momentum)
+    nodal = hamiltonian.nodal_state(root, depth, momentum=momentum)
     left, right_t = nodal.left[:, None], nodal.right_t[:, None]
     inside = transpose(left) @ root_dir @ transpose(right_t)
     inside_dir = transpose(left) @ momentum_dir @ transpose(right_t)
@@ -208,7 +202,7 @@ def _around_circle(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple
         roots = nodal.roots[:, None] * np.exp(logarithm)
         weight, slope = np.tanh(depth * u) / np.tanh(u), coefficients.log_kappa_derivative(u, depth)
         smaller, excess = roots[..., index.second], np.expm1(2 * u)
-        matrices = arranged(n, smaller, excess, weight, slope, depth)
+        matrices = hamiltonian.arranged(n, smaller, excess, weight, slope, depth)
         momenta = np.broadcast_to(nodal.momentum[:, None], (*roots.shape, n))
         momentum = RaisedMomentum(CometricSlopes.of_matrices(roots, matrices), momenta)
         bend = coefficients.log_kappa_second_derivative(u, depth)

@@ -96,9 +96,19 @@ class EntropyHessian:
         self._diagonal = -bend / (row * column)
         diagonal(self._diagonal)[...] = (bend.sum(axis=-1) - rates) / s**2
 
-        # By the larger s_i: ((g_i - g_j)/(s_i - s_j) - g_j/s_j) / s_i with g_i = s_i f_i.
-        spacing = np.sqrt(row) * np.sqrt(column) * sinhc(0.5 * tau)
-        quotient = _rate_differences(tau, rates, frame.depth) / spacing
+        # (g_i - g_j) / tau_ij of g_i = s_i f_i, with limits at tau = 0.
+        far = np.abs(tau) >= _NEAR
+        difference = rates[..., :, None] - rates[..., None, :]
+        quotient = np.where(far, difference, 0.0) / np.where(far, tau, 1.0)
+        *member, i, j = np.nonzero(~far)
+        if len(i):
+            # g_i - g_j sums differences of one function at tau_ik and tau_jk, over all k.
+            start, gap = tau[(*member, j)], tau[(*member, i, j)]
+            nodes = start[:, None, :] + gap[:, None, None] * _NODES[:, None]
+            seconds = log_a_second_derivative(nodes, frame.depth)
+            quotient[(*member, i, j)] = 0.5 * np.einsum("q,pqk->p", _WEIGHTS, seconds)
+        # By the larger s_i: ((g_i - g_j)/(s_i - s_j) - g_j/s_j) / s_i.
+        quotient /= np.sqrt(row) * np.sqrt(column) * sinhc(0.5 * tau)
         slope_of_smaller = np.where(row >= column, slopes[..., None, :], slopes[..., :, None])
         self._symmetric = (quotient - slope_of_smaller) / np.maximum(row, column)
         self._antisymmetric = (slopes[..., :, None] + slopes[..., None, :]) / (row + column)
@@ -109,19 +119,3 @@ class EntropyHessian:
         image = parity_combine(self._symmetric, self._antisymmetric, inside)
         diagonal(image)[...] = (self._diagonal @ diagonal(inside)[..., None])[..., 0]
         return self.frame.leave(image)
-
-
-def _rate_differences(tau: Array, rates: Array, depth: float) -> Array:
-    """Return ``(g_i - g_j) / tau_ij`` of the rates ``g = dS / d log(s)``, limits at tau = 0."""
-    far = np.abs(tau) >= _NEAR
-    difference = rates[..., :, None] - rates[..., None, :]
-    quotient = np.where(far, difference, 0.0) / np.where(far, tau, 1.0)
-    *member, i, j = np.nonzero(~far)
-    if len(i):
-        # g_i - g_j sums differences of one function at tau_ik and tau_jk, over all k.
-        start = tau[(*member, j)]
-        gap = tau[(*member, i, j)]
-        nodes = start[:, None, :] + gap[:, None, None] * _NODES[:, None]
-        mean = np.einsum("q,pqk->p", _WEIGHTS, log_a_second_derivative(nodes, depth))
-        quotient[(*member, i, j)] = 0.5 * mean
-    return quotient

@@ -24,8 +24,7 @@ class Frame:
     ``(Z_1, ..., Z_N)``, enter and leave both alike.
 
     ``values``, shape ``(..., r)``, are the singular values of what was decomposed, descending, and
-    ``s = values ** power``: 1 for the frame of X, N for the frame of its root
-    ``T = U diag(s^(1/N)) V^T`` and of layers. So close singular values lose no digits.
+    ``s = values ** power``: 1 for X, N for its root ``T = U diag(s^(1/N)) V^T`` and layers.
     """
 
     left: Array

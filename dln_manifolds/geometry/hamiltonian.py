@@ -26,7 +26,6 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 # Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
 _CLOSE = 0.04
-
 # Gap to which roots are spread for second derivatives.
 _SPREAD = 1e-4
 # Least root, relative to the largest, that is told from zero.

@@ -2,8 +2,7 @@ r"""The metric on end-to-end matrices, and the root chart, in which it is well c
 
 ``g_X(Z, Z') = tr(Z^T A_X^{-1} Z')`` with ``A_X(P) = sum_p (X X^T)^((N-p)/N) P (X^T X)^((p-1)/N)``
 (Bah et al. arXiv 1910.05505, without their factor 1/N; section 1 of Chen, arXiv 2510.07324), which
-is diagonal in the singular frame with the eigenvalues ``a_ij``: one SVD gives everything, at any
-real depth.
+is diagonal in the singular frame with the eigenvalues ``a_ij``, at any real depth.
 
 In the root chart ``X = U diag(s) V^T  ->  T = U diag(s^(1/N)) V^T`` the metric has eigenvalues
 between 1/N and N whatever the singular values are:

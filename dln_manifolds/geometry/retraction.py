@@ -18,8 +18,7 @@ from dln_manifolds.numerics.matrices import transpose
 
 # Steps longer than this, relative to |X|, are cut: the result is far beyond any use anyway.
 _LONGEST = 1e30
-_LARGEST = 1e150
-_SMALLEST = 1e-250
+_SMALLEST, _LARGEST = 1e-250, 1e150
 # Larger singular values, or ones below the inverse, have powers that may not be doubles.
 _ORDINARY = 1e60
 _FASTEST = 1e6

@@ -30,8 +30,7 @@ _LEAST = 1e-300
 class Cone:
     """Sizes ``r_0, r_1 > 0`` of both ends of geodesics, ``(n_batch,)``.
 
-    The rate of moving radially, ``w' = w``, is ``radial * w``, which is c above: 1 where rates are
-    velocities of layers, N where they are momenta of the root chart.
+    The rate of ``w' = w`` is ``radial * w``, which is c above: rates may be velocities or momenta.
     """
 
     first: Array

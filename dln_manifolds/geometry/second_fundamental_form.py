@@ -66,9 +66,8 @@ def weingarten(frame: Frame, tangent_vec: Array, normal_vec: Array) -> Array:
 
 def integrability(frame: Frame, layers: Array, vec_a: Array, vec_b: Array) -> Array:
     """Return O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``."""
-    # Vertical fields K_A = (A_p W_p - W_p A_{p-1})_p are linear in W, so
-    # <A_X Y, K_A> = -<Y, K_A(X)> for horizontal X, Y: one Jacobi system gives A_X Y; and
-    # A_X K_A = hor(K_A(X)).
+    # Vertical fields K_A are linear in W, so <A_X Y, K_A> = -<Y, K_A(X)> for horizontal X, Y: one
+    # Jacobi system gives A_X Y; and A_X K_A = hor(K_A(X)).
     x, y = sectors.horizontal_part(frame, vec_a), sectors.horizontal_part(frame, vec_b)
     product = moment(y, x)
     skew = sectors.solve_jacobi(frame, 0.5 * (transpose(product) - product))

@@ -79,8 +79,7 @@ def horizontal_direction(roots: Array, depth: int) -> Array:
 def _difference(roots: Array, sequence: Array) -> Array:
     """Apply D: (..., N-1, n, n) -> (..., N, n, n)."""
     (row, column), shape = _row_and_column(roots), sequence.shape
-    result = np.empty((*shape[:-3], shape[-3] + 1, *shape[-2:]))
-    result[..., 0, :, :] = 0.0
+    result = np.zeros((*shape[:-3], shape[-3] + 1, *shape[-2:]))
     np.multiply(row, sequence, out=result[..., 1:, :, :])
     result[..., :-1, :, :] -= column * sequence
     return result
@@ -237,8 +236,7 @@ class TangentSpace:
 
     def _normal(self, symmetric: Array) -> Array:
         """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""
-        normal = np.empty((self.depth, *self.row.shape))
-        normal[0] = 0.0
+        normal = np.zeros((self.depth, *self.row.shape))
         np.multiply(self._rows, symmetric, out=normal[1:])
         symmetric *= self._columns
         normal[:-1] -= symmetric

@@ -42,9 +42,8 @@ class StraightLine:
     ``balanced`` and ``horizontal`` say whether the line is so everywhere; ``balance_defect`` is the
     imbalance of its direction D relative to ``max |D_p D_p^T|``, ``vertical_defect`` the norm of
     the vertical part of D relative to ``|D|``, the sine of an angle. ``singular_time`` is the first
-    t in (0, 1) at which a layer is singular, infinite if there is none, and ``length = |D|``: if
-    the line is balanced and meets no singular layer, the distances of the end points and of their
-    end-to-end matrices are at most this.
+    t in (0, 1) at which a layer is singular, infinite if there is none, and ``length = |D|`` bounds
+    the distances from above if the line is balanced and meets no singular layer.
     """
 
     balanced: Array

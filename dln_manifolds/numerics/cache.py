@@ -11,15 +11,12 @@ T = TypeVar("T")
 
 
 class PointMemo(Generic[T]):
-    """Remember what a pure function computed of the last few arrays.
-
-    Arrays are recognized by what they hold: callers may overwrite theirs. Threads may share a memo,
-    as the entries are one immutable tuple.
-    """
+    """Remember what a pure function computed of the last few arrays, known by what they hold."""
 
     def __init__(self, compute: Callable[[Array], T], size: int = 4) -> None:
         self._compute = compute
         self._size = size
+        # One immutable tuple: threads may share a memo. Copies and pickles start empty.
         self._entries: tuple[tuple[Array, T], ...] = ()
 
     def __call__(self, point: Array) -> T:

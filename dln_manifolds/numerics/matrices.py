@@ -116,9 +116,8 @@ _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     r"""Angular velocities of a frame from which T seems to move least, ``(..., 2, n, n)``.
 
-    Rotations ``T -> R_L T R_R^T`` are isometries, so the Hamiltonian looks the same from a frame
-    that turns. In a deep network the singular values of T are nearly equal, and most of its motion
-    is a rotation. At N > 1 ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
+    Rotations ``T -> R_L T R_R^T`` are isometries, and in deep networks most of the motion of T is a
+    rotation. At N > 1 ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
 
     .. math::
         |T' - \Omega_L T + T \Omega_R|^2 + \frac{r}{2} (|\Omega_L|^2 + |\Omega_R|^2), \qquad

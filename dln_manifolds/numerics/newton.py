@@ -12,8 +12,7 @@ import numpy as np
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, weigh
 
-_MAX_INNER = 200
-_MAX_HALVINGS = 25
+_MAX_INNER, _MAX_HALVINGS = 200, 25
 # Share of members still iterating below which the finished ones are dropped.
 _KEEP = 0.8
 # Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
@@ -62,8 +61,7 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 class Minimum:
     """Paths of (nearly) least energy, each of shape ``(n_batch, ...)``.
 
-    ``slope`` is the dual norm of the energy's gradient relative to the length: what is left of it.
-    ``n_iterations`` counts Newton steps, ``n_evaluations`` singular value decompositions at nodes.
+    ``slope`` is the dual norm of the gradient relative to the length. Evaluations are at nodes.
     """
 
     unknowns: Array

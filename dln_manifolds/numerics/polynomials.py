@@ -101,9 +101,8 @@ def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
 class NodalBasis:
     """Polynomials by their values at Gauss-Lobatto nodes, both ends among them.
 
-    ``barycentric`` are weights of the interpolation formula, ``stiffness`` is
-    ``K_qr = int L_q' L_r'`` of the Lagrange polynomials and ``compliance`` the inverse of its
-    interior part; ``slopes`` and ``bends`` give derivatives at as many Gauss nodes.
+    ``stiffness`` is ``int L_q' L_r'`` of the Lagrange polynomials and ``compliance`` the inverse of
+    its interior part; ``slopes`` and ``bends`` give derivatives at as many Gauss nodes.
     """
 
     nodes: Array
