@@ -211,7 +211,7 @@ class At:
         self.batch = self.point.shape[: self.point.ndim - len(shape)]
         self.vectors: list[Array] = []
         self._names, self._dtypes = [name], [self.dtype]
-        last: ArrayLike | None = None
+        last: OptionalArray = None
         for key, value in vectors.items():
             if value is last:
                 self.vectors.append(self.vectors[-1])
@@ -234,14 +234,6 @@ class At:
         self._names.append(name)
         self._dtypes.append(dtype)
         return array
-
-    def bare(self) -> At:
-        """Return the point alone."""
-        other = At.__new__(At)
-        other.stratum, other.point, other.frame = self.stratum, self.point, self.frame
-        other.dtype = self._dtypes[0]
-        other._gather(self._names[0], {})
-        return other
 
     def meet(self, other: At, **names: At) -> None:
         """Give two the same batch and dtype."""

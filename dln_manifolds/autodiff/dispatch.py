@@ -54,7 +54,8 @@ class Refusal:
 
 Gradient = Array | Refusal | None
 Pullback = Callable[[Array], Sequence[Gradient]]
-Rule = Callable[..., tuple[Array, Pullback]]
+Result = tuple[Array, Pullback]
+Rule = Callable[..., Result]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,10 @@ def every_backend(
     """
 
     def decorate(cls: C) -> C:
+        if "Parameters\n" not in (cls.__doc__ or ""):
+            # A class that is made as its base is: all but the first line is said there.
+            inherited = (inspect.getdoc(cls.__bases__[0]) or "").partition("\n")[2]
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n{inherited}\n"
         for name in dir(cls):
             method = inspect.getattr_static(cls, name)
             own = inspect.isfunction(method) and method.__module__.startswith(_PACKAGE)

@@ -54,22 +54,15 @@ POINT_FIRST = _table("""
 
 # What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
 # front stands for one point at a time.
-OF_METRIC = (
-    METRIC
-    | COORDINATES
-    | DENSITIES
-    | _table("""
-    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:
+OF_METRIC = METRIC | COORDINATES | DENSITIES
+OF_METRIC |= _table("""
+    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:
 """)
-)
-OF_SPACE = (
-    SPACE
-    | FIBRE
-    | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
-    | _table("""
-    belongs a:b   is_tangent ap:b   jacobi_basis p:   tangent_space p:   zero_vector *p:v
+OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
+OF_SPACE |= _table("""
+    belongs      a:b   is_tangent   ap:b   projection    aa:   zero_vector *p:v
+    random_point :p    jacobi_basis p:     tangent_space p:
 """)
-)
 OF_BUNDLE = BUNDLE | _table("""
     horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b
 """)

@@ -17,7 +17,7 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Host, Pullback, Refusal, Rule
+from dln_manifolds.autodiff.dispatch import Composite, Host, Pullback, Refusal, Result, Rule
 from dln_manifolds.checks import SINGLE, At, one_of, spread
 from dln_manifolds.geodesics import (
     GeodesicSolution,
@@ -51,9 +51,7 @@ def _at_point(
     ``rate`` known from its own. ``anywhere``: the point is any array, or missing.
     """
 
-    def rule(
-        owner: Manifold | RiemannianMetric, *arguments: Array | None
-    ) -> tuple[Array, Pullback]:
+    def rule(owner: Manifold | RiemannianMetric, *arguments: Array | None) -> Result:
         value = getattr(owner, name)(*arguments)
         at = At(owner.stratum, arguments[-1], "point", anywhere)
         vectors = [np.asarray(vector, dtype=np.float64) for vector in arguments[:-1]]
@@ -145,24 +143,23 @@ def _resolved(
     return metric.policy.resolve(solution, value).astype(SINGLE if single else float, copy=False)
 
 
-def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> tuple[Array, Pullback]:
+def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> Result:
     solution = metric.solve_exp(tangent_vec, base_point)
     value = _resolved(metric, solution, solution.end_point, tangent_vec, base_point)
     return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
 
 
-def _log(metric: RiemannianMetric, point: Array, base_point: Array) -> tuple[Array, Pullback]:
+def _log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
     solution = metric.solve_log(point, base_point)
     value = _resolved(metric, solution, solution.initial_velocity, point, base_point)
     return value, _of_members(solution, lambda k, c: log_pullback(solution, k, c)[::-1])
 
 
 def _dist(
-    metric: RiemannianMetric, point_a: Array, point_b: Array, *, squared: bool = False
-) -> tuple[Array, Pullback]:
+    metric: RiemannianMetric, point_a: Array, point_b: Array, squared: bool = False
+) -> Result:
     solution = metric.solve_log(point_b, point_a)
     length = _resolved(metric, solution, solution.length, point_a, point_b)
-    rate = None if squared else _half_inverse(length.astype(float))
 
     def gradients(members: Array, cotangent: Array) -> tuple[Array, ...]:
         both = squared_length_gradients(solution, members)
@@ -170,12 +167,13 @@ def _dist(
         return both[0] * weight, both[1] * weight
 
     pull = _of_members(solution, gradients)
-    if rate is None:
+    if squared:
         return np.square(length), pull
+    rate = _half_inverse(length.astype(float))
     return length, lambda cotangent: pull(cotangent * rate)
 
 
-def _dist_pairwise(metric: RiemannianMetric, points: Array, *_: object) -> tuple[Array, Pullback]:
+def _dist_pairwise(metric: RiemannianMetric, points: Array, *_: object) -> Result:
     """Solve each pair once."""
     array = np.asarray(points)
     first, second = np.triu_indices(len(array), 1)

@@ -13,7 +13,7 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Pullback, Refusal
+from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Refusal, Result
 from dln_manifolds.autodiff.rules import (
     METRIC,
     SPACE,
@@ -88,9 +88,7 @@ def _log_density(at: At) -> tuple[Array, ...]:
     return (volume.log_riemannian_density_differential(at.frame),)
 
 
-def _matrix_projection(
-    space: Manifold, point: Array, vector: Array | None
-) -> tuple[Array, Pullback]:
+def _matrix_projection(space: Manifold, point: Array, vector: Array | None) -> Result:
     if vector is not None:
         return space.projection(point, vector), lambda cotangent: (None, cotangent)
     value = space.projection(point)
@@ -187,9 +185,7 @@ def _normal(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
     return cotangent - by_vector, -by_point
 
 
-def _layer_projection(
-    space: Manifold, point: Array, vector: Array | None
-) -> tuple[Array, Pullback]:
+def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Result:
     if vector is not None:
         at, ambient = At(space.stratum, point), np.asarray(vector, dtype=float)
         return space.to_tangent(vector, point), lambda c: _tangent(at, ambient, c)[::-1]
@@ -225,7 +221,7 @@ def _layer_transport(
     base_point: Array,
     direction: Array | None,
     end_point: Array | None,
-) -> tuple[Array, Pullback]:
+) -> Result:
     value = metric.parallel_transport(tangent_vec, base_point, direction, end_point)
     reason = (
         "BalancedMetric.parallel_transport has a derivative by tangent_vec only. Detach the other "
@@ -247,7 +243,7 @@ def _layer_transport(
     return value, pull
 
 
-def _align(bundle: FiberBundle, point: Array, base_point: Array) -> tuple[Array, Pullback]:
+def _align(bundle: FiberBundle, point: Array, base_point: Array) -> Result:
     at, reference = At(bundle.stratum, point, "point"), np.asarray(base_point, dtype=float)
     group, aligned = align(at.point, reference)
 
@@ -297,12 +293,8 @@ LAYER_SPACE: Table = {
         horizontal_projection=_horizontal,
         vertical_projection=_vertical,
         normal_projection=_normal,
-        horizontal_lift=lambda at, vector, c: layers.horizontal_lift_pullback(
-            at.frame, at.point, vector, c
-        ),
-        push_forward=lambda at, vector, c: layers.push_forward_pullback(
-            at.frame, at.point, vector, c
-        ),
+        horizontal_lift=lambda at, v, c: layers.horizontal_lift_pullback(at.frame, at.point, v, c),
+        push_forward=lambda at, v, c: layers.push_forward_pullback(at.frame, at.point, v, c),
         entropy=_layer_entropy,
         entropy_gradient=_layer_entropy_gradient,
         mean_curvature=lambda at, c: _layer_entropy_gradient(at, -c),

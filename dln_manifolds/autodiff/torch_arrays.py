@@ -69,10 +69,7 @@ class _Value(torch.autograd.Function):
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Context,
-        evaluation: Evaluation,
-        cotangent: torch.Tensor,
-        *tensors: torch.Tensor,
+        context: Context, evaluation: Evaluation, cotangent: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         gradients = evaluation.gradients(cotangent.detach().cpu().numpy())
         return tuple(

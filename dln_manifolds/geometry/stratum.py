@@ -65,18 +65,10 @@ def whole(name: str, value: object) -> int:
 
 @dataclass(frozen=True)
 class Stratum(abc.ABC):
-    """End-to-end matrices of one shape and rank, or the balanced layers over them.
+    """End-to-end matrices of one ``shape`` (m, n) and ``rank`` r, or the balanced layers over them.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        ``(m, n)`` of the end-to-end matrices.
-    rank : int
-        Their rank r, at most the smallest width.
-    depth : float
-        Depth N >= 1; an integer for layers.
-    widths : tuple of int, optional
-        ``d_0, ..., d_N``; all equal to n if not given.
+    The ``depth`` N >= 1 is an integer for layers; ``widths``, ``d_0, ..., d_N``, all equal n if not
+    given.
     """
 
     shape: tuple[int, int]
@@ -142,25 +134,18 @@ class Stratum(abc.ABC):
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm."""
         return vectors if self.is_open else sectors.tangent_part(frame, vectors)
 
-    @abc.abstractmethod
     def isotropic(self, frame: Frame, normal: Array) -> Array:
         """Turn standard normal arrays into tangent vectors that are so in the metric."""
+        in_metric = frame.leave(frame.root_a * normal) if self.is_open else normal
+        return self.tangent_part(frame, in_metric)
 
-    @abc.abstractmethod
     def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw points with ``log s_i`` uniform in ``[-bound, bound]`` and uniform bases.
+        """Draw points with ``log s_i`` uniform in ``[-bound, bound]`` and bases uniform in SO(n).
 
         From ``uniform`` numbers between 0 and 1 and standard ``normal`` ones, of the shapes that
-        the stratum asks for.
+        the stratum asks for. X is a single factor, W has N.
         """
-
-    def _drawn(
-        self, n_samples: int, bound: float, n_factors: int, uniform: Draw, normal: Draw
-    ) -> tuple[Array, Array]:
-        """Draw ``log s_i``, shape ``(n_samples, r)``, and rotations on both sides of all factors.
-
-        The latter of shape ``(n_samples, n_factors + 1, n, n)``. Refuses what would give no points.
-        """
+        n_factors = math.prod(self.point_shape[:-2])
         if n_samples < 0:
             raise ValueError(f"n_samples must not be negative, not {n_samples}.")
         widest = _LONGEST_LOG
@@ -174,7 +159,11 @@ class Stratum(abc.ABC):
                 f"{self.rank} are too far apart to be told from zero in double precision."
             )
         log_s = bound * (2 * uniform((n_samples, self.rank)) - 1)
-        return log_s, rotations(normal((n_samples, n_factors + 1, *self.shape)))
+        bases = rotations(normal((n_samples, n_factors + 1, *self.shape)))
+        if self.is_open:
+            bases = bases[:, ::-1]  # U is drawn before V
+        frame = Frame.of_bases(bases, np.exp(log_s / n_factors))
+        return frame.compose(frame.roots).reshape(n_samples, *self.point_shape)
 
 
 class MatrixStratum(Stratum):
@@ -221,15 +210,6 @@ class MatrixStratum(Stratum):
         raised = (left * np.maximum(values, floor)[..., None, :]) @ right_t
         return np.where(np.expand_dims(low.any(axis=-1), (-2, -1)), raised, arrays)
 
-    def isotropic(self, frame: Frame, normal: Array) -> Array:
-        """Return ``A_X^{1/2}`` of normal matrices."""
-        return frame.leave(frame.root_a * normal)
-
-    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw ``U diag(s) V^T`` with U and V uniform in SO(n)."""
-        log_s, turns = self._drawn(n_samples, bound, 1, uniform, normal)
-        return (turns[:, 0] * np.exp(log_s)[:, None, :]) @ turns[:, 1].swapaxes(-1, -2)
-
 
 class LayerStratum(Stratum):
     """Balanced layers W over them, along one more axis."""
@@ -263,23 +243,10 @@ class LayerStratum(Stratum):
         return np.asarray(balanced & is_invertible(values, dtype).all(axis=-1))
 
     def project(self, arrays: Array, dtype: DType) -> Array:
-        """Return the nearest balanced layers with the same X, in the component of the given ones.
-
-        Raises `InvalidPointError` if a layer is singular.
-        """
+        """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
         if not is_invertible(np.linalg.svd(arrays, compute_uv=False), dtype).all():
             raise InvalidPointError(
                 "point has singular layers; only layers with an invertible end-to-end matrix can "
                 "be balanced on this manifold."
             )
         return nearest_balanced(arrays, keep_component=True)
-
-    def isotropic(self, frame: Frame, normal: Array) -> Array:
-        """Return the tangent part of normal layers."""
-        return sectors.tangent_part(frame, normal)
-
-    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T`` with all Q_p uniform in SO(n)."""
-        log_s, turns = self._drawn(n_samples, bound, self.depth, uniform, normal)
-        frame = Frame.of_bases(turns, np.exp(log_s / self.depth))
-        return frame.compose(frame.roots)

@@ -12,7 +12,6 @@ from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_frame
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
 from dln_manifolds.geometry import balancing, sectors
-from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.stratum import LayerStratum, balance_tolerance
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.metric import GeodesicMetric
@@ -31,17 +30,6 @@ class BalancedMetric(GeodesicMetric):
     with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
     values (Menon and Yu, arXiv 2509.09088). The order of arguments is geomstats'. Points and
     vectors have ``shape=[..., N, n, n]``.
-
-    Parameters
-    ----------
-    space : BalancedManifold
-        The manifold.
-    tolerance : float
-        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
-    on_failure : {"raise", "warn", "nan"}
-        What ``exp``, ``log``, ``dist``, ``geodesic`` and ``parallel_transport`` do about members of
-        a batch that cannot be solved: raise an error for the batch, or return NaN for these members
-        with or without a `GeodesicWarning`. Invalid input raises always.
     """
 
     system_type = LayerSystem
@@ -240,16 +228,6 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(sectors.push_forward(at.frame, at.vectors[0]))
 
-    def entropy_gradient(self, point: ArrayLike) -> Array:
-        """Riemannian gradient of the entropy at W, shape ``(..., N, n, n)``.
-
-        The lift of the gradient ``A_X(dS)`` at X: horizontal, minus the mean curvature of the fibre
-        (Menon and Yu, arXiv 2509.09088).
-        """
-        at = At(self.stratum, point, "point")
-        gradient = volume.entropy_gradient(at.frame.ends)
-        return at.cast(sectors.horizontal_lift(at.frame, gradient))
-
     def mean_curvature(self, point: ArrayLike) -> Array:
         """Mean curvature vector of the fibre, shape ``(..., N, n, n)``.
 
@@ -260,8 +238,5 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
 
 
 register_quotient(
-    Space=BalancedManifold,
-    Metric=BalancedMetric,
-    GroupAction=_GROUP_ACTION,
-    FiberBundle=DLNBundle,
+    Space=BalancedManifold, Metric=BalancedMetric, GroupAction=_GROUP_ACTION, FiberBundle=DLNBundle
 )

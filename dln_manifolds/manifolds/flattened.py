@@ -13,7 +13,7 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import METRIC
-from dln_manifolds.checks import as_array, one_of
+from dln_manifolds.checks import as_array, one_of, tentative
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
@@ -101,7 +101,7 @@ class FlattenedManifold(Manifold):
         try:
             return self.space.belongs(self.unflatten(point), atol)
         except InvalidPointError:
-            return _nowhere(point)
+            return tentative(point, self.shape)[1][()]
 
     def is_tangent(
         self, vector: ArrayLike, base_point: OptionalArray = None, atol: float | None = None
@@ -110,7 +110,7 @@ class FlattenedManifold(Manifold):
         try:
             shaped, base = self.unflatten(vector), self.optional(base_point)
         except InvalidPointError:
-            return _nowhere(vector)
+            return tentative(vector, self.shape)[1][()] & False
         return self.space.is_tangent(shaped, base, atol)
 
     def to_tangent(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
@@ -268,11 +268,3 @@ def _array(value: object) -> Array:
         return gs.array(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidPointError("An argument is not a rectangular array of numbers.") from error
-
-
-def _nowhere(value: ArrayLike) -> Array | np.bool_:
-    """Return False for every member of what has the wrong shape."""
-    try:
-        return np.zeros(np.shape(value)[:-1], dtype=bool)[()]
-    except (TypeError, ValueError, RuntimeError):
-        return np.bool_(False)

@@ -35,8 +35,19 @@ _SMALLEST, _LARGEST = 1e-250, 1e250
 class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
-    Every method raises `InvalidPointError`
-    for arguments of a wrong shape or dtype, that are not finite, or are no points.
+    Every method raises `InvalidPointError` for arguments of a wrong shape or dtype, that are not
+    finite, or are no points.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold or BalancedManifold
+        The manifold.
+    tolerance : float
+        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
+    on_failure : {"raise", "warn", "nan"}
+        What ``exp``, ``log``, ``dist``, ``geodesic`` and ``parallel_transport`` do about members of
+        a batch that cannot be solved: raise an error for the batch, or return NaN for these members
+        with or without a `GeodesicWarning`. Invalid input raises always.
     """
 
     system_type: ClassVar[type[ObservableSystem] | type[LayerSystem]]
@@ -199,9 +210,8 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         raise here: see ``solution.status`` and ``solution.residual``. `DisconnectedPointsError` for
         points in different components is raised, for ``on_failure="raise"``.
         """
-        return self._join(
-            At(self.stratum, base_point), At(self.stratum, point, "point"), record=True
-        )
+        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
+        return self._join(start, end, record=True)
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian exponential: the point at t = 1 of the geodesic with a given velocity.
@@ -269,14 +279,9 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         end_point: OptionalArray = None,
         initial_tangent_vec: OptionalArray = None,
     ) -> Callable[[ArrayLike], Array]:
-        """Geodesic with a given end point or initial velocity.
+        """Geodesic from a point, with exactly one of end point and initial velocity given.
 
         It is solved once, and raises as `log` or `exp`; its points are read off at any times.
-
-        Parameters
-        ----------
-        initial_point, end_point, initial_tangent_vec : array-like, shape=[..., *point_shape]
-            Initial point, and exactly one of the two others.
 
         Returns
         -------
@@ -330,7 +335,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             reached = np.ones((), dtype=bool)
         else:
             at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
-            vector, start = at.vectors[0], at.bare()
+            vector, start = at.vectors[0], At(self.stratum, base_point)
             found = self._join(start, At(self.stratum, end_point, "point"), record=False)
             at.meet(start, tangent_vec=at, end_point=start)
             reached = np.isfinite(self.policy.resolve(found, found.length))

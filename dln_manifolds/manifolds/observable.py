@@ -8,7 +8,7 @@ import numpy as np
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
-from dln_manifolds.checks import At, as_matrices, cast, one_of
+from dln_manifolds.checks import At, one_of
 from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.metric import operator_matrix
@@ -35,17 +35,6 @@ class DLNObservableMetric(GeodesicMetric):
     The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
     ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which
     take the base point first.
-
-    Parameters
-    ----------
-    space : DLNObservableManifold
-        The manifold.
-    tolerance : float
-        Relative local error of the integrator of geodesics; between 1e-14 and 1e-3.
-    on_failure : {"raise", "warn", "nan"}
-        What ``exp``, ``log``, ``dist`` and ``geodesic`` do about members of a batch that cannot be
-        solved: raise an error for the batch, or return NaN for these members with or without a
-        `GeodesicWarning`. Invalid input raises always.
     """
 
     system_type = ObservableSystem
@@ -120,17 +109,14 @@ class DLNObservableMetric(GeodesicMetric):
         scaled as geomstats recommends (alpha = 2). Raises as `exp` and `log`.
         """
         one_of(direction=direction, end_point=end_point)
-        shape = self.stratum.point_shape
-        base, dtype_a = as_matrices(base_point, shape, "base_point")
-        vector, dtype = as_matrices(tangent_vec, shape, "tangent_vec")
         if end_point is not None:
             direction = self.log(end_point, base_point)
-        along, dtype_b = as_matrices(direction, shape, "direction")
+        vectors = {"tangent_vec": tangent_vec, "direction": direction}
+        at = At(self.stratum, base_point, **vectors)  # type: ignore[arg-type]
         # geomstats' code works on the arrays of its backend.
-        ladder = self.ladder_parallel_transport(
-            *(gs.array(array) for array in (vector, base, along)), n_rungs=4, scheme="pole", alpha=2
-        )
-        return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
+        arrays = [gs.array(array) for array in (at.vectors[0], at.point, at.vectors[1])]
+        ladder = self.ladder_parallel_transport(*arrays, n_rungs=4, scheme="pole", alpha=2)
+        return at.cast(ladder["transported_tangent_vec"])
 
 
 @every_backend(OBSERVABLE_SPACE, OF_SPACE, "n, n")
@@ -174,11 +160,3 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     def default_metric(self) -> type[DLNObservableMetric]:
         """Return the class of the default metric."""
         return DLNObservableMetric
-
-    def entropy_gradient(self, point: ArrayLike) -> Array:
-        """Riemannian gradient ``A_X(dS)`` of the entropy, a tangent vector at X, ``(..., n, n)``.
-
-        Minus the push-forward of the mean curvature of the fibre (Menon and Yu, arXiv 2509.09088).
-        """
-        at = At(self.stratum, point, "point")
-        return at.cast(volume.entropy_gradient(at.frame))

@@ -12,6 +12,7 @@ from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
 from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
+from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
@@ -130,13 +131,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         Any finite matrix becomes a point: singular values below ``8 n eps s_max`` are raised to
         that, everything else is left as it is. Invertible layers become the balanced layers with
         the same end-to-end matrix, in their component and (locally) nearest within the fibre.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., *point_shape]
-            An array, or with two arguments a point.
-        vector : array-like, shape=[..., *point_shape], optional
-            Ambient vectors, as for `to_tangent`.
+        Vectors, at a point, are treated as by `to_tangent`.
 
         Returns
         -------
@@ -164,12 +159,12 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform in
         SO(n) (Chen, arXiv 2510.07324, (1.5)); ``log s_i`` is uniform in ``[-bound, bound]``. Drawn
         by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
-        backend both are the same generator.
+                backend both are the same generator. A single one has no batch axis.
 
-        Returns
-        -------
-        point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
-            Unbatched for one sample.
+        Raises
+        ------
+        ValueError
+            If the bound is so wide that matrices may be singular in double precision.
         """
         points = self.stratum.draw(n_samples, bound, _uniform, _normal)
         return points[0] if n_samples == 1 else points
@@ -205,9 +200,17 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         ends = self.stratum.ends(at.frame)
         return at.cast(np.exp(volume.entropy(ends.singular_values, ends.depth)))
 
-    @abc.abstractmethod
     def entropy_gradient(self, point: ArrayLike) -> Array:
-        """Riemannian gradient of the entropy, shape ``(..., *point_shape)``."""
+        """Riemannian gradient of the entropy: ``A_X(dS)`` at X, its horizontal lift at layers.
+
+        Minus the mean curvature of the fibre, or the push-forward of that (Menon and Yu, arXiv
+        2509.09088).
+        """
+        at = At(self.stratum, point, "point")
+        gradient = volume.entropy_gradient(self.stratum.ends(at.frame))
+        if at.frame.layered:
+            gradient = sectors.horizontal_lift(at.frame, gradient)
+        return at.cast(gradient)
 
 
 def _precision(*arrays: Array) -> DType:

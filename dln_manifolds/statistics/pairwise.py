@@ -53,8 +53,6 @@ class PairwiseDistances:
 
         Raises
         ------
-        InvalidPointError
-            If an argument is not a batch of points.
         DisconnectedPointsError, IncompleteGeodesicError, ConvergenceError
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
@@ -84,14 +82,13 @@ class PairwiseDistances:
         -------
         index : int or array-like of int, shape=[...,]
             The first of several that are equally near. Neighbors at a distance of NaN (see
-            `dist_pairwise`) do not count; a point with no others has no index, whatever
-            ``on_failure`` says, since no integer could stand for it.
+            `dist_pairwise`) do not count; a point with no others has no index.
 
         Raises
         ------
         DisconnectedPointsError, ConvergenceError
-            Besides the errors of `dist_pairwise`: if no neighbor is in the component of a point, or
-            not one of its distances could be found.
+            As `dist_pairwise`, and whatever ``on_failure`` says if no neighbor is in the component
+            of a point, or not one of its distances could be found: no integer could stand for it.
         """
         others = self._many(neighbors, "neighbors")
         if len(others.point) == 0:
