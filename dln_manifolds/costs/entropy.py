@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain, real_number
@@ -22,11 +24,8 @@ class Entropy(Cost):
     def __init__(self, depth: float) -> None:
         self.depth = real_number(depth, "depth", at_least=1)
         self.domain = Domain(of_layers=False, depth=self.depth)
-        self._frames = PointMemo(self._frame)
+        self._frames = PointMemo(partial(Frame.of_point, depth=self.depth))
         self._hessians = PointMemo(self._hessian)
-
-    def _frame(self, point: Array) -> Frame:
-        return Frame.of_point(point, self.depth)
 
     def _hessian(self, point: Array) -> EntropyHessian:
         return EntropyHessian(self._frames(point))
