@@ -25,6 +25,7 @@ import geomstats.backend as gs
 import numpy as np
 from autograd.tracer import isbox
 
+from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.numerics.arrays import Array
 
 C = TypeVar("C", bound=type)
@@ -60,16 +61,8 @@ Rule = Callable[..., tuple[Array, Pullback]]
 class Evaluation:
     """A result with its derivative, before a host records it.
 
-    Attributes
-    ----------
-    value : ndarray
-        The result.
-    pullback : callable
-        From the gradient by the result to gradients by all arguments, broadcast batch axes and all.
-    arguments : list of ndarray
-        The arguments that are being differentiated.
-    positions : list of int
-        Their places among all arguments.
+    The pullback leads from the gradient by the result to gradients by all arguments, broadcast
+    batch axes and all. ``arguments`` are those being differentiated, ``positions`` their places.
     """
 
     value: Array
@@ -123,10 +116,13 @@ def _unbroadcast(gradient: Gradient, argument: Array) -> Array:
     return np.sum(total, axis=repeated, keepdims=True).astype(argument.dtype, copy=False)
 
 
-def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[C], C]:
+def every_backend(
+    rules: Mapping[str, Rule | Composite | Refusal], kinds: Mapping[str, str], points: str
+) -> Callable[[C], C]:
     """Return a class decorator: public methods take and give the arrays of every backend.
 
-    With derivative rules by method name; the derivative of a method without a rule is refused.
+    With derivative rules by method name; the derivative of a method without a rule is refused. The
+    docstrings are completed by the kinds of arguments and the axes of points of the class.
     """
 
     def decorate(cls: C) -> C:
@@ -136,15 +132,18 @@ def every_backend(rules: Mapping[str, Rule | Composite | Refusal]) -> Callable[[
             if own and not name.startswith("_"):
                 # A method inherited from a decorated class is decorated anew, with these rules.
                 plain = getattr(method, "numpy_method", method)
-                setattr(cls, name, _on_every_backend(plain, rules.get(name)))
+                signature = inspect.signature(plain)
+                call = _on_every_backend(plain, signature, rules.get(name))
+                call.__doc__ = complete(plain.__doc__ or "", signature, kinds.get(name, ""), points)
+                setattr(cls, name, call)
         return cls
 
     return decorate
 
 
-def _on_every_backend(method: Method, rule: Rule | Composite | Refusal | None) -> Method:
-    signature = inspect.signature(method)
-
+def _on_every_backend(
+    method: Method, signature: inspect.Signature, rule: Rule | Composite | Refusal | None
+) -> Method:
     @functools.wraps(method)
     def call(self: object, *args: object, **kwargs: object) -> object:
         library = _library_of((*args, *kwargs.values()) if kwargs else args)

@@ -1,4 +1,4 @@
-"""What the arguments of public methods are: one table, for views, derivative rules and tests.
+"""What the arguments of public methods are: one table, for docstrings, views, rules and tests.
 
 A letter for each argument in its order, then what comes out:
 
@@ -50,4 +50,26 @@ POINT_FIRST = _table("""
     dist          pp:s    pair_mean pp:p   retraction pv:p    transport        ppa:v
     weingarten    paa:v   random_tangent_vector p:v           to_tangent_space pa:v
     euclidean_to_riemannian_gradient pa:v   euclidean_to_riemannian_hessian paaa:v
+""")
+
+# What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
+# front stands for one point at a time.
+OF_METRIC = (
+    METRIC
+    | COORDINATES
+    | DENSITIES
+    | _table("""
+    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:
+""")
+)
+OF_SPACE = (
+    SPACE
+    | FIBRE
+    | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
+    | _table("""
+    belongs a:b   is_tangent ap:b   jacobi_basis p:   tangent_space p:   zero_vector *p:v
+""")
+)
+OF_BUNDLE = BUNDLE | _table("""
+    horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b
 """)

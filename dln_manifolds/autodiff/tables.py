@@ -64,14 +64,12 @@ def _operator(at: At, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
 
 def _scaled(at: At, vector: Array, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
     """Gradients of ``A_X^{1/2}`` or of its inverse, applied to a vector."""
-    frame, derivative = at.frame, CometricDerivative(at.frame)
+    frame, root = at.frame, CometricDerivative(at.frame).root_gradient_in_frame
     inside, entered = frame.enter(vector), frame.enter(cotangent)
     if inverse:
         inside, entered = inside / frame.root_a, entered / frame.root_a
-        by_point = -frame.leave(derivative.root_gradient_in_frame(entered, inside))
-        return frame.leave(entered), by_point
-    by_point = frame.leave(derivative.root_gradient_in_frame(entered, inside))
-    return frame.leave(frame.root_a * entered), by_point
+        return frame.leave(entered), -frame.leave(root(entered, inside))
+    return frame.leave(frame.root_a * entered), frame.leave(root(entered, inside))
 
 
 def _matrix_entropy(at: At) -> tuple[Array]:

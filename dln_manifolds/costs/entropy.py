@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,20 +12,29 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
+# Least singular value, relative to the largest: squares of its inverse are doubles.
+_LEAST = 1e-100
+
 
 class Entropy(Cost):
     r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
 
-    Exact at equal singular values too. Minus infinity is not reached: only differences of S grow
-    without bound as X becomes singular, and a step onto a singular matrix gives NaN. The ``depth``
-    is N >= 1. Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
+    unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
+    count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1.
+    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
     def __init__(self, depth: float) -> None:
         self.depth = real_number(depth, "depth", at_least=1)
         self.domain = Domain(of_layers=False, depth=self.depth)
-        self._frames = PointMemo(partial(Frame.of_point, depth=self.depth))
+        self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
+
+    def _frame(self, point: Array) -> Frame:
+        frame = Frame.of_point(point, self.depth)
+        least = _LEAST * frame.values[..., :1] + np.finfo(float).tiny
+        return replace(frame, values=np.maximum(frame.values, least))
 
     def _hessian(self, point: Array) -> EntropyHessian:
         return EntropyHessian(self._frames(point))

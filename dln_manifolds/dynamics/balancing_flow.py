@@ -3,12 +3,8 @@ r"""The flow that balances layers without moving their end-to-end matrix.
 It is the gradient flow of the squared norm of the layers, the regularizer of weight decay, within
 all layers with the same X. The flow, and that it converges to balanced layers at a uniform
 exponential rate, are stated in the abstract of Lindsey and Menon, arXiv 2511.01137 (version 2).
-The equations and the rate 2 here were derived from that description, not taken from the paper;
-the tests hold them against least squares and against the decay that they claim. The paper's other
-flow, of the squared moment map, is not here.
+The equations and the rate 2 here were derived from that description, not taken from the paper.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -27,15 +23,7 @@ _BALANCED = 1e-13
 
 @dataclass(frozen=True)
 class BalancingFlow:
-    """Layers on their way to balance.
-
-    Attributes
-    ----------
-    times : ndarray, shape=[n_times]
-        Times; the scale of time is that of the uniform rate, independent of the layers.
-    layers : ndarray, shape=[n_times, N, n, n]
-        Layers at these times, all with the same end-to-end matrix.
-    """
+    """Layers on their way to balance, ``(n_times, N, n, n)``, all with the same X, and times."""
 
     times: Array
     layers: Array
@@ -54,35 +42,18 @@ def balancing_flow(
         = B_p, \qquad B_p = W_{p+1}^T W_{p+1} - W_p W_p^T.
 
     The rest, ``W + W'``, is the derivative of a function of X, along which imbalances do not
-    change. Hence exactly ``B_p(t) = exp(-2 t) B_p(0)``: a uniform rate, as Lindsey and Menon,
-    arXiv 2511.01137, announce it.
+    change. Hence exactly ``B_p(t) = exp(-2 t) B_p(0)``: a uniform rate. What is integrated are the
+    ``g_p`` of ``W_p(t) = g_p W_p g_{p-1}^{-1}``, so that X does not drift. For one network at a
+    time, and much slower than `dln_manifolds.geometry.alignment.nearest_balanced`, whose result is
+    another balanced point of the same X.
 
-    What is integrated are the ``g_p`` of ``W_p(t) = g_p W_p g_{p-1}^{-1}``, so that the end-to-end
-    matrix does not drift. For one network at a time, and much slower than
-    `dln_manifolds.geometry.alignment.nearest_balanced`, whose result is another balanced point of
-    the same X.
+    W are invertible layers, shape ``(N, n, n)``. The flow starts at the first of the increasing
+    times, by default 0 and the time at which nothing but round-off is left of the imbalance. The
+    relative tolerance of the integration moves the limit along the fibre of X only.
 
-    Parameters
-    ----------
-    layers : array-like, shape=[N, n, n]
-        Invertible layers W.
-    times : array-like, shape=[n_times], optional
-        Increasing; the flow starts at the first. By default 0 and the time at which nothing but
-        round-off is left of the imbalance.
-    tolerance : float
-        Relative tolerance of the integration. It moves the limit along the fibre of X only.
-
-    Returns
-    -------
-    flow : BalancingFlow
-        Layers at these times, in single precision if the given ones are.
-
-    Raises
-    ------
-    InvalidPointError, ValueError
-        If a layer is singular, these are not layers of one network, or the times do not increase.
-    ConvergenceError
-        If the integration fails, as it may for layers that are nearly singular.
+    Raises `InvalidPointError` or ValueError if a layer is singular, these are not layers of one
+    network, or the times do not increase; `ConvergenceError` if the integration fails, as it may
+    for layers that are nearly singular.
     """
     layers, dtype = checked_start(layers, 3, "layers")
     n_inner, n = layers.shape[0] - 1, layers.shape[-1]

@@ -6,8 +6,6 @@ Riemannian gradient flow ``X' = -A_X(dE(X))`` whatever the layers are (Bah, Rauh
 Westdickenberg, arXiv 1910.05505; Menon, arXiv 2411.09004, section 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,24 +26,14 @@ Energy = Callable[[Array], float]
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """A gradient flow at the times asked for.
+    """A gradient flow at the times asked for, shape ``(n_times,)``.
 
-    Attributes
-    ----------
-    times : ndarray, shape=[n_times]
-        Times.
-    points : ndarray, shape=[n_times, n, n]
-        End-to-end matrices X(t).
-    layers : ndarray, shape=[n_times, N, n, n] or None
-        Layers W(t) of the flow upstairs.
-    drift : ndarray, shape=[n_times]
-        What the flow should conserve, relative: upstairs the change of the imbalances beside
-        ``max |W_p W_p^T|`` over the flow. Downstairs the change of ``E(X(t))`` plus the integral
-        of the squared speed, beside the largest energy in size; NaN without an energy.
-    energy : ndarray, shape=[n_times] or None
-        ``E(X(t))``, if a function for it was given.
-    n_evaluations : int
-        Evaluations of the gradient.
+    ``points`` X(t) have shape ``(n_times, n, n)``; ``layers`` W(t) of the flow upstairs,
+    ``(n_times, N, n, n)``, and ``energy`` E(X(t)) are None if there are none. ``drift`` is what the
+    flow should conserve, relative: upstairs the change of the imbalances beside
+    ``max |W_p W_p^T|`` over the flow; downstairs the change of ``E(X(t))`` plus the integral of the
+    squared speed, beside the largest energy in size, NaN without an energy. ``n_evaluations``
+    counts those of the gradient.
     """
 
     times: Array
@@ -57,10 +45,7 @@ class GradientFlow:
 
 
 def layer_gradient(layers: Array, gradient: Gradient) -> Array:
-    r"""Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T``, ``(..., N, n, n)``.
-
-    ``gradient`` is the Euclidean one, ``X -> dE(X)``, from shape ``(..., n, n)`` to the same.
-    """
+    """Return ``dE/dW_p = (W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T``, ``(..., N, n, n)``."""
     return end_to_end_pullback(layers, _checked(gradient, end_to_end(layers)))
 
 
@@ -72,32 +57,16 @@ def flow_of_layers(
     energy: Energy | None = None,
     tolerance: float = 1e-12,
 ) -> GradientFlow:
-    r"""Follow ``W_p' = -dE/dW_p``, training with infinitely small steps.
+    """Follow ``W_p' = -dE/dW_p``, training with infinitely small steps.
 
-    Parameters
-    ----------
-    layers : array-like, shape=[N, n, n]
-        Layers at the first of the times, balanced or not.
-    gradient : callable
-        Euclidean gradient ``X -> dE(X)`` of the loss.
-    times : array-like, shape=[n_times]
-        Increasing times; the flow starts at the first.
-    energy : callable, optional
-        The loss ``X -> E(X)``, to be reported along the flow.
-    tolerance : float
-        Relative tolerance of the integration (DOP853).
+    From layers ``(N, n, n)``, balanced or not, at the first of the increasing times, by the
+    Euclidean gradient ``X -> dE(X)`` of the loss; the loss ``X -> E(X)`` itself, if given, is
+    reported along the flow. The tolerance of the integration (DOP853) is relative. Results are in
+    single precision if the start is.
 
-    Returns
-    -------
-    flow : GradientFlow
-        Layers and end-to-end matrices at these times, in single precision if the start is.
-
-    Raises
-    ------
-    InvalidPointError, ValueError
-        If these are not layers of one network, or the times do not increase.
-    ConvergenceError
-        If the integration fails, as it does if the loss is not bounded below.
+    Raises `InvalidPointError` or ValueError if these are not layers of one network, or the times do
+    not increase; `ConvergenceError` if the integration fails, as where the loss is not bounded
+    below.
     """
     start, dtype = checked_start(layers, 3, "layers")
     times = checked_times(times)
@@ -111,9 +80,8 @@ def flow_of_layers(
     change = imbalance(moved) - imbalance(start)
     size = np.linalg.norm(moved @ transpose(moved), axis=(-2, -1)).max()
     drift = np.linalg.norm(change, axis=(-2, -1)).max(axis=-1, initial=0.0) / (size or 1.0)
-    energies = _energies(energy, points)
     cast = points.astype(dtype), moved.astype(dtype)
-    return GradientFlow(times, *cast, drift, energies, n_evaluations)
+    return GradientFlow(times, *cast, drift, _energies(energy, points), n_evaluations)
 
 
 def flow_of_point(
@@ -125,30 +93,10 @@ def flow_of_point(
     energy: Energy | None = None,
     tolerance: float = 1e-12,
 ) -> GradientFlow:
-    r"""Follow the Riemannian gradient flow ``X' = -A_X(dE(X))``.
+    """Follow the Riemannian gradient flow ``X' = -A_X(dE(X))`` from X, ``(n, n)``.
 
-    It is the flow of `flow_of_layers` from any balanced layers with the end-to-end matrix X.
-
-    Parameters
-    ----------
-    point : array-like, shape=[n, n]
-        X at the first of the times.
-    depth : float
-        Depth N, any real number >= 1.
-    gradient, times, energy, tolerance
-        As for `flow_of_layers`.
-
-    Returns
-    -------
-    flow : GradientFlow
-        End-to-end matrices at these times, in single precision if X is; no layers.
-
-    Raises
-    ------
-    InvalidPointError, ValueError
-        If this is not one square matrix, or the times do not increase.
-    ConvergenceError
-        If the integration fails.
+    It is the flow of `flow_of_layers` from any balanced layers with the end-to-end matrix X, at any
+    real depth N >= 1; arguments, result and errors as there, without layers.
     """
     start, dtype = checked_start(point, 2, "point")
     times = checked_times(times)
@@ -198,23 +146,13 @@ def checked_times(times: ArrayLike) -> Array:
 def integrate(
     rate: Callable[[float, Array], Array], start: Array, times: Array, tolerance: float
 ) -> tuple[Array, int]:
-    """Integrate ``y' = rate(t, y)`` by DOP853, or raise `ConvergenceError`.
-
-    Returns y at the times, ``(n_times, n)``, and the number of evaluations. The absolute tolerance
-    is a hundredth of the relative one times the largest entry of y.
-    """
+    """Integrate ``y' = rate(t, y)`` by DOP853; return ``(n_times, n)`` values and evaluations."""
     if times.size < 2:
         return np.repeat(start[None], times.size, axis=0), 0
+    options = {"method": "DOP853", "t_eval": times, "rtol": tolerance}
+    options["atol"] = 0.01 * tolerance * (np.abs(start).max() or 1.0)
     try:
-        result = solve_ivp(
-            rate,
-            (times[0], times[-1]),
-            start,
-            method="DOP853",
-            t_eval=times,
-            rtol=tolerance,
-            atol=0.01 * tolerance * (np.abs(start).max() or 1.0),
-        )
+        result = solve_ivp(rate, (times[0], times[-1]), start, **options)
     except np.linalg.LinAlgError as error:
         raise ConvergenceError("The flow met a singular matrix, or left all bounds.") from error
     if not result.success:

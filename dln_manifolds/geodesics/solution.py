@@ -111,8 +111,8 @@ class GeodesicSolution:
             return self
         n_solved, n_apart = np.count_nonzero(self.success & ~apart), np.count_nonzero(apart)
         message = (
-            f"{n_solved} of {apart.size} geodesics solved; {n_apart} of the pairs lie in different "
-            f"components."
+            f"{n_solved} of {apart.size} geodesics solved; {n_apart} of the pairs "
+            f"{Status.DISCONNECTED.message}."
         )
         changed = replace(self, message=message)
         for name, new in _OF_DISCONNECTED.items():
@@ -165,9 +165,9 @@ class GeodesicSolution:
         if self.between:
             path = "between the points" + ("" if 0 <= end <= 1 else ", continued beyond them,")
         return IncompleteGeodesicError(
-            f"The geodesic{which} {path} meets a singular matrix at t* = {end:.6g} and ends there: "
-            f"it does not reach the time t = {times[k]:.6g} asked for. Ask for times between 0 and "
-            f't*, or make the metric with on_failure="nan" to have NaN for what does not exist.',
+            f"The geodesic{which} {path} {Status.CROSSED.message} at t* = {end:.6g} and ends "
+            f"there: it does not reach the time t = {times[k]:.6g} asked for. Ask for times "
+            f'between 0 and t*, or make the metric with on_failure="nan" to have NaN there.',
             time=crossing,
             solution=self,
         )
@@ -216,7 +216,7 @@ def failure(
         times = solution.crossing_time if times is None else times
         remedy = _remedy(Status.CROSSED, solution)
         return IncompleteGeodesicError(
-            f"{subject} meets a singular matrix at t* = {np.min(times):.6g}{_member(times)}: the "
+            f"{subject} {Status.CROSSED.message} at t* = {np.min(times):.6g}{_member(times)}: the "
             f"manifold of invertible matrices is not complete. {remedy}, or {way_out}.",
             time=times if np.ndim(times) else float(times),
             solution=solution,

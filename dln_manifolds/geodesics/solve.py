@@ -109,7 +109,7 @@ def solve_log(
         velocity = system.sharp(first, rate, cone.scale)
     return _solution(
         system,
-        (f"solved to a relative residual of {system.goal(tolerance):.1e}", "did not converge"),
+        (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
         trajectory=_between_the_ends(cone, found.trajectory),
         between=True,

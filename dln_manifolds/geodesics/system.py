@@ -18,6 +18,14 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Path
 
+# Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
+TIP = 1e-11
+
+
+def never(n_batch: int) -> Array:
+    """Return the times of what never happens."""
+    return np.full(n_batch, np.inf)
+
 
 class Status(IntEnum):
     """How a geodesic has ended, what messages say of it, and what to do after exp and after log."""
@@ -35,11 +43,11 @@ class Status(IntEnum):
     )
     STALLED = (
         2,
-        "could not be solved",
+        "did not converge",
         "Take a shorter step",
         "Points far apart are hard: go through a point between them",
     )
-    DISCONNECTED = 3, "does not exist: its ends lie in different components", "", ""
+    DISCONNECTED = 3, "lie in different components", "", ""
 
     def __new__(cls, value: int, message: str, after_exp: str, after_log: str) -> Status:
         """Make a member with its texts."""
@@ -308,12 +316,3 @@ class PathFamily(Protocol):
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
-
-
-# Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
-TIP = 1e-11
-
-
-def never(n_batch: int) -> Array:
-    """Return the times of what never happens."""
-    return np.full(n_batch, np.inf)

@@ -13,10 +13,8 @@ line from R to the result is orthogonal to the fibres that it meets: see
 `dln_manifolds.geometry.straight_lines`.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -39,22 +37,18 @@ _GAIN = 1e-12
 
 
 class Alignment(NamedTuple):
-    """Nearest point of a fibre: ``layers = group . W``.
-
-    ``group`` has shape ``(..., N - 1, n, n)`` and ``layers`` the shape ``(..., N, n, n)``.
-    """
+    """Nearest point of a fibre: ``layers = group . W``, the group of shape ``(..., N-1, n, n)``."""
 
     group: Array
     layers: Array
 
 
 def align(layers: Array, reference: Array, *, keep_component: bool = False) -> Alignment:
-    r"""Find the ``h . W`` nearest to reference layers R in Frobenius norm, h in ``O(n)^(N-1)``.
+    """Find the ``h . W`` nearest to reference layers R in Frobenius norm, h in ``O(n)^(N-1)``.
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
-    minimum of the distance, the best of a few starts (layer after layer from the input, and from
-    the output), and there may be a nearer point. The distance ``|h . W - R|`` is therefore no bound
-    on anything for N >= 3, except from above on the distance of R from the fibre.
+    minimum of the distance, the best of a few starts, and there may be a nearer point: the distance
+    ``|h . W - R|`` bounds nothing then, except from above the distance of R from the fibre.
 
     W and R, shape ``(..., N, n, n)`` up to broadcasting, need not be balanced. With
     ``keep_component``, ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
@@ -71,28 +65,21 @@ def align(layers: Array, reference: Array, *, keep_component: bool = False) -> A
 
 
 def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
-    r"""Return balanced layers with the same end-to-end matrix, nearest to the given ones.
+    """Return balanced layers with the same end-to-end matrix, nearest to the given ones.
 
-    The balanced factorizations of X are one orbit of ``O(n)^(N-1)``; this is the point of it that
-    `align` finds, with the words of caution that stand there. Balanced layers are returned as they
-    are, up to round-off. ``keep_component`` looks only among balanced layers whose determinants
-    have the given layers' signs; the nearest point may have others if a layer is nearly singular.
+    This is the point of the fibre over X that `align` finds, with the words of caution that stand
+    there. ``keep_component`` looks only among those with the signs of the given determinants.
     """
-    frame = Frame.of_point(end_to_end(layers), layers.shape[-3])
-    balanced = factor(frame, layers.shape[-3])
+    depth, n = layers.shape[-3:-1]
+    balanced = factor(Frame.of_point(end_to_end(layers), depth), depth)
     if keep_component:
-        balanced = _with_signs_of(balanced, layers)
+        differ = np.linalg.slogdet(balanced)[0] != np.linalg.slogdet(layers)[0]
+        # det h_p det h_{p-1} = -1 exactly where the signs differ; det h_N = 1 since X is the same.
+        odd = np.cumsum(differ, axis=-1)[..., :-1] % 2 == 1
+        group = np.broadcast_to(np.eye(n), (*odd.shape, n, n)).copy()
+        group[..., 0, 0] = np.where(odd, -1.0, 1.0)
+        balanced = act(group, balanced)
     return align(balanced, layers, keep_component=keep_component).layers
-
-
-def _with_signs_of(balanced: Array, layers: Array) -> Array:
-    """Reflect a factorization so that its layers' determinants get the signs of the given ones."""
-    differ = np.linalg.slogdet(balanced)[0] != np.linalg.slogdet(layers)[0]
-    # det h_p det h_{p-1} = -1 exactly where the signs differ; det h_N = 1 since X is the same.
-    odd = np.cumsum(differ, axis=-1)[..., :-1] % 2 == 1
-    group = np.broadcast_to(np.eye(layers.shape[-1]), (*odd.shape, *layers.shape[-2:])).copy()
-    group[..., 0, 0] = np.where(odd, -1.0, 1.0)
-    return act(group, balanced)
 
 
 def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
@@ -101,17 +88,19 @@ def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
     if layers.shape[1] == 2:
         return _chain(layers, reference, keep_component)
     starts = [np.broadcast_to(np.eye(layers.shape[-1]), layers[:, 1:].shape)]
+    # From the output back: the transposed layers in reverse order have the same h in reverse order.
+    back = transpose(layers[:, ::-1]), transpose(reference[:, ::-1])
     # Also without reflections: the better component is not always the one that the layers, taken
     # one by one, fall into.
     for keep in (True,) if keep_component else (False, True):
-        starts += [_chain(layers, reference, keep), _chain_back(layers, reference, keep)]
-    group, best = starts[0], np.full(len(layers), -np.inf)
+        starts += [_chain(layers, reference, keep), _chain(*back, keep)[:, ::-1]]
+    group, most = starts[0], np.full(len(layers), -np.inf)
     for start in starts:
         for _ in range(_FIRST_SWEEPS):
             start = _sweep(start, layers, reference, keep_component)
         value = _product(start, layers, reference)
-        group = np.where((value > best)[:, None, None, None], start, group)
-        best = np.maximum(value, best)
+        group = np.where((value > most)[:, None, None, None], start, group)
+        most = np.maximum(value, most)
     for _ in range(_SWEEPS):
         group = _sweep(group, layers, reference, keep_component)
 
@@ -120,9 +109,8 @@ def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
     for _ in range(_ROUNDS):
         w, r, size = layers[left], reference[left], scale[left]
         path = _Turned(group[left], w, r)
-        found = nearest_orthogonal(
-            minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS).unknowns
-        )
+        best = minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS)
+        found = nearest_orthogonal(best.unknowns)
         slope = np.linalg.norm(_Turned(found, w, r).gradient.reshape(len(left), -1), axis=1)
         # Newton's method may also end at a saddle. Sweeps lead away from most of them.
         swept = _sweep(found, w, r, keep_component)
@@ -163,13 +151,6 @@ def _chain(layers: Array, reference: Array, keep_component: bool) -> Array:
     return group
 
 
-def _chain_back(layers: Array, reference: Array, keep_component: bool) -> Array:
-    """Turn layer after layer into place, from the output back."""
-    # The transposed layers in reverse order are turned by the same h in reverse order.
-    w, r = transpose(layers[:, ::-1]), transpose(reference[:, ::-1])
-    return _chain(w, r, keep_component)[:, ::-1]
-
-
 def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) -> Array:
     """Choose every second ``h_p`` at its best, then the others; never loses anything."""
     n_batch, depth, n = layers.shape[:3]
@@ -177,13 +158,9 @@ def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) 
     padded[:, [0, -1]] = np.eye(n)
     padded[:, 1:-1] = group
     for parity in (1, 2):
-        here = slice(parity, depth, 2)
-        count = len(range(parity, depth, 2))
-        before = padded[:, parity - 1 : depth - 1 : 2][:, :count]
-        after = padded[:, parity + 1 : depth + 1 : 2][:, :count]
-        w, w_next = layers[:, parity - 1 :: 2][:, :count], layers[:, parity::2][:, :count]
-        r, r_next = reference[:, parity - 1 :: 2][:, :count], reference[:, parity::2][:, :count]
-        coupling = w @ transpose(r @ before) + transpose(after @ w_next) @ r_next
+        before, here, after = (slice(parity + k, depth + k, 2) for k in (-1, 0, 1))
+        coupling = layers[:, before] @ transpose(reference[:, before] @ padded[:, before])
+        coupling += transpose(padded[:, after] @ layers[:, here]) @ reference[:, here]
         padded[:, here] = _best_turn(coupling, keep_component)
     return padded[:, 1:-1].copy()
 
@@ -203,31 +180,24 @@ class _Turned:
     n_nodes = 1
 
     def __init__(self, group: Array, layers: Array, reference: Array) -> None:
-        self.unknowns = group
-        self._layers = layers
-        self._reference = reference
+        self.unknowns, self._layers, self._reference = group, layers, reference
         self._turned = act(group, layers)
         squares = layers**2 + reference**2 - self._turned * reference
         self.energy = np.sum(squares, axis=(1, 2, 3))
-        self._coupling = (
-            self._turned[:, :-1] @ transpose(reference[:, :-1])
-            + transpose(self._turned[:, 1:]) @ reference[:, 1:]
-        )
-        self.gradient = 0.5 * (self._coupling - transpose(self._coupling))
+        coupling = self._turned[:, :-1] @ transpose(reference[:, :-1])
+        coupling += transpose(self._turned[:, 1:]) @ reference[:, 1:]
+        self.gradient = 0.5 * (coupling - transpose(coupling))
+        self._symmetric = 0.5 * (coupling + transpose(coupling))
 
-    def take(self, members: Array) -> _Turned:
+    def take(self, members: Array) -> Self:
         """Return some members."""
-        return _Turned(self.unknowns[members], self._layers[members], self._reference[members])
+        return type(self)(self.unknowns[members], self._layers[members], self._reference[members])
 
-    def moved(self, step: Array) -> _Turned:
+    def moved(self, step: Array) -> Self:
         """Turn by the Cayley transform of skew matrices, exp to second order."""
         half, identity = 0.5 * step, np.eye(step.shape[-1])
         turn = np.linalg.solve(identity - half, identity + half)
-        return _Turned(turn @ self.unknowns, self._layers, self._reference)
-
-    @cached_property
-    def _symmetric(self) -> Array:
-        return 0.5 * (self._coupling + transpose(self._coupling))
+        return type(self)(turn @ self.unknowns, self._layers, self._reference)
 
     @cached_property
     def _eigen(self) -> tuple[Array, Array]:
@@ -243,16 +213,14 @@ class _Turned:
         sums, basis = self._eigen
         return np.asarray(basis @ ((transpose(basis) @ residual @ basis) / sums) @ transpose(basis))
 
-    def quadratic_model(self) -> _Turned:
+    def quadratic_model(self) -> Self:
         """Return itself: the Hessian needs nothing more."""
         return self
 
     def product(self, direction: Array) -> Array:
-        """Apply the Hessian of the energy to skew matrices.
-
-        ``(S_p C_p + C_p S_p)/2 - skew(R_p S_{p-1} W_p^T + W_{p+1}^T S_{p+1} R_{p+1})``, C the
-        symmetric part of the coupling.
-        """
+        """Apply the Hessian of the energy to skew matrices."""
+        # (S_p C_p + C_p S_p)/2 - skew(R_p S_{p-1} W_p^T + W_{p+1}^T S_{p+1} R_{p+1}) with the
+        # symmetric part C of the coupling
         image = direction @ self._symmetric + self._symmetric @ direction
         inner, reference = self._turned[:, 1:-1], self._reference[:, 1:-1]
         mixed = np.zeros_like(image)
@@ -261,32 +229,26 @@ class _Turned:
         return np.asarray(0.5 * (image - mixed + transpose(mixed)))
 
 
-def _moment(covector: Array, vector: Array) -> Array:
-    """Return the gradient by a skew A of ``<C, K_A(V)>``, shape ``(..., N-1, n, n)``."""
-    product = moment(covector, vector)
-    return 0.5 * (product - transpose(product))
-
-
 def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tuple[Array, Array]:
-    """Apply the transpose of the differential of ``(R, fibre) -> Y``, Y nearest to R.
+    """Return gradients by R and by the fibre of Y, nearest to R: both of shape ``(..., N, n, n)``.
 
     Y is where ``<R, K_A(Y)> = 0`` for all vertical ``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}``, A skew. As
     R and the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows from
     ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion and
     ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
-    is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows.
-
-    Returns the gradient by R, and that by a motion of the fibre that takes Y along, both of shape
-    ``(..., N, n, n)``. If R is a focal point of the fibre, where Y is not isolated among the
-    nearest points, `ConjugatePointsError` is raised.
+    is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows. Raises
+    `ConjugatePointsError` at focal points of the fibre, where the nearest Y is not isolated.
     """
-    depth, n = aligned.shape[-3], aligned.shape[-1]
+    depth, n = aligned.shape[-3:-1]
     upper = np.triu_indices(n, 1)
     size = (depth - 1) * len(upper[0])
     if size == 0:
         return np.zeros_like(cotangent), cotangent.copy()
 
-    def entries(skew: Array) -> Array:
+    def gradient(covector: Array, vector: Array) -> Array:
+        """Return the gradient by the entries of a skew A of ``<C, K_A(V)>``."""
+        product = moment(covector, vector)
+        skew = 0.5 * (product - transpose(product))
         return skew[..., upper[0], upper[1]].reshape(*skew.shape[:-3], size)
 
     def skew_matrices(coordinates: Array) -> Array:
@@ -295,7 +257,7 @@ def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tupl
         return skew - transpose(skew)
 
     images = vertical_vector(aligned[..., None, :, :, :], skew_matrices(np.eye(size)))
-    second = -entries(_moment(reference[..., None, :, :, :], images))
+    second = -gradient(reference[..., None, :, :, :], images)
     values, vectors = np.linalg.eigh(0.5 * (second + transpose(second)))
     flat = (np.abs(values) <= _FLAT * np.abs(values).max(axis=-1, keepdims=True)).any(axis=-1)
     if flat.any():
@@ -304,7 +266,7 @@ def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tupl
             f"The nearest point of the fibre is not isolated{member}, so it has no derivative. "
             f"Move the layers a little, or detach them."
         )
-    inside = transpose(vectors) @ entries(_moment(cotangent, aligned))[..., None]
+    inside = transpose(vectors) @ gradient(cotangent, aligned)[..., None]
     multiplier = skew_matrices((vectors @ (inside / values[..., None]))[..., 0])
     # The transpose of K_A is -K_A.
     return vertical_vector(aligned, multiplier), cotangent - vertical_vector(reference, multiplier)

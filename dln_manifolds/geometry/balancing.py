@@ -9,8 +9,6 @@ of least norm, ``sum |W_p|^2 = N sum s^(2/N)``: one orbit of ``O(n)^(N-1)`` (Lin
 arXiv 2511.01137).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
@@ -35,19 +33,13 @@ def partial_products(layers: Array) -> tuple[Array, Array]:
 
 
 def end_to_end_pullback(layers: Array, covector: Array) -> Array:
-    """Return the gradient by the layers of ``<M, W_N ... W_1>``, M a covector at X.
-
-    ``(W_N .. W_{p+1})^T M (W_{p-1} .. W_1)^T`` for all p. Of any layers.
-    """
+    """Return ``(W_N .. W_{p+1})^T M (W_{p-1} .. W_1)^T``, the gradient by W of ``<M, X>``."""
     ahead, behind = partial_products(layers)
     return ahead @ covector[..., None, :, :] @ transpose(behind)
 
 
 def moment(covector: Array, vector: Array) -> Array:
-    """Return ``C_p V_p^T - V_{p+1}^T C_{p+1}`` for p = 1..N-1, shape ``(..., N-1, n, n)``.
-
-    It is the gradient by A of ``<C, A_p V_p - V_p A_{p-1}>``, ``A_0 = A_N = 0``.
-    """
+    """Return ``C_p V_p^T - V_{p+1}^T C_{p+1}``, gradient by A of ``<C, A_p V_p - V_p A_{p-1}>``."""
     product = covector[..., :-1, :, :] @ transpose(vector[..., :-1, :, :])
     product -= transpose(vector[..., 1:, :, :]) @ covector[..., 1:, :, :]
     return product
@@ -59,10 +51,7 @@ def imbalance(layers: Array) -> Array:
 
 
 def relative_imbalance(layers: Array) -> Array:
-    """Return the largest Frobenius norm of an imbalance relative to that of its products.
-
-    Free of scale; 0 for a single layer. Shape ``(...)``.
-    """
+    """Return the largest norm of an imbalance relative to that of its products, ``(...)``."""
     if layers.shape[-3] == 1:
         return np.zeros(layers.shape[:-3])
     # Divided by the largest entry, so that no square over- or underflows.
@@ -75,7 +64,7 @@ def relative_imbalance(layers: Array) -> Array:
 
 
 def rebalance(layers: Array, orientation: Array | None = None, least: float | None = None) -> Array:
-    r"""Return balanced layers near the given ones; balanced layers are left as they are.
+    """Return balanced layers near the given ones; balanced layers are left as they are.
 
     With the polar decompositions ``Y_p = O_p |Y_p|`` and ``R_p = O_p ... O_1`` the result is
     ``R_p H R_{p-1}^T``, H the mean over p of ``R_{p-1}^T |Y_p| R_{p-1}``: balanced to round-off,
@@ -101,10 +90,7 @@ def rebalance(layers: Array, orientation: Array | None = None, least: float | No
 
 
 def act(group: Array, layers: Array) -> Array:
-    """Return ``h . W``, the layers ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``: the same X.
-
-    The orthogonal ``h_1 .. h_{N-1}`` have shape ``(..., N - 1, n, n)``; W need not be balanced.
-    """
+    """Return the layers ``h_p W_p h_{p-1}^T``, ``h_0 = h_N = I``; h ``(..., N-1, n, n)``."""
     batch = np.broadcast_shapes(group.shape[:-3], layers.shape[:-3])
     turned = np.broadcast_to(layers, batch + layers.shape[-3:]).copy()
     turned[..., :-1, :, :] = group @ turned[..., :-1, :, :]
@@ -116,22 +102,17 @@ def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, 
     """Return the gradients by h and by W of ``<c, h . W>``."""
     # As `act` with transposes, which acts back on layers.
     by_layers = act(transpose(group), cotangent)
-    before = np.broadcast_to(layers, by_layers.shape).copy()
-    before[..., 1:, :, :] = before[..., 1:, :, :] @ transpose(group)
-    after = np.broadcast_to(layers, by_layers.shape).copy()
-    after[..., :-1, :, :] = group @ after[..., :-1, :, :]
-    by_group = cotangent[..., :-1, :, :] @ transpose(before[..., :-1, :, :])
-    return by_group + transpose(cotangent[..., 1:, :, :]) @ after[..., 1:, :, :], by_layers
+    before = layers[..., :-1, :, :] @ transpose(identity_before(group))
+    after = identity_before(group[..., ::-1, :, :])[..., ::-1, :, :] @ layers[..., 1:, :, :]
+    by_group = cotangent[..., :-1, :, :] @ transpose(before)
+    return by_group + transpose(cotangent[..., 1:, :, :]) @ after, by_layers
 
 
 def factor(frame: Frame, depth: int) -> Array:
-    r"""Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
+    """Return one balanced factorization of X: ``W_1 = L V^T, W_p = L, W_N = U L``.
 
     ``L = diag(s^(1/N))``; that is ``W_p = Q_p L Q_{p-1}^T`` (Menon, arXiv 2411.09004) with
-    ``Q_0 = V``, ``Q_N = U`` and the identity in between. All layers but the first and the last have
-    a positive determinant; the sign of ``det W_1`` is that of ``det V`` and the sign of
-    ``det W_N`` that of ``det U``, whatever singular value decomposition was taken. The frame of X
-    may have any depth, since its roots are not used.
+    ``Q_0 = V``, ``Q_N = U`` and the identity in between. The frame of X may have any depth.
     """
     n = frame.left.shape[-1]
     bases = np.empty((*frame.left.shape[:-2], depth + 1, n, n))

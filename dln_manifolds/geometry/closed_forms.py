@@ -1,14 +1,13 @@
 r"""Geodesics known in closed form, and the rigorous lower bound on the distance.
 
 - Same singular vectors, any N: a straight line in the root chart, ``l(t) = (1-t) l_0 + t l_1``.
-  At N = 1 every geodesic is one. Radial geodesics, at any N: ``(1 + a t) T``.
+  At N = 1 every geodesic is one. Radial geodesics, at any N: ``(1 + a t) T``, ``a = c / N`` for
+  ``X' = c X``; they end in the tip of the cone at ``t = -1 / a``.
 - N = 2 and the same orthogonal polar factor: the geodesic of the Bures-Wasserstein metric
   (Bhatia, Jain and Lim 2019), ``X(t) = W(t) W(t)^T O`` with a straight line W(t). For N >= 3 the
   corresponding line (Theorem 2.3 of Chen, arXiv 2510.07324) is not horizontal unless the polar
   factors commute, so it is not used.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -24,11 +23,7 @@ _EXACT = 4 * np.finfo(np.float64).eps
 
 
 def closed_form_velocity(start: Frame, end: Frame) -> tuple[Array, Array]:
-    """Return the initial velocities at ``T_0``, and for which members a closed form holds.
-
-    Frames of end points in the same component, ``(n_batch,)``; velocities of other members mean
-    nothing.
-    """
+    """Return initial velocities at ``T_0``, and for which batch members a closed form holds."""
     root_0, root_1 = root_of(start), root_of(end)
     velocity = root_1 - root_0
     if start.depth == 1:
@@ -69,43 +64,32 @@ def _bures_wasserstein(start: Frame, end: Frame) -> Array:
     factor_1 = (end.left * end.roots[:, None, :]) @ transpose(end.left)
     chord = factor_1 @ nearest_orthogonal(factor_1 @ factor_0) - factor_0
     tangent = chord @ transpose(factor_0)
-    tangent = (tangent + transpose(tangent)) @ start.polar
-    return push_to_root(start, tangent)
+    return push_to_root(start, (tangent + transpose(tangent)) @ start.polar)
 
 
 def lower_bound(start: Frame, end: Frame) -> Array:
-    r"""Largest rigorous lower bound on the distance of X_0 and X_1 that is known in closed form.
+    """Largest rigorous lower bound on distances of X_0 and X_1 in closed form, shape ``(...)``.
 
     ``sqrt(N) |l_0 - l_1|`` with the root singular values sorted, by von Neumann's trace inequality
     on every layer; at N = 2 also the distance of a balanced factorization of X_0 from the fibre
-    over X_1, which one singular value decomposition gives. Rounded down by the round-off of the
-    roots. Shape ``(...)``.
+    over X_1, by one singular value decomposition. Rounded down by the round-off of the roots.
     """
     bound = np.sqrt(start.depth) * np.linalg.norm(start.roots - end.roots, axis=-1)
     size = np.sqrt(start.depth) * np.linalg.norm(start.roots + end.roots, axis=-1)
     rounding = 16 * np.finfo(float).eps * start.roots.shape[-1] * size
     if start.depth != 2:
         return np.maximum(bound - rounding, 0.0)
-    first_0, first_1 = (
-        start.roots[..., :, None] * start.right_t,
-        end.roots[..., :, None] * end.right_t,
-    )
-    last_0, last_1 = start.left * start.roots[..., None, :], end.left * end.roots[..., None, :]
+    first_0, first_1 = (frame.roots[..., :, None] * frame.right_t for frame in (start, end))
+    last_0, last_1 = (frame.left * frame.roots[..., None, :] for frame in (start, end))
     coupling = first_1 @ transpose(first_0) + transpose(last_1) @ last_0
     turn = transpose(nearest_orthogonal(coupling))
-    apart = np.sqrt(
-        np.sum((first_0 - turn @ first_1) ** 2, axis=(-2, -1))
-        + np.sum((last_0 - last_1 @ transpose(turn)) ** 2, axis=(-2, -1))
-    )
+    rest = frobenius(first_0 - turn @ first_1), frobenius(last_0 - last_1 @ transpose(turn))
+    apart = np.hypot(*rest)
     return np.maximum(np.maximum(bound, apart) - rounding, 0.0)
 
 
 def radial_rate(position: Array, velocity: Array) -> tuple[Array, Array]:
-    """Return a with the velocities nearest to ``a x``, and which are that to rounding.
-
-    Radial geodesics of the cone are straight: ``(1 + a t) x``, for end-to-end matrices X with the
-    velocity ``c X`` in the root chart with ``a = c / N``; they end in its tip at ``t = -1 / a``.
-    """
+    """Return a with the velocities nearest to ``a x``, and which are that to rounding."""
     x, v = (array.reshape(len(array), math.prod(array.shape[1:])) for array in (position, velocity))
     # Free of squares that over- or underflow; a vector of zero is radial, too.
     size, speed = (np.abs(array).max(axis=1, keepdims=True) for array in (x, v))

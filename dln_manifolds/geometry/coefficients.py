@@ -13,42 +13,25 @@ chart. Every formula holds for real depths N >= 1, for equal singular values, an
 the range of a double.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from dln_manifolds.numerics import functions
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.functions import (
-    CSCH_SERIES,
-    HUGE,
-    coth_minus_reciprocal,
-    coth_minus_reciprocal_derivative,
-    csch,
-    damped_sinhc,
-    damped_sinhc_tail,
-    exp_minus_linear,
-    horner,
-    sinh_minus_identity,
-    sinhc,
-)
 
-# Coinciding singular values are set apart by less than doubles can be, so that nothing is divided
-# by zero: ``s_i / s_j - 1`` is at least this.
+# Least ``s_i / s_j - 1``, below what doubles resolve: nothing is divided by zero.
 NO_EXCESS = 1e-20
 
 
 class IndexPairs(NamedTuple):
-    """Index pairs i < j; functions of pairs are evaluated once for each.
-
-    ``values.take(place, axis=-1)`` arranges them, followed by a value for the diagonal, as
-    matrices: symmetric, or antisymmetric after multiplication by ``sign``.
-    """
+    """Index pairs i < j; functions of pairs are evaluated once for each."""
 
     first: Array
     second: Array
+    # values.take(place, axis=-1) arranges them, followed by a value for the diagonal, as symmetric
+    # matrices, antisymmetric after multiplication by the sign.
     place: Array
     sign: Array
 
@@ -71,14 +54,11 @@ def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:
 
 
 def log_ratio(values: Array) -> Array:
-    """Return ``log(values_i / values_j)`` for all pairs, shape ``(..., r, r)``.
-
-    The difference of neighbouring doubles is exact, so a gap of one unit in the last place keeps
-    its full relative accuracy. The result is exactly antisymmetric.
-    """
+    """Return ``log(values_i / values_j)``, shape ``(..., r, r)``, exactly antisymmetric."""
     row, column = values[..., :, None], values[..., None, :]
     large, small = np.maximum(row, column), np.minimum(row, column)
     with np.errstate(over="ignore"):
+        # The difference of neighbouring doubles is exact.
         excess = (large - small) / small
     # Past the range of a quotient the difference of logarithms loses nothing.
     far = ~np.isfinite(excess)
@@ -87,31 +67,22 @@ def log_ratio(values: Array) -> Array:
 
 
 def kappa(u: Array, depth: float) -> Array:
-    r"""Return ``kappa = tanh(N u) / tanh(u)``, N at u = 0; between 1 and N."""
+    """Return ``kappa = tanh(N u) / tanh(u)``, N at u = 0; between 1 and N."""
     x = np.maximum(np.abs(u), _LINEAR)
     return np.tanh(depth * x) / np.tanh(x)
 
 
-def depth_contrast(u: Array, depth: float) -> Array:
-    r"""Return ``rho = (kappa - 1) / (kappa + 1) = sinh((N-1) u) / sinh((N+1) u)``.
-
-    Accurate where kappa is close to 1, which kappa itself cannot tell from 1.
-    """
-    x = np.abs(u)
-    quotient = damped_sinhc((depth - 1) * x) / damped_sinhc((depth + 1) * x)
-    return (depth - 1) / (depth + 1) * np.exp(-2 * x) * quotient
-
-
 def log_kappa(u: Array, depth: float) -> Array:
     """Return ``log(kappa)``, accurate also where kappa is close to 1."""
-    value = kappa(u, depth)
-    contrast = np.where(value < 2, depth_contrast(u, depth), 0.0)
+    value, x = kappa(u, depth), np.abs(u)
+    # rho = (kappa - 1) / (kappa + 1) = sinh((N-1) u) / sinh((N+1) u)
+    quotient = functions.damped_sinhc((depth - 1) * x) / functions.damped_sinhc((depth + 1) * x)
+    contrast = np.where(value < 2, (depth - 1) / (depth + 1) * np.exp(-2 * x) * quotient, 0.0)
     return np.where(value < 2, 2 * np.arctanh(contrast), np.log(value))
 
 
 # Below this |u| the hyperbolic functions agree with their linear parts to the last bit.
 _LINEAR = 1e-200
-
 # Below this |2 N u| the poles of the closed forms cancel digits, and the series are summed.
 _SERIES_RANGE = 0.5
 
@@ -119,28 +90,21 @@ _SERIES_RANGE = 0.5
 @lru_cache(maxsize=64)
 def _log_kappa_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Taylor coefficients in u^2 of ``(d log kappa/du) / u`` and of ``d^2 log kappa/du^2``."""
-    first = [
-        2 ** (2 * k + 2) * (depth ** (2 * k + 2) - 1) * value for k, value in enumerate(CSCH_SERIES)
-    ]
+    series = enumerate(functions.CSCH_SERIES)
+    first = [2 ** (2 * k + 2) * (depth ** (2 * k + 2) - 1) * value for k, value in series]
     return tuple(first), tuple((2 * k + 1) * value for k, value in enumerate(first))
 
 
 def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]:
-    r"""Return ``u``, ``kappa`` and ``d log(kappa) / du`` of pairs ``l_i > l_j``.
+    """Return ``u``, ``kappa`` and ``d log(kappa) / du`` of pairs ``l_i > l_j``.
 
-    From ``q = l_i / l_j - 1 > 0`` alone, and ``Q = s_i / s_j - 1 = (1 + q)^N - 1``:
-
-    .. math::
-        \coth u = 1 + \frac{2}{q}, \qquad
-        \frac{1}{\sinh 2 u} = \frac{1}{q} + \frac{1}{q + 2}, \qquad
-        \frac{d \log \kappa}{du} = \frac{2 N}{\sinh 2 N u} - \frac{2}{\sinh 2 u},
-
-    and the same with Q for ``N u``.
+    From ``q = l_i / l_j - 1 > 0`` alone, and ``s_i / s_j - 1 = (1 + q)^N - 1`` for ``N u``:
+    ``coth(u) = 1 + 2/q``, ``1 / sinh(2u) = 1/q + 1/(q + 2)``.
     """
     double = np.log1p(excess)
     both = np.empty((2, *excess.shape))
     both[0] = excess
-    np.expm1(np.minimum(depth * double, HUGE), out=both[1])
+    np.expm1(np.minimum(depth * double, functions.HUGE), out=both[1])
     inverse = 1 / both
     coth = 1 + 2 * inverse
     inverse += 1 / (both + 2)
@@ -149,7 +113,7 @@ def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]
     near = double < _SERIES_RANGE / depth
     if near.any():
         small = u[near]
-        slope[near] = small * horner(_log_kappa_series(depth)[0], small * small)
+        slope[near] = small * functions.horner(_log_kappa_series(depth)[0], small * small)
     return u, coth[0] / coth[1], slope
 
 
@@ -157,41 +121,34 @@ def log_kappa_derivative(u: Array, depth: float) -> Array:
     """Return ``d log(kappa) / du = 2N / sinh(2Nu) - 2 / sinh(2u)``, at complex u too."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
     x = np.where(near, 1.0, u)
-    value = 2 * depth * csch(2 * depth * x) - 2 * csch(2 * x)
-    value[near] = u[near] * horner(_log_kappa_series(depth)[0], u[near] ** 2)
+    value = 2 * depth * functions.csch(2 * depth * x) - 2 * functions.csch(2 * x)
+    value[near] = u[near] * functions.horner(_log_kappa_series(depth)[0], u[near] ** 2)
     return value
 
 
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:
-    r"""Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``.
-
-    An even function; complex u will do too.
-    """
+    """Return ``d^2 log(kappa) / du^2 = 4 cosh(2u)/sinh(2u)^2 - 4N^2 cosh(2Nu)/sinh(2Nu)^2``."""
     near = np.abs(u) < _SERIES_RANGE / (2 * depth)
     both = np.multiply.outer([2.0, 2.0 * depth], np.where(near, 1.0, u))
-    shallow, deep = csch(both) / np.tanh(both)
+    shallow, deep = functions.csch(both) / np.tanh(both)
     value = 4 * (shallow - depth**2 * deep)
     if near.any():
-        value[near] = horner(_log_kappa_series(depth)[1], u[near] ** 2)
+        value[near] = functions.horner(_log_kappa_series(depth)[1], u[near] ** 2)
     return value
 
 
 def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tuple[Array, Array]:
-    r"""Divided differences of ``c = (1/kappa + kappa)/2`` and ``e = (1/kappa - kappa)/2``.
-
-    Between two values of ``|u|`` with ``outer = inner + gap``, all non-negative; derivatives where
-    the gap is zero. The gap is passed separately because it is known to higher relative accuracy
-    than the difference.
-    """
-    # Arguments are stacked: few pairs cost by the call.
+    """Divided differences by ``|u|`` of ``(1/kappa + kappa)/2`` and ``(1/kappa - kappa)/2``."""
+    # The gap is known more accurately than outer - inner, and may be zero. Arguments are stacked:
+    # few pairs cost by the call.
     n = depth
     both = np.stack([outer, inner])
     sums, doubles, gaps = (n + 1) * both, 2 * inner, np.stack([n * gap, gap])
     doubles = np.stack([n * doubles, doubles])
-    quotients = damped_sinhc(np.concatenate([sums, (n - 1) * both, doubles, gaps]))
+    quotients = functions.damped_sinhc(np.concatenate([sums, (n - 1) * both, doubles, gaps]))
     sum_a, sum_b, difference_a, difference_b, deep, shallow, gap_n, gap_1 = quotients
     decay, fade = np.exp(-2 * both), np.exp(-2 * (n - 1) * inner)
-    langevin, tail = coth_minus_reciprocal(gaps), damped_sinhc_tail(doubles)
+    langevin, tail = functions.coth_minus_reciprocal(gaps), functions.damped_sinhc_tail(doubles)
     # The divided difference of rho. The addition theorem for sinh turns it into a sum of terms of
     # one sign; each sinh is damped by its own exponential, so nothing overflows.
     braces = gap * (
@@ -207,8 +164,8 @@ def cometric_slopes(outer: Array, inner: Array, gap: Array, depth: float) -> tup
     rho_a, rho_b = ratio * decay[0] * difference_a / sum_a, ratio * decay[1] * difference_b / sum_b
     # 1 / (1 - rho^2) = (1 + kappa)^2 / (4 kappa)
     kappas = kappa(both, depth)
-    weight = np.prod((1 + kappas) ** 2 / (4 * kappas), axis=0)
-    return 2 * slope * weight * (rho_a + rho_b), -2 * slope * weight * (1 + rho_a * rho_b)
+    slope = 2 * slope * np.prod((1 + kappas) ** 2 / (4 * kappas), axis=0)
+    return slope * (rho_a + rho_b), -slope * (1 + rho_a * rho_b)
 
 
 def log_a(s: Array, depth: float) -> Array:
@@ -218,15 +175,12 @@ def log_a(s: Array, depth: float) -> Array:
     mean = (1 - 1 / depth) * (log_s[..., :, None] + log_s[..., None, :])
     x = np.abs(tau)
     # sinh(x) / sinh(x/N) = exp(x - x/N) N dsinhc(x) / dsinhc(x/N) with the damped quotients
-    quotient = damped_sinhc(x) / damped_sinhc(x / depth)
+    quotient = functions.damped_sinhc(x) / functions.damped_sinhc(x / depth)
     return mean + (x - x / depth) + np.log(depth * quotient)
 
 
 def a(s: Array, depth: float) -> Array:
-    r"""Return ``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)``, shape ``(..., r, r)``.
-
-    On the diagonal ``a_ii = N s_i^(2 - 2/N)``. These are the eigenvalues of ``A_X``.
-    """
+    """Return ``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)``, ``N s_i^(2 - 2/N)`` on the diagonal."""
     n = s.shape[-1]
     first, second, _, _ = index_pairs(n)
     larger, smaller = s.take(first, axis=-1), s.take(second, axis=-1)
@@ -239,39 +193,29 @@ def a(s: Array, depth: float) -> Array:
 
 
 def log_a_derivative(tau: Array, depth: float) -> Array:
-    """Return ``d log(a_ij) / d log(s_i) = 1 - 1/N + coth(tau) - coth(tau/N) / N``.
-
-    Between 0 (``s_i`` far below ``s_j``) and ``2 - 2/N``; ``1 - 1/N`` at equal singular values.
-    """
-    near = 1 - 1 / depth + coth_minus_reciprocal(tau) - coth_minus_reciprocal(tau / depth) / depth
+    """Return ``d log(a_ij) / d log(s_i) = 1 - 1/N + coth(tau) - coth(tau/N) / N``."""
+    langevin = functions.coth_minus_reciprocal
+    near = 1 - 1 / depth + langevin(tau) - langevin(tau / depth) / depth
     # Where s_i is far below s_j the terms above cancel; their exponential tails do not.
     x = np.where(tau < -1, -tau, 1.0)
-    far = np.exp(-x / depth) * csch(x / depth) / depth - np.exp(-x) * csch(x)
+    far = np.exp(-x / depth) * functions.csch(x / depth) / depth - np.exp(-x) * functions.csch(x)
     return np.where(tau < -1, far, near)
 
 
 def log_a_second_derivative(tau: Array, depth: float) -> Array:
-    """Return ``d^2 log(a_ij) / d log(s_i)^2 = sinh(tau/N)^-2 / N^2 - sinh(tau)^-2``.
-
-    Even in tau, ``(1 - 1/N^2) / 3`` at equal singular values; minus the mixed derivative.
-    """
+    """Return ``d^2 log(a_ij) / d log(s_i)^2 = sinh(tau/N)^-2 / N^2 - sinh(tau)^-2``."""
     # Near zero without the common pole; beyond, without what hides exponentially small terms.
     near = np.abs(tau) < depth
     small = np.where(near, tau, 0.0)
-    shallow = coth_minus_reciprocal_derivative(small / depth) / depth**2
+    shallow = functions.coth_minus_reciprocal_derivative(small / depth) / depth**2
     large = np.where(near, depth, tau)
-    far = (csch(large / depth) / depth) ** 2 - csch(large) ** 2
-    return np.where(near, coth_minus_reciprocal_derivative(small) - shallow, far)
+    far = (functions.csch(large / depth) / depth) ** 2 - functions.csch(large) ** 2
+    return np.where(near, functions.coth_minus_reciprocal_derivative(small) - shallow, far)
 
 
 def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
-    r"""Second divided differences ``f[x_i, x_j, x_k]`` of ``f(x) = x^N`` at ``x = l^2``.
-
-    For index triples ``i <= j <= k``, shape ``(m, 3)``, of singular values in descending order.
-    ``a_ij`` is the first divided difference ``f[x_i, x_j]``, so
-    ``(a_ij - a_kj) / (x_i - x_k) = f[x_i, x_j, x_k]``, symmetric in its three arguments;
-    ``N (N-1) x^(N-2) / 2`` where all three agree.
-    """
+    """Second divided differences of ``x^N`` at ``x = l^2``: ``(a_ij - a_kj) / (x_i - x_k)``."""
+    # Of index triples i <= j <= k, shape (m, 3), of singular values in descending order.
     first, middle, last = triples.T
     root = s ** (1 / depth)
     tau = log_ratio(s)
@@ -282,15 +226,11 @@ def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
     def rise(x: Array) -> Array:
         # ((exp(K x) - cosh x)/sinh x - K) / x, finite at zero
         nonzero = np.where(x == 0, 1.0 / k, x)
-        numerator = (
-            exp_minus_linear(k * nonzero)
-            - 2 * np.sinh(nonzero / 2) ** 2
-            - k * sinh_minus_identity(nonzero)
-        )
-        value = numerator / (nonzero * np.sinh(nonzero))
-        return np.where(x == 0, (k * k - 1) / 2, value)
+        numerator = functions.exp_minus_linear(k * nonzero) - 2 * np.sinh(nonzero / 2) ** 2
+        numerator -= k * functions.sinh_minus_identity(nonzero)
+        return np.where(x == 0, (k * k - 1) / 2, numerator / (nonzero * np.sinh(nonzero)))
 
     total = np.where(p + q == 0, 1.0, p + q)
     mean = np.where(p + q == 0, (k * k - 1) / 2, (p * rise(p) + q * rise(-q)) / total)
     power = (s / root)[..., middle] ** 2 / (root[..., first] * root[..., last])
-    return power * mean / (4 * sinhc(p + q))
+    return power * mean / (4 * functions.sinhc(p + q))

@@ -18,19 +18,12 @@ differentiated, two linear equations for every pair of entries of dF, with one d
 ``l_j - l_i``. (Ours.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import (
-    index_pairs,
-    log_kappa_derivative,
-    log_kappa_second_derivative,
-    symmetric_matrix,
-)
+from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import (
     NodalState,
@@ -56,9 +49,8 @@ _BLOCK = 20_000
 class CometricSlopes(NamedTuple):
     """The cometric in the frame and its divided differences, roots real or complex.
 
-    ``cosh``, ``sinh``, ``slope`` as in `NodalState`, ``over_difference = 1 / (l_j - l_i)`` and
-    ``over_sum = 1 / (l_i + l_j)``. ``d_alpha`` and ``d_beta`` are indexed [i, k, j] and hold
-    derivatives at i = k.
+    As in `NodalState`, with twice its ``over_difference`` and ``over_sum``. ``d_alpha`` and
+    ``d_beta`` are indexed [i, k, j] and hold derivatives at i = k.
     """
 
     roots: Array
@@ -71,7 +63,7 @@ class CometricSlopes(NamedTuple):
     d_beta: Array
 
     @classmethod
-    def of_matrices(cls, roots: Array, matrices: Iterable[Array]) -> CometricSlopes:
+    def of_matrices(cls, roots: Array, matrices: Iterable[Array]) -> Self:
         """Take roots with their `pair_matrices`, differences as quotients."""
         cosh, sinh, slope, over_difference, over_sum = matrices
         weights = np.stack([cosh - sinh, cosh + sinh])
@@ -83,15 +75,12 @@ class CometricSlopes(NamedTuple):
         return cls(roots, cosh, sinh, slope, 2 * over_difference, 2 * over_sum, *table)
 
     @classmethod
-    def of_roots(
-        cls, roots: Array, u: Array, matrices: Iterable[Array], depth: float
-    ) -> CometricSlopes:
+    def of_roots(cls, roots: Array, u: Array, matrices: Iterable[Array], depth: float) -> Self:
         """Take real roots, differences of close pairs in closed form."""
         slopes = cls.of_matrices(roots, matrices)
-        where = np.nonzero(u < _CLOSE / (2 * depth))
-        if where[0].size:
-            *batch, pair = where
-            first, second, _, _ = index_pairs(roots.shape[-1])
+        *batch, pair = where = np.nonzero(u < _CLOSE / (2 * depth))
+        if pair.size:
+            first, second, _, _ = coefficients.index_pairs(roots.shape[-1])
             i, j = first[pair], second[pair]
             d_c, d_e = cometric_differences(roots, u, where, depth)
             for table, value in (slopes.d_alpha, d_c + d_e), (slopes.d_beta, d_c - d_e):
@@ -110,10 +99,7 @@ class CometricSlopes(NamedTuple):
 
 
 class RaisedMomentum:
-    """A momentum P and its velocity ``G = A P`` in the frame, to be differentiated by the root.
-
-    Directions have one more axis before their last two: several for each point.
-    """
+    """A momentum P and ``G = A P`` in the frame; several directions for each point."""
 
     def __init__(self, slopes: CometricSlopes, momentum: Array) -> None:
         p, p_t = momentum, transpose(momentum)
@@ -145,7 +131,7 @@ class RaisedMomentum:
         g, p = self.turned(twist, twist)
         return self.stretched(symmetric) + g - self.slopes.raise_(p)
 
-    def gradient(self, other: RaisedMomentum) -> Array:
+    def gradient(self, other: Self) -> Array:
         """Return ``d<P, A Q>/dT`` of two momenta."""
         p_t, q_t = transpose(self.p), transpose(other.p)
         pull = 2 * (self._weighed @ other._parts[..., None])[..., 0]
@@ -155,11 +141,8 @@ class RaisedMomentum:
 
 
 def root_connection(frame: Frame, velocity: Array, xi: Array) -> Array:
-    r"""Return the covector ``<Gamma(., xi), velocity>`` of the root chart, at frames of roots.
-
-    ``(-g (D_xi A) p - d<p, A q> + g (D_v A) q) / 2`` with the momenta p of the velocity v and q
-    of xi.
-    """
+    """Return the covector ``<Gamma(., xi), velocity>`` of the root chart, at frames of roots."""
+    # (-g (D_xi A) p - d<p, A q> + g (D_v A) q) / 2 with the momenta p of v and q of xi
     roots, depth = frame.roots, frame.depth
     slopes = CometricSlopes.of_roots(roots, *pair_matrices(roots, depth), depth)
     scale = slopes.cosh, slopes.sinh
@@ -181,11 +164,7 @@ def point_connection(frame: Frame, vector: Array, xi: Array) -> Array:
 def linearized_rates(
     root: Array, momentum: Array, root_dir: Array, momentum_dir: Array, depth: float
 ) -> tuple[NodalState, Array, Array]:
-    """Differentiate ``(dH/dP, -dH/dT)`` at (T, P), ``(n_batch, n, n)``, along directions.
-
-    Directions and derivatives have shape ``(n_batch, k, n, n)``. Returns the system at the points
-    themselves, too.
-    """
+    """Return the system at (T, P) and derivatives ``(n_batch, k, n, n)`` of ``(dH/dP, -dH/dT)``."""
     nodal = nodal_state(root, depth, momentum=momentum)
     left, right_t = nodal.left[:, None], nodal.right_t[:, None]
     inside = transpose(left) @ root_dir @ transpose(right_t)
@@ -207,14 +186,14 @@ def _linearized(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple[Ar
     """Return derivatives of G and F at points without close roots, in the frame."""
     matrices = nodal.cosh, nodal.sinh, nodal.slope, nodal.over_difference, nodal.over_sum
     slopes = CometricSlopes.of_roots(nodal.roots, nodal.u, matrices, depth)
-    bend = log_kappa_second_derivative(nodal.u, depth)
+    bend = coefficients.log_kappa_second_derivative(nodal.u, depth)
     return _rates_in_frame(RaisedMomentum(slopes, nodal.momentum), bend, d, q)
 
 
 def _around_circle(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple[Array, Array]:
     """Do as `_linearized` where roots are close: the mean over complex roots around them."""
     n = nodal.roots.shape[-1]
-    index = index_pairs(n)
+    index = coefficients.index_pairs(n)
     neighbours = index.place[np.arange(n - 1), np.arange(1, n)]
     share = np.zeros_like(nodal.roots)
     np.cumsum(2 * depth * nodal.u[:, neighbours] < _SPREAD, axis=-1, out=share[:, 1:])
@@ -227,16 +206,14 @@ def _around_circle(nodal: NodalState, d: Array, q: Array, depth: float) -> tuple
         logarithm = part[:, None] * share[:, None]
         u = nodal.u[:, None] + 0.5 * (logarithm[..., index.first] - logarithm[..., index.second])
         roots = nodal.roots[:, None] * np.exp(logarithm)
-        weight, slope = np.tanh(depth * u) / np.tanh(u), log_kappa_derivative(u, depth)
+        weight, slope = np.tanh(depth * u) / np.tanh(u), coefficients.log_kappa_derivative(u, depth)
         smaller, excess = roots[..., index.second], np.expm1(2 * u)
-        matrices = arranged(index, smaller, excess, weight, slope, depth)
+        matrices = arranged(n, smaller, excess, weight, slope, depth)
         momenta = np.broadcast_to(nodal.momentum[:, None], (*roots.shape, n))
         momentum = RaisedMomentum(CometricSlopes.of_matrices(roots, matrices), momenta)
-        bend = log_kappa_second_derivative(u, depth)
-        for mean, rates in zip(
-            total, _rates_in_frame(momentum, bend, d[:, None], q[:, None]), strict=True
-        ):
-            mean += rates.real.sum(axis=1)
+        bend = coefficients.log_kappa_second_derivative(u, depth)
+        rates = _rates_in_frame(momentum, bend, d[:, None], q[:, None])
+        total += [rate.real.sum(axis=1) for rate in rates]
     total /= angles.size
     return total[0], total[1]
 
@@ -247,7 +224,7 @@ def _rates_in_frame(
     """Differentiate G and F along directions d of T and q of P; bend belongs to pairs."""
     slopes, p, g = momentum.slopes, momentum.p, momentum.g
     f = 0.5 * momentum.gradient(momentum)
-    bend = symmetric_matrix(bend, p.shape[-1]) * (p * transpose(g) + transpose(p) * g)
+    bend = coefficients.symmetric_matrix(bend, p.shape[-1]) * (p * transpose(g) + transpose(p) * g)
     fixed = slopes.roots, slopes.slope, slopes.over_difference, slopes.over_sum, bend, p, g, f
     roots, slope, over_difference, over_sum, bend, p, g, f = (
         value[..., None, :, :] if value.ndim > slopes.roots.ndim else value[..., None, :]
@@ -262,7 +239,6 @@ def _rates_in_frame(
     right = p_t @ dg - g_t @ q + d_t @ f
     left, right = left - transpose(left), right - transpose(right)
     df = 0.5 * ((right - left) * over_difference - (right + left) * over_sum)
-
     # The diagonal as the frame sees it, which turns with T, and then back.
     turn = symmetric * over_difference
     turned_g, turned_p = momentum.turned(turn, -turn)

@@ -10,8 +10,6 @@ and the entropy is its logarithm (Menon and Yu, arXiv 2509.09088). Their van(Sig
 denominator of ``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)`` is resolved at equal singular values.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -20,7 +18,7 @@ from dln_manifolds.geometry.coefficients import log_a, log_a_derivative, log_a_s
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import sinhc
-from dln_manifolds.numerics.matrices import parity_combine
+from dln_manifolds.numerics.matrices import diagonal, parity_combine
 from dln_manifolds.numerics.polynomials import gauss
 
 
@@ -41,16 +39,15 @@ def entropy(singular_values: Array, depth: float) -> Array:
 
 def log_riemannian_density(singular_values: Array, depth: float) -> Array:
     r"""Return ``(1/2) log det g = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij``, shape ``(...)``."""
-    values = log_a(singular_values, depth)
-    return -0.5 * np.sum(values, axis=(-2, -1))
+    return -0.5 * np.sum(log_a(singular_values, depth), axis=(-2, -1))
 
 
 def _entropy_rates(frame: Frame) -> Array:
     """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i``, shape ``(..., n)``."""
-    depth, n = frame.depth, frame.values.shape[-1]
-    rates = log_a_derivative(2 * depth * frame.half_log_ratio, depth)
+    rates = log_a_derivative(2 * frame.depth * frame.half_log_ratio, frame.depth)
     # The diagonal holds the value at tau = 0, which does not belong to the sum over j != i.
-    return 0.5 * np.sum(np.where(np.eye(n, dtype=bool), 0.0, rates), axis=-1)
+    diagonal(rates)[...] = 0.0
+    return 0.5 * np.sum(rates, axis=-1)
 
 
 def log_riemannian_density_differential(frame: Frame) -> Array:
@@ -60,10 +57,9 @@ def log_riemannian_density_differential(frame: Frame) -> Array:
 
 
 def entropy_gradient(frame: Frame) -> Array:
-    r"""Return the Riemannian gradient of the entropy at X, shape ``(..., n, n)``.
+    """Return the Riemannian gradient ``U diag(a_ii dS/ds_i) V^T`` of the entropy, ``(..., n, n)``.
 
-    ``U diag(a_ii dS/ds_i) V^T`` with ``a_ii / s_i = N s_i^(1 - 2/N)``. It equals minus the
-    push-forward of the mean curvature vector of the fibre.
+    It equals minus the push-forward of the mean curvature vector of the fibre.
     """
     rates = _entropy_rates(frame)
     return frame.compose(frame.depth * frame.singular_values / frame.roots**2 * rates)
@@ -83,24 +79,22 @@ _NEAR = 1.0
 class EntropyHessian:
     r"""Euclidean second derivative of the entropy at square matrices X, for repeated application.
 
-    With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame, ``sum_j
-    (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the symmetric
-    part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one. The divided difference
-    is taken of ``s_i f_i`` by ``log s_i``, without cancellation where singular values are close.
+    With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame,
+    ``sum_j (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the
+    symmetric part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one.
     """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        s, n = frame.singular_values, frame.values.shape[-1]
+        s = frame.singular_values
         tau = 2 * frame.depth * frame.half_log_ratio
         rates = _entropy_rates(frame)
         slopes = rates / s
         row, column = s[..., :, None], s[..., None, :]
-
-        bend = np.where(np.eye(n, dtype=bool), 0.0, 0.5 * log_a_second_derivative(tau, frame.depth))
+        bend = 0.5 * log_a_second_derivative(tau, frame.depth)
+        diagonal(bend)[...] = 0.0
         self._diagonal = -bend / (row * column)
-        own = (bend.sum(axis=-1) - rates) / s**2
-        self._diagonal[..., np.arange(n), np.arange(n)] = own
+        diagonal(self._diagonal)[...] = (bend.sum(axis=-1) - rates) / s**2
 
         # By the larger s_i: ((g_i - g_j)/(s_i - s_j) - g_j/s_j) / s_i with g_i = s_i f_i.
         spacing = np.sqrt(row) * np.sqrt(column) * sinhc(0.5 * tau)
@@ -113,9 +107,7 @@ class EntropyHessian:
         """Return the derivative of the Euclidean gradient along Z, shape ``(..., n, n)``."""
         inside = self.frame.enter(vector)
         image = parity_combine(self._symmetric, self._antisymmetric, inside)
-        index = np.arange(inside.shape[-1])
-        along = np.diagonal(inside, axis1=-2, axis2=-1)[..., None]
-        image[..., index, index] = (self._diagonal @ along)[..., 0]
+        diagonal(image)[...] = (self._diagonal @ diagonal(inside)[..., None])[..., 0]
         return self.frame.leave(image)
 
 

@@ -1,10 +1,9 @@
 """The frame of a point: one decomposition, from which all of the geometry is read off."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -24,8 +23,8 @@ class Frame:
     all layers along one more axis: ``Q_1 .. Q_N`` and ``Q_0^T .. Q_{N-1}^T``. Vectors ``Z``, or
     ``(Z_1, ..., Z_N)``, enter and leave both alike.
 
-    ``values``, shape ``(..., r)``, are the singular values of what was decomposed, in descending
-    order, and ``s = values ** power``: 1 for the frame of X, N for the frame of its root
+    ``values``, shape ``(..., r)``, are the singular values of what was decomposed, descending, and
+    ``s = values ** power``: 1 for the frame of X, N for the frame of its root
     ``T = U diag(s^(1/N)) V^T`` and of layers. So close singular values lose no digits.
     """
 
@@ -36,33 +35,29 @@ class Frame:
     power: float
 
     @classmethod
-    def of_point(cls, point: Array, depth: float) -> Frame:
+    def of_point(cls, point: Array, depth: float) -> Self:
         """Decompose end-to-end matrices X."""
         return cls(*np.linalg.svd(point, full_matrices=False), depth, 1.0)
 
     @classmethod
-    def of_root(cls, root: Array, depth: float) -> Frame:
+    def of_root(cls, root: Array, depth: float) -> Self:
         """Decompose points T of the root chart."""
         return cls(*np.linalg.svd(root, full_matrices=False), depth, depth)
 
     @classmethod
-    def of_layers(cls, layers: Array) -> Frame:
-        """Read the frames off balanced layers, shape ``(..., N, n, n)``.
-
-        ``Q_p = O_p Q_{p-1}`` with the orthogonal polar factors O_p, which are well defined however
-        close the roots are.
-        """
+    def of_layers(cls, layers: Array) -> Self:
+        """Read the frames off balanced layers, shape ``(..., N, n, n)``."""
+        # Q_p = O_p Q_{p-1} with the polar factors O_p, well defined however close the roots are.
         left, values, right_t = np.linalg.svd(layers)
         first = transpose(right_t[..., 0, :, :])[..., None, :, :]
         bases = prefix_products(np.concatenate([first, left @ right_t], axis=-3))
         return cls.of_bases(bases, values.mean(axis=-2))
 
     @classmethod
-    def of_bases(cls, bases: Array, roots: Array) -> Frame:
+    def of_bases(cls, bases: Array, roots: Array) -> Self:
         """Return the frame of layers with orthogonal ``Q_0 .. Q_N``, ``(..., N+1, n, n)``."""
-        depth = bases.shape[-3] - 1
-        right_t = transpose(bases[..., :-1, :, :])
-        return cls(bases[..., 1:, :, :], roots, right_t, depth, depth)
+        left, right_t = bases[..., 1:, :, :], transpose(bases[..., :-1, :, :])
+        return cls(left, roots, right_t, left.shape[-3], left.shape[-3])
 
     @property
     def n_layers(self) -> int:
@@ -75,26 +70,26 @@ class Frame:
         return self.left.ndim > self.values.ndim + 1
 
     @property
-    def ends(self) -> Frame:
+    def ends(self) -> Self:
         """Frame of the end-to-end matrices of layers."""
         left, right_t = self.left[..., -1, :, :], self.right_t[..., 0, :, :]
-        return Frame(left, self.values, right_t, self.depth, self.power)
+        return type(self)(left, self.values, right_t, self.depth, self.power)
 
     @property
     def middle(self) -> Array:
         """The bases ``Q_1 .. Q_{N-1}`` between layers, shape ``(..., N-1, n, n)``."""
         return self.left[..., :-1, :, :]
 
-    def mapped(self, function: Callable[[Array], Array]) -> Frame:
+    def mapped(self, function: Callable[[Array], Array]) -> Self:
         """Return the frame with a function of its batch axes applied to all its arrays."""
         left, values, right_t = map(function, (self.left, self.values, self.right_t))
-        return Frame(left, values, right_t, self.depth, self.power)
+        return type(self)(left, values, right_t, self.depth, self.power)
 
-    def take(self, members: Array) -> Frame:
+    def take(self, members: Array) -> Self:
         """Return the frame of some members, along the first axis."""
         return self.mapped(lambda array: array[members])
 
-    def beside(self) -> Frame:
+    def beside(self) -> Self:
         """Return the frame with a new axis after its batch: for several vectors at each point."""
         batch = self.values.ndim - 1
         return self.mapped(lambda array: np.expand_dims(array, batch))
@@ -133,10 +128,8 @@ class Frame:
 
     @cached_property
     def chart_factors(self) -> tuple[Array, Array]:
-        r"""Differential of ``X -> T`` in the frame, on symmetric and antisymmetric parts.
-
-        ``(l_i - l_j)/(s_i - s_j)`` and ``(l_i + l_j)/(s_i + s_j)``, each of shape ``(..., r, r)``.
-        """
+        """``(l_i - l_j)/(s_i - s_j)``, ``(l_i + l_j)/(s_i + s_j)``: the differential of X -> T."""
+        # On symmetric and on antisymmetric parts, in the frame.
         x = np.abs(self.half_log_ratio)
         slope = self.roots / self.singular_values
         # l/s decreases with s, so the pair takes that of its larger member.
@@ -145,10 +138,10 @@ class Frame:
         antisymmetric = scale * (1 + np.exp(-2 * x)) / (1 + np.exp(-2 * self.depth * x))
         return symmetric, antisymmetric
 
-    def scaled(self, factor: Array) -> Frame:
+    def scaled(self, factor: Array) -> Self:
         """Return the frame of the matrix times a positive factor, shape ``(...)``."""
         values = self.values * factor[..., None]
-        return Frame(self.left, values, self.right_t, self.depth, self.power)
+        return type(self)(self.left, values, self.right_t, self.depth, self.power)
 
     def enter(self, matrix: Array) -> Array:
         """Express vectors in the frame: ``U^T Z V``, or ``Q_p^T Z_p Q_{p-1}``."""

@@ -14,21 +14,11 @@ Pairs that are close are summed with divided differences of the cometric instead
 cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import (
-    NO_EXCESS,
-    IndexPairs,
-    cometric_slopes,
-    index_pairs,
-    log_kappa_second_derivative,
-    pair_coefficients,
-    symmetric_matrix,
-)
+from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry.metric import lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
@@ -45,13 +35,11 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 class NodalState(NamedTuple):
-    """A point (T, P) of phase space with its frame and everything the solvers read off it.
+    """A point (T, P) of phase space in its singular frame, with everything the solvers read off it.
 
-    ``left``, ``roots``, ``right_t`` is the singular frame of T. ``velocity`` and ``momentum`` are
-    expressed in the frame, as is ``gradient = dH/dT``. ``u`` belongs to the pairs of singular
-    values that `index_pairs` lists; ``cosh`` and ``sinh`` of ``log(kappa)`` and
-    ``slope = d log(kappa)/du`` are matrices. So are ``over_difference = 1 / (2 (l_j - l_i))`` and
-    ``over_sum = 1 / (2 (l_i + l_j))``, zero on the diagonal.
+    ``u`` belongs to the pairs that `index_pairs` lists; ``cosh`` and ``sinh`` of ``log(kappa)`` and
+    ``slope = d log(kappa)/du`` are matrices, as are ``over_difference = 1 / (2 (l_j - l_i))`` and
+    ``over_sum = 1 / (2 (l_i + l_j))``, zero on the diagonal. ``gradient = dH/dT``.
     """
 
     left: Array
@@ -88,27 +76,25 @@ class NodalState(NamedTuple):
 def cometric_differences(
     roots: Array, u: Array, where: tuple[Array, ...], depth: float
 ) -> tuple[Array, Array]:
-    """Divided differences ``(f_jk - f_ik) / (l_j - l_i)`` of the cometric's c and e, any gap.
+    """Divided differences of the cometric ``P -> c * P + e * P^T`` in the frame, any gap.
 
-    For the pairs (i, j) of batch members that ``where`` lists, by k: shapes ``(n_pairs, n)``. The
-    cometric is ``P -> c * P + e * P^T`` in the frame.
+    ``(f_jk - f_ik) / (l_j - l_i)`` of pairs (i, j) that ``where`` lists, shape ``(n_pairs, n)``.
     """
     n = roots.shape[-1]
-    first, second, _, _ = index_pairs(n)
     *batch, pair = where
-    i, j = first[pair], second[pair]
-    u = symmetric_matrix(u, n)
+    i, j = (indices[pair] for indices in coefficients.index_pairs(n)[:2])
+    u = coefficients.symmetric_matrix(u, n)
     u_i, u_j = u[(*batch, i)], u[(*batch, j)]
     outer, inner = np.maximum(u_i, u_j), np.minimum(u_i, u_j)
-    slope_c, slope_e = cometric_slopes(outer, inner, outer - inner, depth)
+    slope_c, slope_e = coefficients.cometric_slopes(outer, inner, outer - inner, depth)
     # Divided difference of |u_ik| in l_i: the same for all k outside the pair, up to its sign.
     l_i, l_j = roots[(*batch, i)][:, None], roots[(*batch, j)][:, None]
     equal = l_i == l_j
     distance = np.where(equal, 1.0, l_j - l_i)
     outside = np.where(equal, 0.5 / l_i, 0.5 * np.log1p((l_j - l_i) / l_i) / distance)
-    k, i_col, j_col = np.arange(n), i[:, None], j[:, None]
     between = np.where(equal, 0.0, (u_j - u_i) / distance)
-    rate = np.where(k <= i_col, -outside, np.where(k >= j_col, outside, between))
+    k = np.arange(n)
+    rate = np.where(k <= i[:, None], -outside, np.where(k >= j[:, None], outside, between))
     return rate * slope_c, rate * slope_e
 
 
@@ -116,7 +102,7 @@ def _close_pairs(
     gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
 ) -> None:
     """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
-    first, second, _, _ = index_pairs(roots.shape[-1])
+    first, second, _, _ = coefficients.index_pairs(roots.shape[-1])
     # One point may serve many momenta.
     u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
     roots = np.broadcast_to(roots, momentum.shape[:-1])
@@ -124,8 +110,7 @@ def _close_pairs(
     slope_c, slope_e = cometric_differences(roots, u, where, depth)
     i, j = (*batch, first[pair]), (*batch, second[pair])
     rows_i, rows_j = momentum[i], momentum[j]
-    moved = transpose(momentum)
-    cols_i, cols_j = moved[i], moved[j]
+    cols_i, cols_j = (transpose(momentum)[index] for index in (i, j))
     terms = slope_c * (cols_i * cols_j + rows_i * rows_j)
     terms += slope_e * (cols_i * rows_j + rows_i * cols_j)
     total = np.sum(terms, axis=-1)
@@ -136,18 +121,19 @@ def _close_pairs(
 
 def pair_matrices(roots: Array, depth: float) -> tuple[Array, Array]:
     """Return u of the pairs and the five matrices from ``cosh`` to ``over_sum`` of `NodalState`."""
-    index = index_pairs(roots.shape[-1])
+    index = coefficients.index_pairs(roots.shape[-1])
     smaller = roots.take(index.second, axis=-1)
-    excess = np.maximum((roots.take(index.first, axis=-1) - smaller) / smaller, NO_EXCESS)
-    u, weight, slope = pair_coefficients(excess, depth)
-    return u, arranged(index, smaller, excess, weight, slope, depth)
+    excess = (roots.take(index.first, axis=-1) - smaller) / smaller
+    excess = np.maximum(excess, coefficients.NO_EXCESS)
+    u, weight, slope = coefficients.pair_coefficients(excess, depth)
+    return u, arranged(roots.shape[-1], smaller, excess, weight, slope, depth)
 
 
 def arranged(
-    index: IndexPairs, smaller: Array, excess: Array, weight: Array, slope: Array, depth: float
+    n: int, smaller: Array, excess: Array, weight: Array, slope: Array, depth: float
 ) -> Array:
     """Arrange as those five matrices: of all pairs l_j, ``l_i / l_j - 1``, kappa and its slope."""
-    inverse = 1 / weight
+    index, inverse = coefficients.index_pairs(n), 1 / weight
     packed = np.empty((5, *weight.shape[:-1], weight.shape[-1] + 1), weight.dtype)
     pairs = packed[..., :-1]
     pairs[0] = weight + inverse
@@ -167,17 +153,12 @@ def arranged(
 def nodal_state(
     root: Array, depth: float, *, momentum: Array | None = None, velocity: Array | None = None
 ) -> NodalState:
-    """Evaluate the Hamiltonian system at points T, any sign of det, ``(..., n, n)``.
-
-    Exactly one of momentum and velocity is given, in the chart. A root that is not finite raises
-    `numpy.linalg.LinAlgError`.
-    """
+    """Evaluate the Hamiltonian system at points T, ``(..., n, n)``, and momenta or velocities."""
     left, roots, right_t = np.linalg.svd(root)
     # A root that vanishes to the last bit still has a well-defined limit.
     roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
     u, matrices = pair_matrices(roots, depth)
     cosh, sinh, slope, over_difference, over_sum = matrices
-
     if velocity is None:
         p = transpose(left) @ momentum @ transpose(right_t)
         g = raised(cosh, sinh, p)
@@ -186,12 +167,9 @@ def nodal_state(
         p = lowered(cosh, sinh, g)
     p_t = transpose(p)
     outer_left, outer_right = g @ p_t, p_t @ g
-    k_left = outer_left - transpose(outer_left)
-    k_right = outer_right - transpose(outer_right)
+    k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
     added = k_right + k_left
-    gradient = k_right
-    gradient -= k_left
-    gradient *= over_difference
+    gradient = (k_right - k_left) * over_difference
     gradient -= added * over_sum
     mixed = p * transpose(g)
     mixed = slope * (mixed + transpose(mixed))
@@ -207,22 +185,25 @@ class SecondVariation:
     """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
     A direction d of T turns the frame by the antisymmetric ``Omega_L``, ``Omega_R`` and moves the
-    roots by ``d_ii``; everything else follows by the product rule. This serves Newton's method,
-    whose limit does not depend on it: where singular values are closer than a relative 1e-4 they
-    are spread first, which changes it by about as much and keeps every quotient well defined.
+    roots by ``d_ii``.
     """
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
-        nodal = _spread(nodal, depth)
+        crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
+        if crowded.any():
+            # Too close for quotients of differences. Newton's method, which this serves, has the
+            # same limit with singular values that are spread.
+            ramp = np.exp(2 * _SPREAD / depth * np.arange(nodal.roots.shape[-1])[::-1])
+            roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
+            root = (nodal.left * roots[..., None, :]) @ nodal.right_t
+            nodal = nodal_state(root, depth, velocity=nodal.leave(nodal.velocity))
         roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
-        n = roots.shape[-1]
         self._over_difference, self._over_sum = 2 * nodal.over_difference, 2 * nodal.over_sum
         self._per_root = 0.5 / roots
-        self._cosine, self._sine = nodal.cosh, nodal.sinh
-        self._slope = nodal.slope
-        bend = symmetric_matrix(log_kappa_second_derivative(nodal.u, depth), n)
+        self._cosine, self._sine, self._slope = nodal.cosh, nodal.sinh, nodal.slope
+        bend = coefficients.log_kappa_second_derivative(nodal.u, depth)
+        bend = coefficients.symmetric_matrix(bend, roots.shape[-1])
         self._diagonal = diagonal(nodal.gradient)
-
         g_t, p_t = transpose(g), transpose(p)
         mixed = p * g_t
         self._bend_mixed = bend * (mixed + transpose(mixed))
@@ -230,23 +211,18 @@ class SecondVariation:
         k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
         self._quotient = (k_right - k_left) * self._over_difference
         self._shared = (k_right + k_left) * self._over_sum
-
         # Small products cost by the call, so factors are stacked; contiguous ones are faster.
         self._left, self._left_t = nodal.left, np.ascontiguousarray(transpose(nodal.left))
-        self._right_t, self._right = (
-            nodal.right_t,
-            np.ascontiguousarray(transpose(nodal.right_t)),
-        )
-        self._g, self._p = g, p
-        self._g_t, self._p_t = np.ascontiguousarray(g_t), np.ascontiguousarray(p_t)
+        self._right_t, self._right = nodal.right_t, np.ascontiguousarray(transpose(nodal.right_t))
+        self._p, self._g_t, self._p_t = p, np.ascontiguousarray(g_t), np.ascontiguousarray(p_t)
         self._beside = np.concatenate([g, p, nodal.gradient], axis=-1)
         self._below = np.concatenate([g, p, nodal.gradient], axis=-2)
         self._g_over_p = np.concatenate([g, p], axis=-2)
         self._pt_over_gt = np.concatenate([p_t, g_t], axis=-2)
 
-    def take(self, members: Array) -> SecondVariation:
+    def take(self, members: Array) -> Self:
         """Return the linearization of some members, along the first batch axis."""
-        part = object.__new__(SecondVariation)
+        part = object.__new__(type(self))
         for name, value in vars(self).items():
             setattr(part, name, value[members])
         return part
@@ -262,13 +238,11 @@ class SecondVariation:
         moved = diagonal(d)
         rate = moved * self._per_root
         du = rate[..., :, None] - rate[..., None, :]
-
         turned_l, turned_r = omega_l @ self._beside, self._below @ omega_r
         dg = w - turned_l[..., :n] + turned_r[..., :n, :]
         dg_t = transpose(dg)
         dp = self._cosine * dg + self._sine * dg_t + du * self._slope * self._p_t
         dp_t = transpose(dp)
-
         # KL = G P^T - P G^T and KR = P^T G - G^T P, differentiated
         left = np.concatenate([dg, -dp], axis=-1) @ self._pt_over_gt
         right = np.concatenate([dp_t, -dg_t], axis=-1) @ self._g_over_p
@@ -285,18 +259,3 @@ class SecondVariation:
         dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
         df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
         return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
-
-
-def _spread(nodal: NodalState, depth: float) -> NodalState:
-    """Separate singular values that are too close for quotients of differences."""
-    crowded = np.asarray((2 * depth * nodal.u < _SPREAD).any(axis=-1))
-    if not crowded.any():
-        return nodal
-    n = nodal.roots.shape[-1]
-    ramp = np.exp(2 * _SPREAD / depth * np.arange(n)[::-1])
-    roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
-    return nodal_state(
-        (nodal.left * roots[..., None, :]) @ nodal.right_t,
-        depth,
-        velocity=nodal.leave(nodal.velocity),
-    )

@@ -14,8 +14,6 @@ between 1/N and N whatever the singular values are:
 S and K the symmetric and antisymmetric part of ``U^T v V``. All geodesic computations happen here.
 """
 
-from __future__ import annotations
-
 import itertools
 from functools import cached_property, lru_cache
 
@@ -52,14 +50,10 @@ def inner_coproduct(frame: Frame, covec_a: Array, covec_b: Array) -> Array:
 
 
 def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
-    """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors, (..., n^2, n^2).
-
-    The eigenvalues are ``a_ij`` for the cometric, ``1 / a_ij`` for the metric.
-    """
-    n = frame.values.shape[-1]
-    basis = np.einsum("...ai,...jb->...abij", frame.left, frame.right_t).reshape(
-        *frame.values.shape[:-1], n * n, n * n
-    )
+    """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors, (..., n^2, n^2)."""
+    *batch, n = frame.values.shape
+    basis = np.einsum("...ai,...jb->...abij", frame.left, frame.right_t)
+    basis = basis.reshape(*batch, n * n, n * n)
     weights = eigenvalues.reshape(*eigenvalues.shape[:-2], 1, n * n)
     return (basis * weights) @ transpose(basis)
 
@@ -91,42 +85,34 @@ class CometricDerivative:
         values = a_second_difference(self.frame.singular_values, self.frame.depth, triples)
         return values[..., place]
 
-    def _turn(self, direction: Array) -> tuple[Array, Array]:
-        """Return derivatives of ``T T^T`` and ``T^T T`` along a direction of X, in the frame."""
-        frame = self.frame
-        d = parity_combine(*frame.chart_factors, direction)
-        row, column = frame.roots[..., :, None], frame.roots[..., None, :]
-        return d * column + row * transpose(d), transpose(d) * column + row * d
-
     def along_in_frame(self, direction: Array, p: Array) -> Array:
-        """Do as `along`, with argument and result expressed in the frame."""
-        left, right = self._turn(direction)
+        """Return ``(D A_X[direction])(p)``, all expressed in the frame."""
+        d = parity_combine(*self.frame.chart_factors, direction)
+        row, column = self.frame.roots[..., :, None], self.frame.roots[..., None, :]
+        # Derivatives of T T^T and T^T T.
+        left, right = d * column + row * transpose(d), transpose(d) * column + row * d
         # f[x_i, x_k, x_j] (left_ik p_kj + p_ik right_kj), summed over k
         total = np.einsum("...ikj,...ik,...kj->...ij", self._symbol, left, p)
-        total += np.einsum("...ikj,...ik,...kj->...ij", self._symbol, p, right)
-        return total
+        return total + np.einsum("...ikj,...ik,...kj->...ij", self._symbol, p, right)
 
     def gradient_in_frame(self, p: Array, q: Array) -> Array:
-        """Do as `gradient`, with arguments and result expressed in the frame."""
-        # Adjoint of `along`: first the derivatives by T T^T and T^T T.
+        """Return the gradient by X of ``tr(p^T A_X(q))`` at fixed p and q, all in the frame."""
+        # Adjoint of the derivative along X: first the derivatives by T T^T and T^T T.
         left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol, p, q)
         right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol, q, p)
         return self._by_point(left, right)
 
     def _by_point(self, left: Array, right: Array) -> Array:
         """Turn derivatives by ``T T^T`` and ``T^T T`` into that by X, in the frame."""
-        frame = self.frame
-        row, column = frame.roots[..., :, None], frame.roots[..., None, :]
+        row, column = self.frame.roots[..., :, None], self.frame.roots[..., None, :]
         by_root = (left + transpose(left)) * column + row * (right + transpose(right))
         # The differential of X -> T is symmetric in the frame.
-        return parity_combine(*frame.chart_factors, by_root)
+        return parity_combine(*self.frame.chart_factors, by_root)
 
     def root_gradient_in_frame(self, p: Array, q: Array) -> Array:
-        r"""Return the gradient by X of ``tr(P^T A_X^{1/2}(Q))`` at fixed P and Q, in the frame.
-
-        ``A^{1/2}`` is diagonal where A is, so that the equation ``L A^{1/2} + A^{1/2} L = DA`` of
-        its derivative L is one division for each entry.
-        """
+        """Return the gradient by X of ``tr(P^T A_X^{1/2}(Q))`` at fixed P and Q, in the frame."""
+        # A^{1/2} is diagonal where A is: the equation L A^{1/2} + A^{1/2} L = DA of its derivative
+        # L is one division for each entry.
         root = np.sqrt(self.frame.a)
         # sqrt(a_ij) + sqrt(a_kj), and sqrt(a_ij) + sqrt(a_ik), by [i, k, j]
         rows = root[..., :, None, :] + root[..., None, :, :]
@@ -158,8 +144,7 @@ def point_of(frame: Frame) -> Array:
 
 def push_to_root(frame: Frame, tangent_vec: Array) -> Array:
     """Differential of ``X -> T`` applied to a tangent vector at X."""
-    symmetric, antisymmetric = frame.chart_factors
-    return frame.leave(parity_combine(symmetric, antisymmetric, frame.enter(tangent_vec)))
+    return frame.leave(parity_combine(*frame.chart_factors, frame.enter(tangent_vec)))
 
 
 def pull_from_root(frame: Frame, root_vec: Array) -> Array:

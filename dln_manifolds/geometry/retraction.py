@@ -6,8 +6,6 @@ which is always orthogonal, the second by a function with the same Taylor polyno
 positive: straight where H grows, as geodesics of the root chart nearly are.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -29,13 +27,8 @@ _FASTEST = 1e6
 _MARGIN = 8.0
 
 
-def geodesic_acceleration(derivative: CometricDerivative, tangent_vec: Array) -> Array:
-    r"""Return ``X''(0)`` of the geodesic with velocity Z: ``DA[Z](P) - A(d<P, A P>/dX) / 2``."""
-    frame = derivative.frame
-    return frame.leave(_acceleration_in_frame(derivative, frame.enter(tangent_vec)))
-
-
-def _acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> Array:
+def acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> Array:
+    """Return ``X''(0) = DA[Z](P) - A(d<P, A P>/dX) / 2`` of the geodesic with velocity Z."""
     # The momentum is as badly scaled as A: it must not leave the frame.
     frame = derivative.frame
     momentum = velocity / frame.a
@@ -44,37 +37,21 @@ def _acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> A
 
 
 def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
-    """Return a point that agrees with ``exp_X(Z)`` to second order in Z.
-
-    Parameters
-    ----------
-    derivative : CometricDerivative
-        At the point X.
-    tangent_vec : ndarray, shape=[..., n, n]
-        Any finite step Z.
-
-    Returns
-    -------
-    point : ndarray, shape=[..., n, n]
-        Finite, in the component of X, and numerically invertible.
-    """
+    """Return ``exp_X(Z)`` to second order: invertible, in the component of X, for any finite Z."""
     s = derivative.frame.singular_values
     size = np.abs(tangent_vec).max(axis=(-2, -1), keepdims=True)
     longest = _LONGEST * np.minimum(s[..., :1, None], 1e270)
     tangent_vec = tangent_vec * (longest / np.maximum(size, longest))
-    largest = float(s.max())
-    if 1 / _ORDINARY < largest < _ORDINARY:
-        return _retract(derivative, tangent_vec)
+    largest = float(s.max(initial=0.0))
+    if not s.size or 1 / _ORDINARY < largest < _ORDINARY:
+        return _retract(derivative, tangent_vec, 1.0, (_SMALLEST, _LARGEST))
     unit = CometricDerivative(derivative.frame.scaled(1 / np.asarray(largest)))
     bounds = min(_SMALLEST, float(s.min())), max(_LARGEST, largest)
     return _retract(unit, tangent_vec / largest, largest, bounds)
 
 
 def _retract(
-    derivative: CometricDerivative,
-    tangent_vec: Array,
-    unit: float = 1.0,
-    bounds: tuple[float, float] = (_SMALLEST, _LARGEST),
+    derivative: CometricDerivative, tangent_vec: Array, unit: float, bounds: tuple[float, float]
 ) -> Array:
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
@@ -84,17 +61,15 @@ def _retract(
     first = frame.enter(tangent_vec)
     skew_1 = (first - transpose(first)) / (row + column)
     sym_1 = first - skew_1 * column
-    second = _acceleration_in_frame(derivative, first)
+    second = acceleration_in_frame(derivative, first)
     second = second - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
     skew_2 = (second - transpose(second)) / (row + column)
     sym_2 = second - skew_2 * column
-
     stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
     axes, roots, _ = np.linalg.svd(stretched)
     roots = np.maximum(roots, np.finfo(float).tiny)
     log_values = 2 * frame.depth * np.log(roots) + math.log(unit)
-    log_values = np.minimum(np.maximum(log_values, math.log(bounds[0])), math.log(bounds[1]))
-    values = np.exp(log_values)
+    values = np.exp(np.clip(log_values, math.log(bounds[0]), math.log(bounds[1])))
     floor = np.minimum(_MARGIN * n * np.finfo(float).eps, s[..., -1:] / s[..., :1])
     values = np.maximum(values, floor * values[..., :1])
     turned = _cayley(skew_1 + 0.5 * skew_2) @ axes
@@ -112,14 +87,11 @@ def _stretch(frame: Frame, first: Array, second: Array) -> Array:
     root_2 = (second - 2 * np.einsum("...ikj,...ik,...kj->...ij", bend, root_1, root_1)) / slope
     scale = np.sqrt(frame.roots)
     relative = (root_1 + 0.5 * root_2) / (scale[..., :, None] * scale[..., None, :])
-    values, vectors = np.linalg.eigh(relative)
-    return scale[..., :, None] * vectors * np.sqrt(_positive(values))[..., None, :]
-
-
-def _positive(x: Array) -> Array:
-    """Return ``1 + x + O(x^3)``, positive for every real x: ``1 + x`` where x >= 0."""
+    x, vectors = np.linalg.eigh(relative)
+    # 1 + x + O(x^3), positive for every real x: 1 + x where x >= 0.
     below = np.minimum(x, 0.0)
-    return np.where(x >= 0, 1 + x, 1 / (1 - below + below * below))
+    positive = np.where(x >= 0, 1 + x, 1 / (1 - below + below * below))
+    return scale[..., :, None] * vectors * np.sqrt(positive)[..., None, :]
 
 
 def _cayley(skew: Array) -> Array:

@@ -14,8 +14,6 @@ and c the squared distance of ``u`` from the tip: 1 for layers of Frobenius norm
 points of the root chart.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,15 +28,10 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True)
 class Cone:
-    """Sizes of both ends of geodesics, and how the flow represents positions as rates.
+    """Sizes ``r_0, r_1 > 0`` of both ends of geodesics, ``(n_batch,)``.
 
-    Attributes
-    ----------
-    first, last : ndarray, shape=[n_batch]
-        Sizes ``r_0, r_1 > 0`` of the ends.
-    radial : float
-        The rate of moving radially, ``w' = w``, is ``radial * w``, and so c above: 1 where rates
-        are velocities of layers, N where they are momenta of the root chart.
+    The rate of moving radially, ``w' = w``, is ``radial * w``, which is c above: 1 where rates are
+    velocities of layers, N where they are momenta of the root chart.
     """
 
     first: Array
@@ -74,10 +67,7 @@ class Cone:
         return np.where(inside, tau * first / (tau * first + (1 - tau) * last), np.inf)
 
     def states(self, unit_time: Array, state: Array) -> tuple[Array, Array]:
-        """Return times and states, divided by ``scale``, of those of ``u`` at ``tau``.
-
-        States hold positions and rates along their second axis, ``(n_batch, 2, ...)``.
-        """
+        """Return times and states ``(n_batch, 2, ...)``, divided by ``scale``, of those of u."""
         first, last, growth = self._parts
         slow = unit_time * first + (1 - unit_time) * last
         position = weigh(first * last / slow, state[:, 0])

@@ -14,8 +14,6 @@ So one discrete sine transform splits all pairs at once (Menon and Yu, arXiv 250
 means expressed in the frames.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -70,28 +68,21 @@ def _sine(sequence: Array) -> Array:
 
 def horizontal_direction(roots: Array, depth: int) -> Array:
     """Return the unit vectors ``h_p / |h|`` of all pairs, shape ``(..., N, n, n)``."""
-    # Powers of the ratio below one only, so that nothing over- or underflows.
     row, column = _row_and_column(roots)
     p = np.arange(depth)[:, None, None]
-    direct = np.where(row >= column, p, depth - 1 - p)
-    vector = (np.minimum(row, column) / np.maximum(row, column)) ** direct
+    # Powers of the ratio below one only, so that nothing over- or underflows.
+    ratio = np.minimum(row, column) / np.maximum(row, column)
+    vector = ratio ** np.where(row >= column, p, depth - 1 - p)
     return vector / np.linalg.norm(vector, axis=-3, keepdims=True)
 
 
-def _difference(sequence: Array, row: Array, column: Array) -> Array:
+def _difference(roots: Array, sequence: Array) -> Array:
     """Apply D: (..., N-1, n, n) -> (..., N, n, n)."""
-    shape = sequence.shape
+    (row, column), shape = _row_and_column(roots), sequence.shape
     result = np.empty((*shape[:-3], shape[-3] + 1, *shape[-2:]))
     result[..., 0, :, :] = 0.0
     np.multiply(row, sequence, out=result[..., 1:, :, :])
     result[..., :-1, :, :] -= column * sequence
-    return result
-
-
-def _adjoint_difference(vector: Array, row: Array, column: Array) -> Array:
-    """Apply the transpose of D: (..., N, n, n) -> (..., N-1, n, n)."""
-    result = row * vector[..., 1:, :, :]
-    result -= column * vector[..., :-1, :, :]
     return result
 
 
@@ -102,18 +93,17 @@ def _solve_inside(frame: Frame, right_side: Array) -> Array:
 
 def _potential(frame: Frame, vector: Array) -> tuple[Array, Array]:
     """Return S and -A inside: D of them are the normal and the vertical part of a vector."""
-    right_side = _adjoint_difference(frame.enter(vector), *_row_and_column(frame.roots))
+    (row, column), inside = _row_and_column(frame.roots), frame.enter(vector)
+    # The transpose of D.
+    right_side = row * inside[..., 1:, :, :] - column * inside[..., :-1, :, :]
     whole = 0.5 * _solve_inside(frame, right_side)
-    turned = transpose(whole)
-    return whole + turned, whole - turned
+    return whole + transpose(whole), whole - transpose(whole)
 
 
 def split(frame: Frame, vector: Array) -> Sectors:
     """Split an ambient vector into its three parts, which are orthogonal and sum to it."""
-    symmetric, skew = _potential(frame, vector)
-    normal, vertical = (
-        frame.leave(_difference(part, *_row_and_column(frame.roots))) for part in (symmetric, skew)
-    )
+    parts = _potential(frame, vector)
+    normal, vertical = (frame.leave(_difference(frame.roots, part)) for part in parts)
     return Sectors(normal, vertical, horizontal_part(frame, vector))
 
 
@@ -127,7 +117,7 @@ def horizontal_part(frame: Frame, vector: Array) -> Array:
 def tangent_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
     symmetric, _ = _potential(frame, vector)
-    return vector - frame.leave(_difference(symmetric, *_row_and_column(frame.roots)))
+    return vector - frame.leave(_difference(frame.roots, symmetric))
 
 
 def normal_multiplier(frame: Frame, vector: Array) -> Array:
@@ -141,11 +131,8 @@ def vertical_multiplier(frame: Frame, vector: Array) -> Array:
 
 
 def solve_jacobi(frame: Frame, right_side: Array) -> Array:
-    """Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``.
-
-    R, and S as well, are given in the chart, shape ``(..., N-1, n, n)``: ``Q_p^T R_p Q_p`` enters
-    the systems. S is symmetric or skew as R is.
-    """
+    """Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``."""
+    # R and S are not in the frames: Q_p^T R_p Q_p is.
     middle, turned = frame.middle, transpose(frame.middle)
     return middle @ _solve_inside(frame, turned @ right_side @ middle) @ turned
 
@@ -165,74 +152,56 @@ def vertical_vector(layers: Array, skew: Array) -> Array:
 
 
 def horizontal_lift(frame: Frame, tangent_vec: Array) -> Array:
-    r"""Return the horizontal vector over a tangent vector Z at ``X = W_N ... W_1``.
-
-    ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``; its Frobenius norm is ``|Z|_g``.
-    """
+    """Return the horizontal ``(W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T`` over Z at X."""
     direction = horizontal_direction(frame.roots, frame.n_layers)
     inside = frame.ends.enter(tangent_vec) / np.sqrt(frame.a)
     return frame.leave(direction * inside[..., None, :, :])
 
 
 def push_forward(frame: Frame, vector: Array) -> Array:
-    r"""Return the differential ``sum_p W_N ... W_{p+1} V_p W_{p-1} ... W_1`` of ``W -> X``."""
+    """Return the differential ``sum_p W_N ... W_{p+1} V_p W_{p-1} ... W_1`` of ``W -> X``."""
     direction = horizontal_direction(frame.roots, frame.n_layers)
     inside = np.sum(direction * frame.enter(vector), axis=-3)
     return frame.ends.leave(np.sqrt(frame.a) * inside)
 
 
 def jacobi_basis(frame: Frame) -> JacobiBasis:
-    """Return explicit orthonormal bases of the three sectors at balanced points.
-
-    ``n^2`` horizontal, ``(N-1) n (n-1) / 2`` vertical and ``(N-1) n (n+1) / 2`` normal vectors;
-    memory is that of the result, ``O(N^2 n^4)`` for a point.
-    """
-    roots, depth = frame.roots, frame.n_layers
-    batch, n = roots.shape[:-1], roots.shape[-1]
+    """Return explicit orthonormal bases of the three sectors at balanced points."""
+    depth, (*batch, n) = frame.n_layers, frame.roots.shape
     each = frame.beside()
     unit = np.eye(n * n).reshape(n * n, 1, n, n)
     horizontal = each.leave(unit * horizontal_direction(each.roots, depth))
-    sigma = frequencies(roots, depth)[..., None, :, None, :, :]
+    sigma = frequencies(frame.roots, depth)[..., None, :, None, :, :]
     sines = _sine_matrix(depth)[:, :, None, None]
-    upper, lower = np.triu_indices(n, 1)
     bases = []
-    for sign, (i, j) in ((-1.0, (upper, lower)), (1.0, np.triu_indices(n))):
+    for sign, (i, j) in ((-1.0, np.triu_indices(n, 1)), (1.0, np.triu_indices(n))):
         pair = np.zeros((len(i), n, n))
         pair[np.arange(len(i)), i, j] = 1.0
         pair[np.arange(len(i)), j, i] = sign
-        pair[i == j, i[i == j], j[i == j]] = 1.0
         pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
         # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
         sequences = pair[:, None, None] * sines / sigma
         sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, n, n)
-        bases.append(each.leave(_difference(sequences, *_row_and_column(each.roots))))
+        bases.append(each.leave(_difference(each.roots, sequences)))
     return JacobiBasis(horizontal, bases[0], bases[1])
 
 
 class TangentSpace:
-    """The splitting at a single balanced point, prepared for hundreds of projections.
-
-    ``row`` and ``column`` hold l_i and l_j, shape ``(n, n)``; ``row_powers`` and ``column_powers``
-    their powers 0 .. N-1.
-    """
+    """The splitting at a single balanced point, prepared for hundreds of projections."""
 
     def __init__(self, frame: Frame) -> None:
         self.roots, self.depth = frame.roots, frame.n_layers
         # Copies, so that all products are of contiguous matrices.
         self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
-        self._after_t = transpose(self._after).copy()
-        self._before_t = transpose(self._before).copy()
-        # Written out, as broadcasting along rows of small matrices is slow.
-        shape = (self.depth, *2 * self.roots.shape)
+        self._after_t, self._before_t = transpose(frame.left).copy(), frame.right_t.copy()
+        # l_i and l_j, and their powers 0 .. N-1, written out: broadcasting along rows is slow.
         powers = self.roots ** np.arange(self.depth)[:, None]
-        self.row = np.broadcast_to(self.roots[:, None], shape[1:]).copy()
+        self.row = np.repeat(self.roots[:, None], self.roots.size, axis=1)
         self.column = transpose(self.row).copy()
-        self._rows, self._columns = (
-            np.broadcast_to(x, (self.depth - 1, *shape[1:])).copy() for x in (self.row, self.column)
-        )
-        self.row_powers = np.broadcast_to(powers[:, :, None], shape).copy()
+        self._rows = np.repeat(self.row[None], self.depth - 1, axis=0)
+        self._columns = transpose(self._rows).copy()
+        self.row_powers = np.repeat(powers[:, :, None], self.roots.size, axis=2)
         self.column_powers = transpose(self.row_powers).copy()
-        self._sines = _sine_matrix(self.depth)
         # With the half of the symmetric part.
         self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2
 
@@ -261,13 +230,10 @@ class TangentSpace:
     def _solve(self, right_side: Array) -> Array:
         """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
         symmetric = right_side + transpose(right_side)
+        # The sine transform of a single sequence is the identity.
         if self.depth <= 2:
-            symmetric *= self._weights
-            return symmetric
-        shape = symmetric.shape
-        waves = (self._sines @ symmetric.reshape(len(symmetric), -1)).reshape(shape)
-        waves *= self._weights
-        return (self._sines @ waves.reshape(len(symmetric), -1)).reshape(shape)
+            return symmetric * self._weights
+        return _sine(_sine(symmetric) * self._weights)
 
     def _normal(self, symmetric: Array) -> Array:
         """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""
@@ -279,7 +245,7 @@ class TangentSpace:
         return normal
 
     def acceleration(self, inside: Array) -> Array:
-        r"""Return ``II(V, V)`` of a tangent vector, all in the frames."""
+        """Return ``II(V, V)`` of a tangent vector, all in the frames."""
         return self._normal(self._solve(moment(inside, inside)))
 
     def project(self, inside: Array) -> Array:
@@ -292,10 +258,8 @@ class TangentSpace:
         return vector - self.leave(self._normal(self.multiplier(self.enter(vector))))
 
     def normal_multiplier(self, gradient: Array) -> Array | None:
-        """Return S of the normal part of a vector in the frames, None if that is rounding.
-
-        The gradient of every function of the end-to-end matrix is horizontal, for instance.
-        """
+        """Return S of the normal part of a vector in the frames, None if that is rounding."""
+        # The gradient of every function of the end-to-end matrix is horizontal, for instance.
         symmetric = self.multiplier(self.enter(gradient))
         size = np.sqrt(np.vdot(gradient, gradient))
         rounding = 8 * np.finfo(float).eps * len(self.roots) * size

@@ -14,13 +14,10 @@ vanishes. Its derivative by t is symmetric: the skew part is the same all along 
 t = 0 it is that of ``W^1_p (W^0_p)^T + (W^1_{p+1})^T W^0_{p+1}``. The line is horizontal if and
 only if its end points are aligned, see `dln_manifolds.geometry.alignment`.
 
-A line with both properties is a geodesic of the balanced manifold and lies over one of the
-end-to-end matrices. For N = 2 and equal polar factors, and for equal singular vectors, alignment
-gives such a line. Otherwise it takes the one property or the other: a balanced line is a path and
-bounds the distance from above, an aligned line leaves the manifold.
+A line with both properties is a geodesic and lies over one of the end-to-end matrices. For N = 2
+and equal polar factors, and for equal singular vectors, alignment gives such a line. Otherwise a
+balanced line is a path and bounds the distance from above; an aligned one leaves the manifold.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -33,7 +30,6 @@ from dln_manifolds.numerics.arrays import Array
 
 # Round-off of balanced layers, relative to their norm: D inherits it however short it is.
 _ROUNDING = 1e-13
-
 # An eigenvalue of W_0^{-1} W_1 whose imaginary part is below this share of it may be real: double
 # eigenvalues have lost half of the digits.
 _REAL = 1e-7
@@ -43,21 +39,12 @@ _REAL = 1e-7
 class StraightLine:
     """What is known of the straight lines between balanced points; each of shape ``(...)``.
 
-    Attributes
-    ----------
-    balanced : ndarray of bool
-        Whether every point of the line is balanced.
-    horizontal : ndarray of bool
-        Whether the line is orthogonal to the fibres, at its start and therefore everywhere.
-    balance_defect : ndarray
-        Imbalance of the direction D relative to ``max |D_p D_p^T|``: 0 on a balanced line.
-    vertical_defect : ndarray
-        Norm of the vertical part of D at the start relative to ``|D|``: the sine of an angle.
-    singular_time : ndarray
-        First t in (0, 1) at which a layer on the line is singular, infinite if there is none.
-    length : ndarray
-        Frobenius norm of D. If the line is balanced and does not meet a singular layer, the
-        distances of the end points and of their end-to-end matrices are at most this.
+    ``balanced`` and ``horizontal`` say whether the line is so everywhere; ``balance_defect`` is the
+    imbalance of its direction D relative to ``max |D_p D_p^T|``, ``vertical_defect`` the norm of
+    the vertical part of D relative to ``|D|``, the sine of an angle. ``singular_time`` is the first
+    t in (0, 1) at which a layer is singular, infinite if there is none, and ``length = |D|``: if
+    the line is balanced and meets no singular layer, the distances of the end points and of their
+    end-to-end matrices are at most this.
     """
 
     balanced: Array
@@ -81,27 +68,18 @@ def straight_line(start: Array, end: Array, *, tolerance: float = 1e-10) -> Stra
     """
     start, end = np.broadcast_arrays(start, end)
     direction = end - start
-    length = np.linalg.norm(direction.reshape(*direction.shape[:-3], -1), axis=-1)
-    size = np.linalg.norm(start.reshape(*start.shape[:-3], -1), axis=-1)
-    divisor = np.where(length == 0, 1.0, length)
     vertical = split(Frame.of_layers(start), direction).vertical
-    vertical_defect = np.linalg.norm(vertical.reshape(*start.shape[:-3], -1), axis=-1) / divisor
+    length, size, vertical_defect = (
+        np.linalg.norm(x.reshape(*x.shape[:-3], -1), axis=-1) for x in (direction, start, vertical)
+    )
+    divisor = np.where(length == 0, 1.0, length)
+    vertical_defect /= divisor
     balance_defect = relative_imbalance(direction)
     allowed = tolerance + _ROUNDING * size / divisor
-    return StraightLine(
-        balanced=balance_defect <= allowed,
-        horizontal=vertical_defect <= allowed,
-        balance_defect=balance_defect,
-        vertical_defect=vertical_defect,
-        singular_time=_singular_time(start, end),
-        length=length,
-    )
-
-
-def _singular_time(start: Array, end: Array) -> Array:
-    """Return the first t in (0, 1) with ``det((1 - t) A + t B) = 0`` for a layer, or infinity."""
+    balanced, horizontal = balance_defect <= allowed, vertical_defect <= allowed
     # (1 - t) + t w = 0 for an eigenvalue w < 0 of A^{-1} B
     values = np.linalg.eigvals(np.linalg.solve(start, end))
     meets = (values.real < 0) & (np.abs(values.imag) <= _REAL * np.abs(values.real))
     times = np.where(meets, 1 / (1 - np.where(meets, values.real, 0.0)), np.inf)
-    return np.asarray(times.min(axis=(-2, -1)))
+    time = np.asarray(times.min(axis=(-2, -1)))
+    return StraightLine(balanced, horizontal, balance_defect, vertical_defect, time, length)

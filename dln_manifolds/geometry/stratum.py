@@ -118,17 +118,17 @@ class Stratum(abc.ABC):
         """Dimension of the manifold."""
 
     @property
-    @abc.abstractmethod
     def is_open(self) -> bool:
         """Whether points are an open set in the space of arrays: then every vector is tangent."""
+        return self.point_shape == self.shape and self.rank == min(self.shape)
 
     @abc.abstractmethod
     def frame(self, points: Array) -> Frame:
         """Decompose points, shape ``(..., *point_shape)``."""
 
-    @abc.abstractmethod
     def ends(self, frame: Frame) -> Frame:
         """Return the frame of the end-to-end matrices of points."""
+        return frame.ends if frame.layered else frame
 
     @abc.abstractmethod
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
@@ -138,9 +138,9 @@ class Stratum(abc.ABC):
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return points near finite arrays; points are left as they are."""
 
-    @abc.abstractmethod
     def tangent_part(self, frame: Frame, vectors: Array) -> Array:
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm."""
+        return vectors if self.is_open else sectors.tangent_part(frame, vectors)
 
     @abc.abstractmethod
     def isotropic(self, frame: Frame, normal: Array) -> Array:
@@ -163,11 +163,11 @@ class Stratum(abc.ABC):
         """
         if n_samples < 0:
             raise ValueError(f"n_samples must not be negative, not {n_samples}.")
-        # As far apart as `MatrixStratum.project` leaves singular values, in each factor.
-        widest = (
-            _LONGEST_LOG if self.rank == 1 else -np.log(8 * self.rank * np.finfo(float).eps) / 2
-        )
-        widest = min(n_factors * widest, _LONGEST_LOG)
+        widest = _LONGEST_LOG
+        if self.rank > 1:
+            # As far apart as `MatrixStratum.project` leaves singular values, in each factor.
+            farthest = -n_factors * np.log(8 * self.rank * np.finfo(float).eps) / 2
+            widest = min(farthest, _LONGEST_LOG)
         if not abs(bound) <= widest:
             raise ValueError(
                 f"bound must be at most {widest:.4g}, not {bound}: beyond, singular values of rank "
@@ -199,18 +199,9 @@ class MatrixStratum(Stratum):
         """``(m + n - r) r``."""
         return (sum(self.shape) - self.rank) * self.rank
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the rank is full."""
-        return self.rank == min(self.shape)
-
     def frame(self, points: Array) -> Frame:
         """Decompose X."""
         return Frame.of_point(points, self.depth)
-
-    def ends(self, frame: Frame) -> Frame:
-        """Return the frame itself."""
-        return frame
 
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
         """Whether the rank is r; with ``atol``, the smallest singular value also exceeds that."""
@@ -229,10 +220,6 @@ class MatrixStratum(Stratum):
             return arrays
         raised = (left * np.maximum(values, floor)[..., None, :]) @ right_t
         return np.where(np.expand_dims(low.any(axis=-1), (-2, -1)), raised, arrays)
-
-    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
-        """Return the vectors: at full rank every matrix is tangent."""
-        return vectors
 
     def isotropic(self, frame: Frame, normal: Array) -> Array:
         """Return ``A_X^{1/2}`` of normal matrices."""
@@ -264,18 +251,9 @@ class LayerStratum(Stratum):
         n, r = self.shape[1], self.rank
         return (self.depth + 1) * (n * r - r * (r + 1) // 2) + r
 
-    @property
-    def is_open(self) -> bool:
-        """Never: vectors are checked against balancedness."""
-        return False
-
     def frame(self, points: Array) -> Frame:
         """Read the frames of all layers off W."""
         return Frame.of_layers(points)
-
-    def ends(self, frame: Frame) -> Frame:
-        """Return the frame of ``X = W_N ... W_1``."""
-        return frame.ends
 
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
         """Whether layers are invertible, and balanced up to ``atol`` relatively."""
@@ -287,10 +265,7 @@ class LayerStratum(Stratum):
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return the nearest balanced layers with the same X, in the component of the given ones.
 
-        Raises
-        ------
-        InvalidPointError
-            If a layer is singular.
+        Raises `InvalidPointError` if a layer is singular.
         """
         if not is_invertible(np.linalg.svd(arrays, compute_uv=False), dtype).all():
             raise InvalidPointError(
@@ -298,10 +273,6 @@ class LayerStratum(Stratum):
                 "be balanced on this manifold."
             )
         return nearest_balanced(arrays, keep_component=True)
-
-    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
-        """Remove the normal part, one Jacobi system for each pair of roots."""
-        return sectors.tangent_part(frame, vectors)
 
     def isotropic(self, frame: Frame, normal: Array) -> Array:
         """Return the tangent part of normal layers."""

@@ -6,8 +6,9 @@ import numpy as np
 from geomstats.geometry.manifold import register_quotient
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
-from dln_manifolds.checks import At, as_matrices, cast, checked_frame
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_frame
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
 from dln_manifolds.geometry import balancing, sectors
@@ -22,14 +23,14 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 _GROUP_ACTION = "orthogonal"
 
 
-@every_backend(LAYER_METRIC)
+@every_backend(LAYER_METRIC, OF_METRIC, "N, n, n")
 class BalancedMetric(GeodesicMetric):
     r"""Metric of the layers: ``<V, V'> = sum_p tr(V_p^T V'_p)``, restricted to balanced layers.
 
     The balanced layers are a submanifold of Euclidean space; geodesics obey ``W'' = II(W', W')``
     with the second fundamental form II, one tridiagonal (Jacobi) system per pair of singular
     values (Menon and Yu, arXiv 2509.09088). The order of arguments is geomstats'. Points and
-    vectors have ``shape=[..., N, n, n]``: that is the ``point_shape`` below.
+    vectors have ``shape=[..., N, n, n]``.
 
     Parameters
     ----------
@@ -46,25 +47,14 @@ class BalancedMetric(GeodesicMetric):
     system_type = LayerSystem
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
-        return At.any_point(self.stratum, base_point, **vectors)
+        return At(self.stratum, base_point, "base_point", ANYWHERE, **vectors)
 
     def _coordinates(self, at: At) -> list[Array]:
         return at.vectors
 
-    def inner_coproduct(
-        self,
-        cotangent_vec_a: ArrayLike,
-        cotangent_vec_b: ArrayLike,
-        base_point: OptionalArray = None,
-    ) -> Array:
-        """Inner product of covectors (Euclidean gradients), shape ``(...)``: that of tangent parts.
-
-        ``<P, P'>`` without the normal parts, at balanced layers W; all of ``shape=[..., N, n, n]``.
-        """
-        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
-        at = At(self.stratum, base_point, **covectors)
-        first, second = at.vectors
-        return at.cast(self._product(at, sectors.tangent_part(at.frame, first), second))
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        # The projection is orthogonal: one of two is enough.
+        return [sectors.tangent_part(at.frame, at.vectors[0]), at.vectors[1]]
 
     def metric_matrix(self, base_point: OptionalArray = None) -> Array:
         """Matrix of the metric on row-major entries, ``(..., N n^2, N n^2)``: the identity.
@@ -102,7 +92,7 @@ class BalancedMetric(GeodesicMetric):
         return self.space.to_tangent(coordinates, base_point)
 
 
-@every_backend(LAYER_SPACE)
+@every_backend(LAYER_SPACE, OF_SPACE, "N, n, n")
 class BalancedManifold(NetworkSpace, BalancedOptimization):
     r"""Balanced layers ``W = (W_1, ..., W_N)``, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, invertible.
 
@@ -166,16 +156,6 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
 
         ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with ``Q_0 = V``, ``Q_N = U`` and the identity in
         between: all layers but the first and the last are ``diag(s^(1/N))``.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., n, n]
-            Invertible end-to-end matrix X.
-
-        Returns
-        -------
-        layers : array-like, shape=[..., N, n, n]
-            Balanced layers.
         """
         frame, dtype = checked_frame(point, self.stratum.shape, self.depth, "point")
         return cast(balancing.factor(frame, self.stratum.depth), dtype)
@@ -183,19 +163,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
     def act(self, group_elem: ArrayLike, point: ArrayLike) -> Array:
         """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.
 
-        Its orbits are the fibres (Menon and Yu, arXiv 2509.09088).
-
-        Parameters
-        ----------
-        group_elem : array-like, shape=[..., N - 1, n, n]
-            Orthogonal ``h_1 .. h_{N-1}``.
-        point : array-like, shape=[..., N, n, n]
-            Layers W.
-
-        Returns
-        -------
-        layers : array-like, shape=[..., N, n, n]
-            Layers with the same end-to-end matrix.
+        Its orbits are the fibres (Menon and Yu, arXiv 2509.09088): the end-to-end matrix stays.
 
         Raises
         ------
@@ -259,18 +227,6 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
 
         ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``, in the frames as Lemma 3.11
         of Chen (arXiv 2510.07324).
-
-        Parameters
-        ----------
-        tangent_vec : array-like, shape=[..., n, n]
-            Tangent vector Z at the end-to-end matrix of ``fiber_point``.
-        fiber_point : array-like, shape=[..., N, n, n]
-            Balanced layers W.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., N, n, n]
-            The lift V.
         """
         at = At(self.stratum, fiber_point, "fiber_point")
         vector = at.add(tangent_vec, "tangent_vec", self.stratum.shape)

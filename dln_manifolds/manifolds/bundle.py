@@ -7,6 +7,7 @@ from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_BUNDLE
 from dln_manifolds.autodiff.tables import BUNDLE
 from dln_manifolds.checks import At
 from dln_manifolds.geometry.alignment import align
@@ -15,7 +16,7 @@ from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
-@every_backend(BUNDLE)
+@every_backend(BUNDLE, OF_BUNDLE, "N, n, n")
 class DLNBundle(FiberBundle):
     """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
 

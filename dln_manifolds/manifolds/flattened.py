@@ -11,6 +11,7 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
+from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import METRIC
 from dln_manifolds.checks import as_array, one_of
 from dln_manifolds.errors import InvalidPointError
@@ -189,17 +190,19 @@ class FlattenedMetric(RiemannianMetric):
     ) -> Array:
         """Parallel transport along a geodesic, shape ``(..., size)``."""
         one_of(direction=direction, end_point=end_point)
-        view, metric, base = (
-            self._space,
-            self._space.space.metric,
-            self._space.unflatten(base_point),
-        )
+        view, metric = self._space, self._space.space.metric
+        base = view.unflatten(base_point)
         along = None if direction is None else view.enter("v", direction, base)
         end, vector = view.optional(end_point), view.enter("v", tangent_vec, base)
         transported = metric.parallel_transport(vector, base, direction=along, end_point=end)
         if view.orthonormal and end is None:
             end = metric.exp(along, base)
         return view.leave("v", transported, end)
+
+    def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
+        """Geodesic distances between all pairs of points; see the metric of the space."""
+        view = self._space
+        return view.space.metric.dist_pairwise(view.unflatten(points), n_jobs, **joblib_kwargs)
 
     def closest_neighbor_index(
         self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
@@ -219,10 +222,11 @@ class FlattenedMetric(RiemannianMetric):
         return super().christoffels(base_point)
 
 
-def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
+def _viewed(name: str, kind: str) -> Callable[..., Array]:
     """Return a method of the view that reshapes its arguments by their kinds."""
     given, result = kind.split(":")
-    signature = inspect.signature(getattr(RiemannianMetric, name))
+    general = getattr(RiemannianMetric, name)
+    signature = inspect.signature(general)
     parameters = list(signature.parameters)[1:]
     last = parameters[len(given) - 1]
 
@@ -243,30 +247,15 @@ def _viewed(name: str, kind: str, summary: str) -> Callable[..., Array]:
         return view.leave(result, getattr(view.space.metric, name)(**values), base)
 
     method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
-    method.__doc__ = f"{summary}; see the metric of the space."
+    summary = (inspect.getdoc(general) or "").partition("\n")[0]
+    about = f"{summary}\n\nOf vectors, shape ``(..., size)``; see the metric of the space."
+    method.__doc__ = complete(about, signature, kind, "size")
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
 
-_SUMMARIES = {
-    "inner_product": "Inner product of tangent vectors, shape ``(...)``",
-    "inner_coproduct": "Inner product of covectors, coordinates in the dual frame, shape ``(...)``",
-    "squared_norm": "Square of the length of tangent vectors, shape ``(...)``",
-    "norm": "Length of tangent vectors, shape ``(...)``",
-    "normalize": "Scale tangent vectors to unit length, zero stays zero, shape ``(..., size)``",
-    "normal_basis": "Scale every vector of a basis, shape ``(k, size)``, to unit length",
-    "random_unit_tangent_vec": "Draw tangent vectors of unit length, shape ``(..., size)``",
-    "exp": "Riemannian exponential, shape ``(..., size)``",
-    "log": "Riemannian logarithm, shape ``(..., size)``",
-    "dist": "Geodesic distance, shape ``(...)``",
-    "squared_dist": "Square of the geodesic distance, shape ``(...)``",
-    "dist_pairwise": "Geodesic distances between all pairs of points",
-    "injectivity_radius": "Upper bound of the injectivity radius, shape ``(...)``",
-    "metric_matrix": "Matrix of the metric on vectors, shape ``(..., size, size)``",
-    "cometric_matrix": "Matrix of the cometric on covectors, shape ``(..., size, size)``",
-}
-for _name, _summary in _SUMMARIES.items():
-    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name], _summary))
+for _name in METRIC.keys() - vars(FlattenedMetric).keys():
+    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name]))
 
 
 def _array(value: object) -> Array:

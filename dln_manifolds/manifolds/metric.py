@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
-from dln_manifolds.checks import At, connect, one_of
+from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -35,7 +35,7 @@ _SMALLEST, _LARGEST = 1e-250, 1e250
 class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
-    Points and vectors have ``shape=[..., *point_shape]``. Every method raises `InvalidPointError`
+    Every method raises `InvalidPointError`
     for arguments of a wrong shape or dtype, that are not finite, or are no points.
     """
 
@@ -77,6 +77,10 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def _coordinates(self, at: At) -> list[Array]:
         """Return the vectors so that sums of products of their entries are inner products."""
 
+    @abc.abstractmethod
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        """Return covectors so that sums of products of their entries are inner products."""
+
     def _product(self, at: At, first: Array, second: Array) -> Array:
         """Return the sum of products of entries, for each member of the batch."""
         value = np.einsum(_SUMS[len(self.stratum.point_shape)], first, second)
@@ -104,19 +108,24 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         with ``Z~ = U^T Z V``, ``a_ij = (s_i^2 - s_j^2) / (s_i^(2/N) - s_j^(2/N))`` (Chen,
         arXiv 2510.07324, (1.7), (1.8), (2.1)). Of layers ``sum_p tr(V_p^T V'_p)``: the base point
         gives its batch shape only and may be left out.
-
-        Parameters
-        ----------
-        tangent_vec_a, tangent_vec_b, base_point : array-like, shape=[..., *point_shape]
-            Two tangent vectors, and their base point.
-
-        Returns
-        -------
-        inner_product : array-like, shape=[...,]
-            Their inner product.
         """
         at = self._place(base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(self._product(at, *self._coordinates(at)))
+
+    def inner_coproduct(
+        self,
+        cotangent_vec_a: ArrayLike,
+        cotangent_vec_b: ArrayLike,
+        base_point: OptionalArray = None,
+    ) -> Array:
+        """Inner product of covectors, Euclidean gradients P and P'.
+
+        At an end-to-end matrix ``tr(P^T A_X P')``, for equal ones twice the Hamiltonian of Chen
+        (arXiv 2510.07324, (3.39)). Of layers ``<P, P'>`` without the normal parts.
+        """
+        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
+        at = At(self.stratum, base_point, **covectors)
+        return at.cast(self._product(at, *self._dual_coordinates(at)))
 
     def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself."""
@@ -134,7 +143,8 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         """Scale tangent vectors to unit length, shape ``(..., *point_shape)``; zero stays zero."""
         at = self._place(base_point, vector=vector)
         length = self._length(at, self._coordinates(at)[0])
-        return at.cast(at.vectors[0] / self._spread(np.where(length == 0, 1.0, length)))
+        length = spread(np.where(length == 0, 1.0, length), len(self.stratum.point_shape))
+        return at.cast(at.vectors[0] / length)
 
     def normal_basis(self, basis: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length, no more."""
@@ -143,17 +153,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
     def random_unit_tangent_vec(self, base_point: ArrayLike, n_vectors: int = 1) -> Array:
         """Draw tangent vectors of unit length, their direction uniform in the metric.
 
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point; several vectors need a single one.
-        n_vectors : int
-            Number of vectors.
-
-        Returns
-        -------
-        vector : array-like, shape=[..., *point_shape] or [n_vectors, *point_shape]
-            Unit tangent vectors.
+        Several vectors need a single base point, and have ``shape=[n_vectors, *point_shape]``.
         """
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
@@ -210,16 +210,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         ``W'' = II(W', W')`` for layers. The order of arguments is geomstats'; pymanopt's
         ``space.exp(point, tangent_vector)`` has the other one.
 
-        Parameters
-        ----------
-        tangent_vec, base_point : array-like, shape=[..., *point_shape]
-            Tangent vector and base point.
-
-        Returns
-        -------
-        point : array-like, shape=[..., *point_shape]
-            End point.
-
         Raises
         ------
         IncompleteGeodesicError, ConvergenceError
@@ -249,16 +239,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13 (N <= 8;
         ``(N/8)^2`` times that for deeper networks). A velocity in double precision leads to a much
         smaller point less well: to a relative 1e-12 times the ratio of the layers' sizes.
-
-        Parameters
-        ----------
-        point, base_point : array-like, shape=[..., *point_shape]
-            End point and initial point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent vector at the base point.
 
         Raises
         ------
@@ -338,17 +318,10 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         direction: OptionalArray = None,
         end_point: OptionalArray = None,
     ) -> Array:
-        """Parallel transport along a geodesic, integrated with it; raises as `exp` or `log`.
+        """Parallel transport of ``tangent_vec`` along a geodesic from the base point to its end.
 
-        Parameters
-        ----------
-        tangent_vec, base_point, direction, end_point : array-like, shape=[..., *point_shape]
-            Vector to transport, where it starts, and initial velocity or end point of the geodesic.
-
-        Returns
-        -------
-        transported : array-like, shape=[..., *point_shape]
-            Tangent vector at the end point; lengths and angles are kept.
+        Of which exactly one of initial velocity (``direction``) and end point is given. Integrated
+        with it; lengths and angles are kept. Raises as `exp` or `log`.
         """
         one_of(direction=direction, end_point=end_point)
         if direction is not None:
@@ -361,16 +334,13 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             found = self._join(start, At(self.stratum, end_point, "point"), record=False)
             at.meet(start, tangent_vec=at, end_point=start)
             reached = np.isfinite(self.policy.resolve(found, found.length))
+            reached = spread(reached, len(self.stratum.point_shape))
             # Members without a geodesic stay where they are until the end.
-            along = np.where(self._spread(reached), found.initial_velocity, 0.0)
+            along = np.where(reached, found.initial_velocity, 0.0)
         where, vectors = Points(*at.flat_point()), at.flat(vector)[:, None]
         moved, solution = parallel_transport(
             self.system, where, at.flat(along), vectors, tolerance=self.tolerance
         )
         moved = moved[:, 0].reshape(*at.batch, *self.stratum.point_shape)
         moved = self.policy.resolve(solution.reshape(at.batch), moved)
-        return at.cast(np.where(self._spread(reached), moved, np.nan))
-
-    def _spread(self, members: Array) -> Array:
-        """Give an array over members the axes of points."""
-        return members.reshape(*members.shape, *(1,) * len(self.stratum.point_shape))
+        return at.cast(np.where(reached, moved, np.nan))

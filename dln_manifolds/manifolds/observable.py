@@ -6,6 +6,7 @@ import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.autodiff.dispatch import every_backend
+from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
 from dln_manifolds.checks import At, as_matrices, cast, one_of
 from dln_manifolds.geodesics import ObservableSystem
@@ -18,7 +19,7 @@ from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
-@every_backend(OBSERVABLE_METRIC)
+@every_backend(OBSERVABLE_METRIC, OF_METRIC, "n, n")
 class DLNObservableMetric(GeodesicMetric):
     r"""Metric of the deep linear network on invertible end-to-end matrices.
 
@@ -29,7 +30,7 @@ class DLNObservableMetric(GeodesicMetric):
     the quotient of the Frobenius metric on balanced layers by the group of the fibre (Menon and
     Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, (1.7), (1.8), Theorem 1.1), for real depths
     N >= 1. It is normalized without a factor 1/N, so lengths are those of the layers in Frobenius
-    norm. Points and vectors have ``shape=[..., n, n]``: that is the ``point_shape`` below.
+    norm. Points and vectors have ``shape=[..., n, n]``.
 
     The order of arguments is geomstats': ``exp(tangent_vec, base_point)`` and
     ``log(point, base_point)``. The methods of the same names on the space are pymanopt's, which
@@ -61,21 +62,8 @@ class DLNObservableMetric(GeodesicMetric):
             return [first, first]
         return [first, at.frame.enter(at.vectors[1]) / at.frame.root_a]
 
-    def inner_coproduct(
-        self,
-        cotangent_vec_a: ArrayLike,
-        cotangent_vec_b: ArrayLike,
-        base_point: OptionalArray = None,
-    ) -> Array:
-        """Inner product ``tr(P^T A_X P')`` of covectors (Euclidean gradients), shape ``(...)``.
-
-        Twice the Hamiltonian of Chen (arXiv 2510.07324, (3.39)) for equal covectors; all arguments
-        have ``shape=[..., n, n]``.
-        """
-        covectors = {"cotangent_vec_a": cotangent_vec_a, "cotangent_vec_b": cotangent_vec_b}
-        at = At(self.stratum, base_point, **covectors)
-        first, second = (at.frame.enter(covector) * at.frame.root_a for covector in at.vectors)
-        return at.cast(self._product(at, first, second))
+    def _dual_coordinates(self, at: At) -> list[Array]:
+        return [at.frame.enter(covector) * at.frame.root_a for covector in at.vectors]
 
     def metric_matrix(self, base_point: OptionalArray = None) -> Array:
         """Matrix of the metric on row-major entries, ``(..., n^2, n^2)``, positive definite.
@@ -125,20 +113,11 @@ class DLNObservableMetric(GeodesicMetric):
         direction: OptionalArray = None,
         end_point: OptionalArray = None,
     ) -> Array:
-        """Parallel transport along a geodesic, by geomstats' pole ladder.
+        """Parallel transport along a geodesic, by geomstats' pole ladder, to its end point.
 
+        Of the geodesic, exactly one of initial velocity (``direction``) and end point is given.
         Of second order in the size of ``tangent_vec`` and of a rung; four rungs, with the vector
         scaled as geomstats recommends (alpha = 2). Raises as `exp` and `log`.
-
-        Parameters
-        ----------
-        tangent_vec, base_point, direction, end_point : array-like, shape=[..., n, n]
-            Vector to transport, where it starts, and initial velocity or end point of the geodesic.
-
-        Returns
-        -------
-        transported : array-like, shape=[..., n, n]
-            Tangent vector at the end point.
         """
         one_of(direction=direction, end_point=end_point)
         shape = self.stratum.point_shape
@@ -154,7 +133,7 @@ class DLNObservableMetric(GeodesicMetric):
         return cast(ladder["transported_tangent_vec"], dtype, dtype_a, dtype_b)
 
 
-@every_backend(OBSERVABLE_SPACE)
+@every_backend(OBSERVABLE_SPACE, OF_SPACE, "n, n")
 class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     r"""Invertible end-to-end matrices ``X = W_N ... W_1`` of deep linear networks.
 

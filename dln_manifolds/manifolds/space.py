@@ -10,7 +10,7 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
-from dln_manifolds.checks import At, as_matrices, tentative
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
@@ -28,14 +28,7 @@ def _normal(shape: tuple[int, ...]) -> Array:
 class NetworkSpace(GeomstatsManifold, abc.ABC):
     """Manifold whose points belong to networks of a width and a depth, for both hosts.
 
-    Parameters
-    ----------
-    stratum : Stratum
-        What its points are: dimension, frames, components, draws, projection, tangent spaces.
-    name : str
-        What pymanopt prints.
-    equip : bool
-        Whether to equip the space with its metric.
+    The stratum says what its points are; the name is what pymanopt prints.
     """
 
     def __init__(self, stratum: Stratum, name: str, equip: bool) -> None:
@@ -75,26 +68,17 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
         End-to-end matrices are finite, real and numerically invertible, ``s_min > n eps s_max``;
-        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``.
-
-        Parameters
-        ----------
-        point : array-like, shape=[..., *point_shape]
-            Arrays to test.
-        atol : float, optional
-            Of matrices: ``s_min > atol`` is asked for too. Of layers: relative imbalance allowed,
-            half the square root of eps by default.
-
-        Returns
-        -------
-        belongs : array-like of bool, shape=[...,]
-            False, and never an error, for anything that is not a point.
+        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a relative
+        ``atol``, half the square root of eps by default. Of matrices, ``s_min > atol`` is asked for
+        too. False, and never an error, for anything that is not a point.
         """
         array, usable = tentative(point, self.shape)
-        inside = np.array(usable)
-        if inside.any():
-            members = array[usable].astype(np.float64)
-            inside[usable] = self.stratum.contains(members, _precision(array), atol)
+        if usable.all() and usable.size:
+            inside = self.stratum.contains(array.astype(float, copy=False), _precision(array), atol)
+        else:
+            inside = np.array(usable)
+            if inside.any():
+                inside[usable] = self.belongs(array[usable], atol)
         return inside[()]
 
     def is_tangent(
@@ -103,20 +87,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Whether vectors are finite, real and tangent at their base points, up to rounding.
 
         At end-to-end matrices, which are an open set, every matrix is tangent and the base point
-        may be left out.
-
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., *point_shape]
-            Vectors and the points where they are attached.
-        atol : float, optional
-            Relative length allowed of a part that is not tangent; half the square root of eps by
-            default.
-
-        Returns
-        -------
-        is_tangent : array-like of bool, shape=[...,]
-            False, and never an error, for anything that is not a tangent vector.
+        may be left out. ``atol`` is the relative length allowed of a part that is not tangent, half
+        the square root of eps by default. False, and never an error, for anything else.
         """
         vectors, usable = tentative(vector, self.shape)
         bases, good = tentative(base_point, self.shape)
@@ -143,21 +115,11 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm.
 
         At end-to-end matrices every matrix is tangent: base points may be left out, and give their
-        batch shape only.
-
-        Parameters
-        ----------
-        vector, base_point : array-like, shape=[..., *point_shape]
-            Ambient vectors and base points.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape]
-            Tangent parts: of layers the vertical and the horizontal one (Chen, arXiv 2510.07324,
-            Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
+        batch shape only. Of layers, the vertical and the horizontal part remain (Chen, arXiv
+        2510.07324, Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
         """
         if self.stratum.is_open:
-            at = At.any_point(self.stratum, base_point, vector=vector)
+            at = At(self.stratum, base_point, "base_point", ANYWHERE, vector=vector)
             return at.copied(at.vectors[0])
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(self.stratum.tangent_part(at.frame, at.vectors[0]))
@@ -204,22 +166,10 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
         backend both are the same generator.
 
-        Parameters
-        ----------
-        n_samples : int
-            Number of points.
-        bound : float
-            Half the width of the interval of ``log s``.
-
         Returns
         -------
         point : array-like, shape=[*point_shape] or [n_samples, *point_shape]
             Unbatched for one sample.
-
-        Raises
-        ------
-        ValueError
-            If the bound is so wide that matrices may be singular in double precision.
         """
         points = self.stratum.draw(n_samples, bound, _uniform, _normal)
         return points[0] if n_samples == 1 else points
@@ -227,19 +177,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw tangent vectors with independent standard normal coordinates in the metric.
 
-        Their mean square length is the dimension of the manifold.
-
-        Parameters
-        ----------
-        base_point : array-like, shape=[..., *point_shape]
-            Base point.
-        n_samples : int
-            Number of vectors, for a single base point.
-
-        Returns
-        -------
-        tangent_vec : array-like, shape=[..., *point_shape] or [n_samples, *point_shape]
-            Isotropic Gaussian vectors.
+        Their mean square length is the dimension of the manifold. Several at a single base point
+        have ``shape=[n_samples, *point_shape]``.
         """
         at = At(self.stratum, base_point)
         if n_samples > 1 and at.batch and at.batch != (n_samples,):

@@ -1,7 +1,5 @@
 """Values computed once per point: solvers ask several things of each point in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -15,10 +13,8 @@ T = TypeVar("T")
 class PointMemo(Generic[T]):
     """Remember what a pure function computed of the last few arrays.
 
-    An array is recognized by what it holds, never by its identity alone: callers may overwrite
-    their arrays. Comparing a matrix costs a small part of decomposing it. Threads may share a memo:
-    the entries are one immutable tuple, which is replaced as a whole, so that a race costs at most
-    a second computation. Copies and pickles start empty.
+    Arrays are recognized by what they hold: callers may overwrite theirs. Threads may share a memo,
+    as the entries are one immutable tuple.
     """
 
     def __init__(self, compute: Callable[[Array], T], size: int = 4) -> None:

@@ -1,11 +1,8 @@
 """Elementary functions that lose no digits near zero and do not overflow.
 
 Each is a difference of terms that agree to leading order. Near zero the Taylor series is summed;
-elsewhere the plain difference is accurate. All are vectorized and accurate to a few units in the
-last place.
+elsewhere the plain difference is accurate, to a few units in the last place.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -30,11 +27,6 @@ def horner(coefficients: Sequence[float], x: Array) -> Array:
         total *= x
         total += coefficient
     return total
-
-
-def _sinh_minus_identity_series(x: Array) -> Array:
-    square = x * x
-    return x * square * horner(_SINH_TAIL, square)
 
 
 def sinhc(x: Array) -> Array:
@@ -72,7 +64,8 @@ def exp_minus_linear(x: Array) -> Array:
 def sinh_minus_identity(x: Array) -> Array:
     """Return ``sinh(x) - x``."""
     near = np.where(np.abs(x) < 1, x, 0.0)
-    return np.where(np.abs(x) < 1, _sinh_minus_identity_series(near), np.sinh(x) - x)
+    square = near * near
+    return np.where(np.abs(x) < 1, near * square * horner(_SINH_TAIL, square), np.sinh(x) - x)
 
 
 def coth_minus_reciprocal(x: Array) -> Array:

@@ -1,7 +1,5 @@
 """Small matrices in batches: norms, products of many, polar factors, rotations, turning frames."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
@@ -56,10 +54,8 @@ def norms(state: Array) -> Array:
 
 
 def prefix_products(matrices: Array) -> Array:
-    """Return the products ``M_1, M_2 M_1, ..., M_N ... M_1`` along the third axis from the end.
-
-    By doubling: about ``log2(N)`` batched products instead of N single ones.
-    """
+    """Return the products ``M_1, M_2 M_1, ..., M_N ... M_1`` along the third axis from the end."""
+    # By doubling: about log2(N) batched products instead of N single ones.
     products = matrices.copy()
     shift, n_factors = 1, matrices.shape[-3]
     while shift < n_factors:
@@ -84,8 +80,7 @@ def rotations(normal: Array) -> Array:
     """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
     q, r = np.linalg.qr(normal)
     q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
-    sign, _ = np.linalg.slogdet(q)
-    q[..., 0] *= np.expand_dims(sign, -1)
+    q[..., 0] *= np.expand_dims(np.linalg.slogdet(q)[0], -1)
     return q
 
 
@@ -121,17 +116,16 @@ _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     r"""Angular velocities of a frame from which T seems to move least, ``(..., 2, n, n)``.
 
-    Rotations from both sides are isometries, ``T -> R_L T R_R^T``, so the Hamiltonian looks the
-    same from a frame that turns. In a deep network the singular values of T are nearly equal, T
-    stays within 1/N of the orthogonal matrices, and most of its motion is a rotation. At N > 1 the
-    ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
+    Rotations ``T -> R_L T R_R^T`` are isometries, so the Hamiltonian looks the same from a frame
+    that turns. In a deep network the singular values of T are nearly equal, and most of its motion
+    is a rotation. At N > 1 ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
 
     .. math::
         |T' - \Omega_L T + T \Omega_R|^2 + \frac{r}{2} (|\Omega_L|^2 + |\Omega_R|^2), \qquad
         r = \frac{|T|^2}{n (N - 1)^{3/2}}.
 
     The second term keeps the frame from chasing singular vectors of nearly equal singular values,
-    and from turning at all where the chart is flat, at N = 1. Its power of N was found by trial.
+    and from turning where the chart is flat, at N = 1. Its power of N was found by trial.
     """
     left, roots, right_t = np.linalg.svd(root)
     v = transpose(left) @ velocity @ transpose(right_t)
@@ -141,20 +135,13 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     # Opposite turns move the skew part of v, equal turns the symmetric part.
     opposite = 0.5 * (v - transpose(v)) * total / (total * total + damping)
     equal = 0.5 * (v + transpose(v)) * difference / (difference * difference + damping)
-    return np.stack(
-        [
-            left @ (equal + opposite) @ transpose(left),
-            transpose(right_t) @ (equal - opposite) @ right_t,
-        ],
-        axis=-3,
-    )
+    omega_left = left @ (equal + opposite) @ transpose(left)
+    omega_right = transpose(right_t) @ (equal - opposite) @ right_t
+    return np.stack([omega_left, omega_right], axis=-3)
 
 
 def turned(velocities: Array, matrices: Array) -> Array:
-    """Return ``Omega_L M - M Omega_R``: how fast matrices move that turn with a frame.
-
-    Velocities have shape ``(n_batch, 2, n, n)``, matrices ``(n_batch, ..., n, n)``.
-    """
+    """Return ``Omega_L M - M Omega_R``, ``(n_batch, ..., n, n)``, of ``(n_batch, 2, n, n)``."""
     batch, n = len(matrices), matrices.shape[-1]
     count = math.prod(matrices.shape[1:-2])
     listed = matrices.reshape(batch, count, n, n)
@@ -164,10 +151,8 @@ def turned(velocities: Array, matrices: Array) -> Array:
 
 
 def rotation(skew: Array) -> Array:
-    """Return ``exp(A)`` of skew-symmetric matrices, shape ``(..., n, n)``.
-
-    A Taylor polynomial after halving; all members are halved alike.
-    """
+    """Return ``exp(A)`` of skew-symmetric matrices, shape ``(..., n, n)``."""
+    # A Taylor polynomial after halving; all members are halved alike.
     size = frobenius(skew).max(initial=0.0)
     halvings = max(0, math.ceil(math.log2(max(size, _TAYLOR_RANGE) / _TAYLOR_RANGE)))
     # Paterson and Stockmeyer's arrangement, in blocks of four powers.

@@ -1,10 +1,7 @@
 """Minimization of the energy of paths by Newton's method with truncated conjugate gradients.
 
-Globally convergent: a direction of negative curvature ends the inner iteration, and every step
-must decrease the energy. Batched: each member has its own inner and outer iteration.
+A direction of negative curvature ends the inner iteration, and every step must decrease the energy.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
 class Model(Protocol):
     """Quadratic model of an energy: its Hessian and a preconditioner."""
 
-    def take(self, members: Array) -> Model:
+    def take(self, members: Array) -> Self:
         """Return the model of some members."""
 
     def product(self, direction: Array) -> Array:
@@ -77,11 +74,7 @@ class Minimum:
 
 
 def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
-    """Solve ``Hessian s = -gradient`` by preconditioned conjugate gradients.
-
-    ``first`` is the preconditioned gradient; a member is done when its residual is reduced to its
-    share ``goal``, shape ``(n_batch,)``.
-    """
+    """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``."""
     model = path.quadratic_model()
     solution = np.zeros_like(first)
     rows = np.arange(len(first))
@@ -125,24 +118,18 @@ def minimize(
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
-    A member is done when the dual norm of its gradient, relative to its length, is at most the
-    tolerance. At ``rough`` it is asked whether members, given by their indices and unknowns, are
-    ``worthwhile`` to go on with. ``finished`` is called with the indices of members that are done,
-    the current paths, and the mask of these members among them.
+    A member is done when its slope is at most the tolerance. At ``rough`` it is asked whether
+    members, given by indices and unknowns, are ``worthwhile`` to go on with. ``finished`` is called
+    with the indices of members that are done, the current paths, and their mask among these.
     """
     n_batch = len(path.unknowns)
-    result = Minimum(
-        np.empty_like(path.unknowns),
-        np.empty(n_batch),
-        np.empty(n_batch),
-        np.zeros(n_batch, dtype=int),
-        np.full(n_batch, path.n_nodes),
-    )
+    energy, slope = np.empty((2, n_batch))
+    steps, evaluations = np.zeros(n_batch, dtype=int), np.full(n_batch, path.n_nodes)
+    result = Minimum(np.empty_like(path.unknowns), energy, slope, steps, evaluations)
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
-        square = inner(path.gradient, first)
-        absolute = np.sqrt(np.maximum(square, 0))
+        absolute = np.sqrt(np.maximum(inner(path.gradient, first), 0))
         slope = absolute / np.sqrt(np.where(path.energy > 0, 2 * path.energy, 1.0))
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
         stuck = small & (slope > 0.5 * last_slope)
@@ -164,9 +151,8 @@ def minimize(
         result.n_iterations[active] += 1
         trial = path.moved(move)
         result.n_evaluations[active] += path.n_nodes
-        descent = inner(path.gradient, move)
         # Near the minimum the decrease drowns in the rounding of the energy itself.
-        slack = 1e-13 * path.energy
+        descent, slack = inner(path.gradient, move), 1e-13 * path.energy
         factor = np.ones(len(active))
         for _ in range(_MAX_HALVINGS):
             failed = ~(trial.energy <= path.energy + 1e-4 * factor * descent + slack)

@@ -1,7 +1,5 @@
 """Polynomials on [0, 1]: Gauss rules, Legendre series, and bases for curves between two points."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -47,10 +45,7 @@ def legendre_analysis(n_nodes: int) -> Array:
 
 @lru_cache(maxsize=256)
 def integrals(n_from: int, n_to: int) -> Array:
-    """Return the matrix from values at Gauss nodes to integrals of the polynomial through them.
-
-    From 0 to each of ``n_to`` Gauss nodes, and to 1: shape ``(n_to + 1, n_from)``.
-    """
+    """Return the matrix from values at Gauss nodes to integrals up to ``n_to`` others and to 1."""
     times = np.append(gauss(n_to).nodes, 1.0)
     values = legendre(times, n_from)
     degrees = np.arange(1, n_from)
@@ -69,18 +64,11 @@ def combine(matrix: Array, values: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class ModalBasis:
-    """Integrated Legendre polynomials, zero at both ends, their derivatives orthonormal.
-
-    Attributes
-    ----------
-    nodes, weights : ndarray, shape=[n_nodes]
-        A Gauss rule.
-    modes, slopes : ndarray, shape=[n_nodes, n_modes]
-        Polynomials and derivatives at the nodes.
-    """
+    """Integrated Legendre polynomials, zero at both ends, and their orthonormal derivatives."""
 
     nodes: Array
     weights: Array
+    # At the nodes, shape (n_nodes, n_modes).
     modes: Array
     slopes: Array
 
@@ -113,16 +101,9 @@ def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
 class NodalBasis:
     """Polynomials by their values at Gauss-Lobatto nodes, both ends among them.
 
-    Attributes
-    ----------
-    nodes, barycentric : ndarray, shape=[n_nodes]
-        Nodes, and weights of the barycentric interpolation formula.
-    stiffness : ndarray, shape=[n_nodes, n_nodes]
-        ``K_qr = int L_q' L_r'`` of the Lagrange polynomials.
-    compliance : ndarray, shape=[n_nodes - 2, n_nodes - 2]
-        Inverse of its interior part.
-    slopes, bends : ndarray, shape=[n_nodes, n_nodes]
-        From values to first and second derivatives at as many Gauss nodes.
+    ``barycentric`` are weights of the interpolation formula, ``stiffness`` is
+    ``K_qr = int L_q' L_r'`` of the Lagrange polynomials and ``compliance`` the inverse of its
+    interior part; ``slopes`` and ``bends`` give derivatives at as many Gauss nodes.
     """
 
     nodes: Array
@@ -157,11 +138,5 @@ def nodal_basis(n_nodes: int) -> NodalBasis:
     stiffness = slopes.T @ (weights[:, None] * slopes)
     at_gauss = _legendre_at_gauss(n_nodes, degree) @ np.linalg.inv(legendre(nodes, degree))
     first = at_gauss @ slopes
-    return NodalBasis(
-        nodes,
-        1 / heights / degree,
-        stiffness,
-        np.linalg.inv(stiffness[1:-1, 1:-1]),
-        first,
-        first @ slopes,
-    )
+    barycentric, compliance = 1 / heights / degree, np.linalg.inv(stiffness[1:-1, 1:-1])
+    return NodalBasis(nodes, barycentric, stiffness, compliance, first, first @ slopes)

@@ -1,13 +1,9 @@
-r"""Whether paths of matrices, given by points on them, may meet a singular matrix.
-
-Detection of singular matrices on a geodesic.
+"""Whether paths of matrices, given by points on them, may meet a singular matrix.
 
 Nothing stops the flow where the determinant vanishes, so every step is examined: a matrix farther
 from the singular ones than the step is long cannot have met one (Weyl's inequality); the others
 are looked at more closely.
 """
-
-from __future__ import annotations
 
 import numpy as np
 
@@ -21,62 +17,35 @@ _SAFE = 0.3
 
 
 def may_cross(old: Array, new: Array, old_smallest: Array, new_smallest: Array) -> Array:
-    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix.
-
-    By Weyl's inequality: a matrix is as far from the singular ones as its smallest singular value.
-    """
+    """Whether a step from ``old`` to ``new`` is long enough to meet a singular matrix."""
+    # By Weyl: a matrix is as far from the singular ones as its smallest singular value.
     chord = frobenius(new - old)
     return np.asarray(_ARC * chord >= old_smallest + new_smallest)
 
 
 def comes_near(path: Array, smallest: Array, largest: Array) -> Array:
-    """Whether the chords between successive matrices come near a singular one.
-
-    A chord from A to B meets one where ``A^{-1} B`` has a real eigenvalue below zero.
-
-    Parameters
-    ----------
-    path : ndarray, shape=[n_batch, n_times, n, n]
-        Matrices along each path.
-    smallest, largest : ndarray, shape=[n_batch, n_times]
-        Their extreme singular values.
-
-    Returns
-    -------
-    near : ndarray of bool, shape=[n_batch, n_times - 1]
-        For each chord.
-    """
+    """Whether chords of paths ``(n_batch, n_times, n, n)`` come near a singular matrix."""
+    # A chord from A to B meets one where A^{-1} B has a real eigenvalue below zero.
     start, end = path[:, :-1], path[:, 1:]
     # The numerically singular have no inverse.
     node = smallest <= np.finfo(float).eps * largest
     singular = node[:, :-1] | node[:, 1:]
     near = singular | may_cross(start, end, smallest[:, :-1], smallest[:, 1:])
     chosen = near & ~singular
-    values = np.linalg.eigvals(_quotients(start[chosen], end[chosen]))
-    near[chosen] = (values.real < _SAFE).any(axis=-1)
-    return near
-
-
-def _quotients(start: Array, end: Array) -> Array:
-    """Return ``A^{-1} B`` of invertible matrices A."""
+    start, end = start[chosen], end[chosen]
+    quotients: Array
     try:
-        return np.linalg.solve(start, end)
+        quotients = np.linalg.solve(start, end)
     except np.linalg.LinAlgError:
         # A pivot has vanished by rounding, which as much rounding undoes.
         nudge = np.finfo(float).eps * frobenius(start)[:, None, None] * np.eye(start.shape[-1])
-        return np.linalg.solve(start + nudge, end)
+        quotients = np.linalg.solve(start + nudge, end)
+    near[chosen] = (np.linalg.eigvals(quotients).real < _SAFE).any(axis=-1)
+    return near
 
 
 def passes_near(path: Array, smallest: Array) -> Array:
-    """Whether any chord of a path comes near a singular matrix, shape ``(n_batch,)``.
-
-    Parameters
-    ----------
-    path : ndarray, shape=[n_batch, n_times, n, n]
-        Matrices along each path.
-    smallest : ndarray, shape=[n_batch, n_times]
-        Their smallest singular values.
-    """
+    """Whether any chord comes near a singular matrix, ``(n_batch,)``; as for `comes_near`."""
     long = may_cross(path[:, :-1], path[:, 1:], smallest[:, :-1], smallest[:, 1:])
     near = np.asarray(long.any(axis=1))
     if near.any():
@@ -86,11 +55,7 @@ def passes_near(path: Array, smallest: Array) -> Array:
 
 
 def stays_away(path: Array, smallest: Array) -> Array:
-    """Whether smooth paths surely meet no singular matrix, shape ``(n_batch,)``.
-
-    ``path`` holds matrices at the start, at nodes and at the end, ``(n_batch, n_nodes + 2, n, n)``,
-    and ``smallest`` their smallest singular values at the nodes.
-    """
+    """Whether smooth paths, known at ends and nodes, surely stay away; ``smallest`` at nodes."""
     chords = frobenius(path[:, 1:] - path[:, :-1])
     # Singular matrices are as far as the smallest singular value, which changes by no more than the
     # matrix does: chords of half of it are safe, from the ends as well.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import joblib
 import numpy as np
 
@@ -22,8 +20,6 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike
 # to be told of progress and to share the work out.
 _BLOCK = 2**13
 _FEWEST_PAIRS = 32
-
-Pairs = Callable[[int, int], tuple[Array, Array]]
 
 
 class PairwiseDistances:
@@ -46,10 +42,8 @@ class PairwiseDistances:
         ----------
         points : array-like, shape=[n_samples, *point_shape]
             Points, of one component unless ``on_failure`` is "warn" or "nan".
-        n_jobs : int
-            Number of workers; -1 for all processors.
-        **joblib_kwargs : dict
-            Further arguments of ``joblib.Parallel``.
+        n_jobs, **joblib_kwargs
+            Number of workers, -1 for all processors, and other arguments of ``joblib.Parallel``.
 
         Returns
         -------
@@ -65,21 +59,11 @@ class PairwiseDistances:
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
         at = self._many(points, "points")
-        n_points = len(at.point)
-        # Number of pairs before each row of the upper triangle.
-        before = np.arange(n_points) * (2 * n_points - np.arange(n_points) - 1) // 2
-
-        def pairs(low: int, high: int) -> tuple[Array, Array]:
-            flat = np.arange(low, high)
-            rows = np.searchsorted(before, flat, side="right") - 1
-            return rows, flat - before[rows] + rows + 1
-
-        n_pairs = n_points * (n_points - 1) // 2
-        every = Points(at.point, at.frame)
+        every, n_points = Points(at.point, at.frame), len(at.point)
         self._check_one_component(every, every, "points")
-        lengths = self._lengths(every, every, pairs, n_pairs, n_jobs, joblib_kwargs)
+        pairs = np.triu_indices(n_points, 1)
         table = np.zeros((n_points, n_points))
-        table[np.triu_indices(n_points, 1)] = lengths
+        table[pairs] = self._lengths(every, every, *pairs, n_jobs, joblib_kwargs)
         return at.cast(table + table.T)
 
     def closest_neighbor_index(
@@ -116,15 +100,10 @@ class PairwiseDistances:
         all_points, candidates = Points(*at.flat_point()), Points(others.point, others.frame)
         self._check_one_component(candidates, candidates, "neighbors")
         self._check_one_component(all_points, candidates, "point")
-        n_points, n_candidates = len(all_points.value), len(others.point)
-
-        def pairs(low: int, high: int) -> tuple[Array, Array]:
-            rows, columns = np.divmod(np.arange(low, high), n_candidates)
-            return rows, columns
-
-        n_pairs = n_points * n_candidates
-        lengths = self._lengths(all_points, candidates, pairs, n_pairs, n_jobs, joblib_kwargs)
-        table = np.where(np.isnan(lengths), np.inf, lengths).reshape(n_points, n_candidates)
+        shape = len(all_points.value), len(others.point)
+        pairs = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
+        lengths = self._lengths(all_points, candidates, *pairs, n_jobs, joblib_kwargs)
+        table = np.where(np.isnan(lengths), np.inf, lengths).reshape(shape)
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
             first = int(lost[0])
@@ -165,20 +144,18 @@ class PairwiseDistances:
         self,
         points: Points,
         others: Points,
-        pairs: Pairs,
-        n_pairs: int,
+        rows: Array,
+        columns: Array,
         n_jobs: int,
         joblib_kwargs: dict[str, object],
     ) -> Array:
         """Return the distances of pairs in their order, NaN where they are not solved."""
-        size = int(np.prod(self.stratum.point_shape))
+        size, n_pairs = int(np.prod(self.stratum.point_shape)), len(rows)
         workers = joblib.effective_n_jobs(n_jobs)
         step = min(max(_FEWEST_PAIRS, _BLOCK // size), max(1, -(-n_pairs // workers)))
-        solver = self.system, self.policy, self.tolerance
+        given = self.system, self.policy, self.tolerance, points, others
         tasks = [
-            joblib.delayed(_solve_block)(
-                *solver, points, others, *pairs(low, min(low + step, n_pairs))
-            )
+            joblib.delayed(_solve_block)(*given, rows[low : low + step], columns[low : low + step])
             for low in range(0, n_pairs, step)
         ]
         # Handed over at once, so that joblib can tell how long the rest takes.

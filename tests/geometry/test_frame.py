@@ -12,7 +12,7 @@ from dln_manifolds.geometry import metric as root_chart
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import SecondVariation, nodal_state
 from dln_manifolds.geometry.metric import CometricDerivative
-from dln_manifolds.geometry.retraction import geodesic_acceleration, retract
+from dln_manifolds.geometry.retraction import acceleration_in_frame, retract
 from dln_manifolds.numerics.matrices import transpose
 
 DEPTH = 2.5
@@ -60,7 +60,9 @@ FUNCTIONS = {
     "raise": of_point(root_chart.raise_),
     "along": of_derivative(lambda d, z: d.along(z, z + 1)),
     "gradient": of_derivative(lambda d, z: d.gradient(z, z + 1)),
-    "acceleration": of_derivative(geodesic_acceleration),
+    "acceleration": of_derivative(
+        lambda d, z: d.frame.leave(acceleration_in_frame(d, d.frame.enter(z)))
+    ),
     "retract": of_derivative(retract),
     "state of P": lambda x, z: state_fields(nodal_state(x, DEPTH, momentum=z)),
     "state of v": lambda x, z: state_fields(nodal_state(x, DEPTH, velocity=z)),
