@@ -45,6 +45,8 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("D", "s", "^", "v", "P", "X")
 COLOR_MAP = "cividis"
 _GREY = "#6e6e6e"
+_ANGLE = np.linspace(0, 2 * np.pi, 181)
+_CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)])
 
 
 def _pyplot() -> ModuleType:
@@ -110,7 +112,7 @@ def plot_geodesic(
         raise InvalidPointError("Ellipses need matrices of width n >= 2; these have n = 1.")
     rows = points[:, list(plane), :]
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
-    outlines = (left * values[:, None, :]) @ _circle()
+    outlines = (left * values[:, None, :]) @ _CIRCLE
     # Neighbours touch at most, so that every ellipse can be read.
     spacing = 2.15 * float(np.abs(outlines[:, 0]).max())
     # The bright end of the map is too faint for lines on white.
@@ -126,11 +128,6 @@ def plot_geodesic(
     ax.set_xticks(spacing * np.arange(n_ellipses), [f"{t:.3g}" for t in times])
     ax.locator_params(axis="y", nbins=3)
     return ax
-
-
-def _circle() -> Array:
-    angle = np.linspace(0, 2 * np.pi, 181)
-    return np.stack([np.cos(angle), np.sin(angle)])
 
 
 def plot_singular_values(
@@ -182,11 +179,10 @@ def plot_training(
     if axes is None:
         axes = _pyplot().subplots(2, 2, figsize=(10, 7), layout="constrained")[1]
     axes = np.asarray(axes).ravel()
-    steps = np.arange(len(layers))
     values = np.linalg.svd(end_to_end(layers), compute_uv=False)
     # Exact zeros stay on the logarithmic axis.
     imbalances = np.maximum(relative_imbalance(layers), 0.1 * np.finfo(float).eps)
-    look = _look(style)
+    steps, look = np.arange(len(layers)), _look(style)
     axes[0].plot(steps, cost(layers), label=label, **look)
     axes[1].semilogy(steps, imbalances, **look)
     axes[2].semilogy(steps, values, linewidth=1.0, **look)
@@ -309,7 +305,7 @@ def plot_mean(
         )
     reach = float(np.hypot(*coordinates).max())
     for radius in (reach / 3, 2 * reach / 3, reach):
-        ax.plot(*(radius * _circle()), color=_GREY, linewidth=0.5)
+        ax.plot(*(radius * _CIRCLE), color=_GREY, linewidth=0.5)
         number = ax.annotate(f"{radius:.2g}", (0, radius), ha="center", va="center")
         number.set(color=_GREY, fontsize="x-small")
         number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})

@@ -12,6 +12,7 @@ import inspect
 import json
 import zipfile
 import zlib
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -33,21 +34,11 @@ _CONTENTS = "contents"
 def save(file: str | PathLike[str], /, **items: Any) -> None:
     """Save named spaces, geodesics and arrays; `load` returns them bit by bit as they were.
 
-    Spaces keep the arguments of their metrics, and a flattened view its space:
-    ``save("run.npz", space=space, X=X, geodesic=solution)``. An existing file is replaced.
-
-    Parameters
-    ----------
-    file : str or path
-        Name of the file, by custom ending in ``.npz``.
-    **items : manifold, GeodesicSolution, array-like, str, number, bool or None
-        What to save, by name.
-
-    Raises
-    ------
-    TypeError
-        If an item is of none of these kinds, or a list that is no rectangular array. Nothing is
-        written then.
+    ``save("run.npz", space=space, X=X, geodesic=solution)`` writes a file whose name by custom ends
+    in ``.npz``; an existing one is replaced. Spaces keep the arguments of their metrics, and a
+    flattened view its space. Arrays may hold numbers or strings; single ones, booleans and None are
+    kept as they are. Raises `TypeError` if an item is of none of these kinds, or a list that is no
+    rectangular array; nothing is written then.
     """
     arrays: dict[str, Array] = {}
     contents = {name: _describe(name, item, arrays) for name, item in items.items()}
@@ -125,11 +116,8 @@ def _is_space(item: Any) -> bool:
 
 def _describe_space(space: Any) -> dict[str, Any]:
     metric = getattr(space, "metric", None)
-    return {
-        "kind": "space",
-        **_arguments(space, {"equip"}),
-        "metric": None if metric is None else _arguments(metric, {"space"}),
-    }
+    described = None if metric is None else _arguments(metric, {"space"})
+    return {"kind": "space", **_arguments(space, {"equip"}), "metric": described}
 
 
 def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
@@ -199,12 +187,8 @@ def _restore_space(item: dict[str, Any]) -> Any:
 
 def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
     """Make spaces again, and tuples of lists, as JSON knows no tuples."""
-    made = {}
-    for name, value in arguments.items():
-        made[name] = _restore_space(value) if isinstance(value, dict) else value
-        if isinstance(value, list):
-            made[name] = tuple(value)
-    return made
+    make: dict[type, Callable[[Any], object]] = {dict: _restore_space, list: tuple}
+    return {name: make[type(x)](x) if type(x) in make else x for name, x in arguments.items()}
 
 
 def _public(name: str, base: type) -> Any:

@@ -69,10 +69,7 @@ class Domain(NamedTuple):
     depth: float | None = None  # N, of the network whose geometry enters
 
     def agree(self, other: Domain, name: str, whose: str) -> Domain:
-        """Return what is known here or there; `TypeError` for kinds, `ValueError` for numbers.
-
-        Messages call this and the other one by ``name`` and ``whose``.
-        """
+        """Return what is known here or there; raise `TypeError` or `ValueError` by these names."""
         if None not in (self.of_layers, other.of_layers) and self.of_layers != other.of_layers:
             kinds = ["layers W" if x.of_layers else "end-to-end matrices X" for x in (self, other)]
             raise TypeError(

@@ -41,11 +41,9 @@ class FrechetVariance(Cost):
     weight zero are left out. The ``depth`` is N >= 1, and ``tolerance`` the relative local error of
     the flow that verifies logarithms.
 
-    Raises
-    ------
-    DisconnectedPointsError, ConvergenceError, IncompleteGeodesicError
-        By all methods: if ``det X`` has another sign than that of a datum, if a logarithm is not
-        solved, if a geodesic to a datum meets a singular matrix.
+    All methods raise `DisconnectedPointsError` if ``det X`` has another sign than that of a datum,
+    `ConvergenceError` if a logarithm is not solved, and `IncompleteGeodesicError` if a geodesic to
+    a datum meets a singular matrix.
     """
 
     def __init__(
@@ -96,8 +94,7 @@ class FrechetVariance(Cost):
         that of ``X -> log_X(Y)`` applied to ``A_X^{-1}(Z)``, and that of ``A_X^{-1}``.
         """
         derivative, solution, momenta = self._states(point)
-        everything = np.arange(len(self.points))
         covector = apply_metric(derivative.frame, np.broadcast_to(vector, self.points.shape))
-        by_point, _ = log_pullback(solution, everything, covector)
+        by_point, _ = log_pullback(solution, np.arange(len(covector)), covector)
         turned = derivative.gradient(momenta, covector)
         return np.asarray(-2 * np.einsum("k,kij->ij", self.weights, by_point - turned))

@@ -101,33 +101,25 @@ def fit_slope(steps: Array, errors: Array, rounding: float = 0.0) -> float:
 
 def conclude(
     name: str,
-    expected: float | None,
+    expected: float,
     errors: Array,
     size: float,
     residuals: dict[str, float],
     tolerance: float,
     advice: str,
 ) -> CheckResult:
-    """Judge a slope, of errors of values of some size, and residuals, and say what was found."""
+    """Judge residuals and a slope, of errors of values of some size; NaN if none is expected."""
     residuals = {key: float(value) for key, value in residuals.items()}
     # NaN is no success.
     failed = [key for key, value in residuals.items() if not value <= tolerance]
-    slope, reading = float("nan"), ""
-    if expected is not None:
-        slope = fit_slope(STEPS, errors, np.finfo(float).eps * size)
+    slope, reading, steps = float("nan"), "", np.empty(0)
+    if not np.isnan(expected):
+        slope, steps = fit_slope(STEPS, errors, np.finfo(float).eps * size), STEPS
         if not slope >= expected - _SLOPE_MARGIN:
             failed.insert(0, "the slope")
         reading = "errors are round-off" if np.isinf(slope) else f"slope {slope:.3f}"
         reading += f", at least {expected:g} expected. "
     listed = ", ".join(f"{key}: {value:.1e}" for key, value in residuals.items())
     verdict = "Passed." if not failed else f"FAILED ({'; '.join(failed)}): {advice}."
-    return CheckResult(
-        name=name,
-        ok=not failed,
-        message=f"{name}: {reading}{'Residuals ' + listed + '. ' if listed else ''}{verdict}",
-        slope=slope,
-        expected_slope=float("nan") if expected is None else expected,
-        residuals=residuals,
-        steps=STEPS if expected is not None else np.empty(0),
-        errors=errors,
-    )
+    message = f"{name}: {reading}{'Residuals ' + listed + '. ' if listed else ''}{verdict}"
+    return CheckResult(name, not failed, message, slope, expected, residuals, steps, errors)

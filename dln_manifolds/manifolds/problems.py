@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pymanopt
@@ -21,10 +22,15 @@ from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, refused
 from dln_manifolds.numerics.arrays import Array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pymanopt.manifolds.manifold import Manifold
     from pymanopt.optimizers.optimizer import OptimizerResult
+
+
+class _Derivatives(NamedTuple):
+    """Functions that are to be the derivatives of a problem."""
+
+    gradient: Callable[[Array], Array]
+    hessian: Callable[[Array, Array], Array]
 
 
 def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pymanopt.Problem:
@@ -38,24 +44,21 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     `OfLayers`. It need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely.
     The ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
 
-    Raises
-    ------
-    TypeError
-        If the cost is none, or is one of layers where points are matrices, or the other way round.
-    ValueError
-        If the cost is about matrices of another size or networks of another depth. On manifolds of
-        other packages both are noticed at the first point, not here.
+    Raises `TypeError` if the cost is none, or is one of layers where points are matrices, or the
+    other way round, and `ValueError` if it is about matrices of another size or networks of another
+    depth. On manifolds of other packages both are noticed at the first point, not here.
 
     Examples
     --------
     >>> import numpy as np
     >>> from pymanopt.optimizers import TrustRegions
-    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem
-    >>> total = BalancedManifold(n=2, depth=3)
-    >>> loss = costs.MatrixCompletion([[2.0, 0.0], [0.5, 1.0]], np.ones((2, 2)))
-    >>> problem = pymanopt_problem(total, costs.OfLayers(loss))
+    >>> from dln_manifolds import BalancedManifold, PointRecorder, costs, pymanopt_problem
+    >>> total, recorder = BalancedManifold(n=2, depth=3), PointRecorder()
+    >>> loss = costs.OfLayers(costs.MatrixCompletion([[2.0, 0.0], [0.5, 1.0]], np.ones((2, 2))))
+    >>> problem = pymanopt_problem(total, loss, preconditioner=recorder)
     >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
-    >>> bool(result.cost < 1e-10)
+    >>> path = recorder.path(result)  # shape (n_points, 3, 2, 2), from the start to the result
+    >>> bool(result.cost < 1e-10 < loss(path)[0])
     True
     """
     if not isinstance(cost, Cost):
@@ -68,29 +71,28 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
         points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
         domain = domain.agree(points, "The cost", "the manifold is")
 
+    kind, of_cost = "euclidean", _Derivatives(cost.euclidean_gradient, cost.euclidean_hessian)
+    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
+        kind, of_cost = "riemannian", _inside_the_frames(manifold, cost)
+
     # Plain functions, as the decorator sets attributes of what it decorates.
     def value(point: Array) -> float:
         return _value(cost, domain, np.asarray(point))
 
     def gradient(point: Array) -> Array:
-        return cost.euclidean_gradient(point)
+        return of_cost.gradient(point)
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
-        if refused(tangent_vector):
-            return tangent_vector
-        return cost.euclidean_hessian(point, tangent_vector)
+        return tangent_vector if refused(tangent_vector) else of_cost.hessian(point, tangent_vector)
 
     plain = pymanopt.function.numpy(manifold)
-    derivatives = {"euclidean_gradient": plain(gradient), "euclidean_hessian": plain(hessian)}
-    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
-        derivatives = _inside_the_frames(manifold, cost)
+    derivatives = {f"{kind}_gradient": plain(gradient), f"{kind}_hessian": plain(hessian)}
     return pymanopt.Problem(manifold, plain(value), **derivatives, **options)
 
 
 def _value(cost: Cost, domain: Domain, point: Array) -> float:
     """Return the cost at a point, infinite where a solver has left the domain of the cost."""
-    given = Domain.of_shape(point.shape)
-    domain.agree(given, "The problem", f"a point of shape {point.shape} is")
+    domain.agree(Domain.of_shape(point.shape), "The problem", f"a point of shape {point.shape} is")
     try:
         found = np.asarray(cost(point))
     except (ConvergenceError, DisconnectedPointsError, IncompleteGeodesicError):
@@ -110,9 +112,7 @@ def _value(cost: Cost, domain: Domain, point: Array) -> float:
     return np.inf if isnan(found) else np.float64(found)
 
 
-def _inside_the_frames(
-    manifold: BalancedOptimization, cost: OfLayers
-) -> dict[str, Callable[..., Array]]:
+def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> _Derivatives:
     """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
 
     def gradient(point: Array) -> Array:
@@ -121,33 +121,17 @@ def _inside_the_frames(
         return manifold._derivative(found, "gradient of the cost")
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
-        if refused(tangent_vector):
-            return tangent_vector
         point = np.asarray(point)
         return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
 
-    plain = pymanopt.function.numpy(manifold)
-    return {"riemannian_gradient": plain(gradient), "riemannian_hessian": plain(hessian)}
+    return _Derivatives(gradient, hessian)
 
 
 class PointRecorder:
     """Note the points that a solver visits; pymanopt's TrustRegions keeps no log.
 
     Pass it as ``preconditioner`` of the problem: it changes no vector, and TrustRegions and
-    ConjugateGradient call it at every point they move to.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pymanopt.optimizers import TrustRegions
-    >>> from dln_manifolds import BalancedManifold, costs, pymanopt_problem, PointRecorder
-    >>> total, recorder = BalancedManifold(n=2, depth=3), PointRecorder()
-    >>> loss = costs.OfLayers(costs.MatrixCompletion(np.diag([2.0, 1.0]), np.ones((2, 2))))
-    >>> problem = pymanopt_problem(total, loss, preconditioner=recorder)
-    >>> result = TrustRegions(verbosity=0).run(problem, initial_point=total.factor(np.eye(2)))
-    >>> path = recorder.path(result)  # shape (n_points, 3, 2, 2), from the start to the result
-    >>> bool(loss(path)[0] > loss(path)[-1])
-    True
+    ConjugateGradient call it at every point they move to. `pymanopt_problem` has an example.
     """
 
     def __init__(self) -> None:
@@ -163,7 +147,6 @@ class PointRecorder:
 
     def path(self, result: OptimizerResult) -> Array:
         """Return all points up to that of an optimization result, along the first axis."""
-        last = np.asarray(result.point)
-        known = self._points
+        last, known = np.asarray(result.point), self._points
         ended = bool(known) and np.array_equal(known[-1], last)
         return np.stack(known if ended else [*known, last])

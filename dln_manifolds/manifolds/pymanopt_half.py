@@ -58,7 +58,6 @@ class NetworkOptimization(Manifold, Generic[Here]):
     """What both halves share: geodesics, the chord in their place, and checks of vectors.
 
     The space below supplies ``n``, ``shape`` and ``metric``; a half, what it needs at a point.
-
     ``chord_count`` says how often a chord has answered ``log``, ``dist`` and ``pair_mean``.
     """
 
@@ -105,9 +104,8 @@ class NetworkOptimization(Manifold, Generic[Here]):
 
     def _single(self, point: Array) -> None:
         if point.ndim != len(self.shape):
-            raise InvalidPointError(
-                f"point has shape {point.shape}: pymanopt's methods take one point at a time."
-            )
+            shape = f"point has shape {point.shape}"
+            raise InvalidPointError(f"{shape}: pymanopt's methods take one point at a time.")
 
     @property
     def typical_dist(self) -> float:
@@ -203,10 +201,6 @@ class NetworkOptimization(Manifold, Generic[Here]):
     @abstractmethod
     def _chord_length(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         """Return the length of the chord."""
-
-    @abstractmethod
-    def retraction(self, point: ArrayLike, tangent_vector: ArrayLike) -> Array:
-        """Retraction of second order; finite and in the component of the point for every step."""
 
     @keeps_precision
     def inner_product(

@@ -73,11 +73,13 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
     def _hessian(
         self, here: CometricDerivative, gradient: Array, second: Array, vector: Array
     ) -> Array:
-        frame = here.frame
-        along, momentum = self._gradient(here, gradient), observable.apply_metric(frame, vector)
-        return observable.apply_cometric(
-            frame, second + 0.5 * here.gradient(gradient, momentum)
-        ) + 0.5 * (here.along(vector, gradient) - here.along(along, momentum))
+        along, momentum = (
+            self._gradient(here, gradient),
+            observable.apply_metric(here.frame, vector),
+        )
+        turned = here.along(vector, gradient) - here.along(along, momentum)
+        second = second + 0.5 * here.gradient(gradient, momentum)
+        return observable.apply_cometric(here.frame, second) + 0.5 * turned
 
     def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         return chord_log(self._here(point_a).frame, self._frame_of(point_b))
