@@ -159,7 +159,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform in
         SO(n) (Chen, arXiv 2510.07324, (1.5)); ``log s_i`` is uniform in ``[-bound, bound]``. Drawn
         by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
-                backend both are the same generator. A single one has no batch axis.
+        backend both are the same generator. A single one has no batch axis.
 
         Raises
         ------
