@@ -1,37 +1,4 @@
-"""Metric, frames, entropy, sectors and closed forms of deep linear networks; NumPy only."""
+"""The geometry of deep linear networks, one module a subject; NumPy only.
 
-from dln_manifolds.geometry import (
-    alignment,
-    balancing,
-    closed_forms,
-    coefficients,
-    connection,
-    entropy,
-    frame,
-    hamiltonian,
-    metric,
-    retraction,
-    scaling,
-    second_fundamental_form,
-    sectors,
-    straight_lines,
-    stratum,
-)
-
-__all__ = [
-    "alignment",
-    "balancing",
-    "closed_forms",
-    "coefficients",
-    "connection",
-    "entropy",
-    "frame",
-    "hamiltonian",
-    "metric",
-    "retraction",
-    "scaling",
-    "second_fundamental_form",
-    "sectors",
-    "straight_lines",
-    "stratum",
-]
+Frames, coefficients, metric, Hamiltonian, connection, sectors, entropy, closed forms and bounds.
+"""
