@@ -24,6 +24,7 @@ from dln_manifolds.geometry.sectors import (
 )
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
+    identity_before,
     nearest_orthogonal,
     prefix_products,
     rotation_angles,
@@ -128,9 +129,7 @@ class LayerSystem(Submanifold[Frame]):
         positive = (1 - t) * first[0][:, None] + t * first[1][:, None]
         # W_p = (O_p ... O_1) H_0 (O_{p-1} ... O_1)^T
         products = prefix_products(turns)
-        identity = np.broadcast_to(np.eye(start.shape[-1]), products[..., :1, :, :].shape)
-        before = np.concatenate([identity, products[..., :-1, :, :]], axis=-3)
-        return products @ positive[:, :, None] @ transpose(before)
+        return products @ positive[:, :, None] @ transpose(identity_before(products))
 
     def nearness(self, points: Array) -> Array:
         """Return the smallest singular values at nodes relative to the largest of each path."""
