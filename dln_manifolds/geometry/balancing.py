@@ -101,8 +101,10 @@ def act_pullback(group: Array, layers: Array, cotangent: Array) -> tuple[Array, 
     """Return the gradients by h and by W of ``<c, h . W>``."""
     # As `act` with transposes, which acts back on layers.
     by_layers = act(transpose(group), cotangent)
-    before = layers[..., :-1, :, :] @ transpose(identity_before(group))
-    after = identity_before(group[..., ::-1, :, :])[..., ::-1, :, :] @ layers[..., 1:, :, :]
+    whole = np.broadcast_to(layers, by_layers.shape)
+    before, after = whole[..., :-1, :, :].copy(), whole[..., 1:, :, :].copy()
+    before[..., 1:, :, :] = before[..., 1:, :, :] @ transpose(group[..., :-1, :, :])
+    after[..., :-1, :, :] = group[..., 1:, :, :] @ after[..., :-1, :, :]
     by_group = cotangent[..., :-1, :, :] @ transpose(before)
     return by_group + transpose(cotangent[..., 1:, :, :]) @ after, by_layers
 

@@ -28,10 +28,7 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True)
 class Cone:
-    """Sizes ``r_0, r_1 > 0`` of both ends of geodesics, ``(n_batch,)``.
-
-    The rate of ``w' = w`` is ``radial * w``, which is c above: rates may be velocities or momenta.
-    """
+    """Sizes ``r_0, r_1 > 0`` of both ends, and c above: ``w' = w`` has the rate ``radial * w``."""
 
     first: Array
     last: Array

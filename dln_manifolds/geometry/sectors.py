@@ -201,6 +201,7 @@ class TangentSpace:
         self._columns = transpose(self._rows).copy()
         self.row_powers = np.repeat(powers[:, :, None], self.roots.size, axis=2)
         self.column_powers = transpose(self.row_powers).copy()
+        self._sines = _sine_matrix(self.depth)
         # With the half of the symmetric part.
         self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2
 
@@ -229,10 +230,12 @@ class TangentSpace:
     def _solve(self, right_side: Array) -> Array:
         """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
         symmetric = right_side + transpose(right_side)
-        # The sine transform of a single sequence is the identity.
         if self.depth <= 2:
             return symmetric * self._weights
-        return _sine(_sine(symmetric) * self._weights)
+        # As `_sine`, which costs by the call.
+        shape, flat = symmetric.shape, (len(symmetric), -1)
+        waves = (self._sines @ symmetric.reshape(flat)).reshape(shape) * self._weights
+        return (self._sines @ waves.reshape(flat)).reshape(shape)
 
     def _normal(self, symmetric: Array) -> Array:
         """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""

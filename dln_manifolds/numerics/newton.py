@@ -59,10 +59,7 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 
 @dataclass
 class Minimum:
-    """Paths of (nearly) least energy, each of shape ``(n_batch, ...)``.
-
-    ``slope`` is the dual norm of the gradient relative to the length. Evaluations are at nodes.
-    """
+    """Paths of (nearly) least energy; ``slope`` is the gradient's dual norm by the length."""
 
     unknowns: Array
     energy: Array
