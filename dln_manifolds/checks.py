@@ -22,6 +22,9 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 DOUBLE: DType = np.dtype(np.float64)
 SINGLE: DType = np.dtype(np.float32)
 
+# For `At`: the point may be any array of its shape, or missing.
+ANYWHERE = True
+
 
 def as_array(value: object, name: str) -> Array:
     """Return an array-like as a plain array, whatever its shape and dtype.
@@ -46,7 +49,11 @@ def as_array(value: object, name: str) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidPointError(f"{name} is not a rectangular array of numbers: {error}") from error
+        # Tensors have a dtype.
+        advice = " Convert it with .double() or .to_dense()." if hasattr(value, "dtype") else ""
+        raise InvalidPointError(
+            f"{name} is not a rectangular array of numbers: {error}.{advice}"
+        ) from error
 
 
 def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
@@ -180,39 +187,24 @@ class At:
 
     __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
 
-    point: Array
-    frame: Frame
-
     def __init__(
         self,
         stratum: Stratum,
         point: OptionalArray,
         name: str = "base_point",
+        anywhere: bool = False,
         /,
         **vectors: ArrayLike,
     ) -> None:
         self.stratum = stratum
-        self.point, self.frame, self.dtype = checked_point(stratum, point, name)
+        if not anywhere:
+            self.point, self.frame, self.dtype = checked_point(stratum, point, name)
+        else:
+            # A missing point takes part in no batch; the dtype is that of the vectors.
+            self.point, self.dtype = np.empty(stratum.point_shape), SINGLE
+            if point is not None:
+                self.point, _ = as_matrices(point, stratum.point_shape, name)
         self._gather(name, vectors)
-
-    @classmethod
-    def any_point(
-        cls,
-        stratum: Stratum,
-        point: OptionalArray,
-        name: str = "base_point",
-        /,
-        **vectors: ArrayLike,
-    ) -> At:
-        """Check vectors only, and the shape of a point, which may be missing: there is no frame."""
-        at = cls.__new__(cls)
-        at.stratum = stratum
-        # A missing point takes part in no batch; the dtype is that of the vectors.
-        at.point, at.dtype = np.empty(stratum.point_shape), SINGLE
-        if point is not None:
-            at.point, _ = as_matrices(point, stratum.point_shape, name)
-        at._gather(name, vectors)
-        return at
 
     def _gather(self, name: str, vectors: dict[str, ArrayLike]) -> None:
         shape = self.stratum.point_shape
@@ -303,10 +295,8 @@ def connect(start: At, end: At, tolerate: bool) -> Array:
     start.meet(end, point=end, base_point=start)
     apart = check_connected(start.frame, end.frame, tolerate)
     if apart.any():
-        shape = start.stratum.point_shape
-        end.point = np.where(
-            apart.reshape(*apart.shape, *(1,) * len(shape)), start.point, end.point
-        )
+        ndim = len(start.stratum.point_shape)
+        end.point = np.where(spread(apart, ndim), start.point, end.point)
         end.frame = end.stratum.frame(end.point)
     return flatten(apart, start.batch, 0)
 
@@ -344,6 +334,11 @@ def common_batch(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
             f"Batch shapes do not broadcast: {listed}. Give one point or as many as on the other "
             f"side; insert an axis of length 1 to combine each with each."
         ) from error
+
+
+def spread(members: Array, ndim: int) -> Array:
+    """Give an array over members, shape ``(...)``, the axes of points."""
+    return members.reshape(*members.shape, *(1,) * ndim)
 
 
 def flatten(array: Array, batch: tuple[int, ...], point_ndim: int) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
+from numpy.typing import NDArray
 
 
 class DLNError(Exception):
@@ -29,7 +30,9 @@ class IncompleteGeodesicError(DLNError, ArithmeticError):
         The geodesic up to there, where the solver returns one.
     """
 
-    def __init__(self, message: str, time: Any = None, solution: Any = None) -> None:
+    def __init__(
+        self, message: str, time: float | NDArray[np.float64] | None = None, solution: object = None
+    ) -> None:
         super().__init__(message)
         self.time = time
         self.solution = solution
@@ -44,7 +47,7 @@ class ConvergenceError(DLNError, RuntimeError):
         What was reached, with ``residual`` and ``n_iterations``.
     """
 
-    def __init__(self, message: str, solution: Any = None) -> None:
+    def __init__(self, message: str, solution: object = None) -> None:
         super().__init__(message)
         self.solution = solution
 

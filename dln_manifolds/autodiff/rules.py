@@ -18,7 +18,7 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
 from dln_manifolds.autodiff.dispatch import Composite, Host, Pullback, Refusal, Result, Rule
-from dln_manifolds.checks import SINGLE, At, one_of
+from dln_manifolds.checks import SINGLE, At, one_of, spread
 from dln_manifolds.geodesics import (
     GeodesicSolution,
     exp_pullback,
@@ -31,11 +31,6 @@ Gradients = Callable[..., tuple[Array | None, ...]]
 # By two vectors and by their point.
 Inner = Callable[[At, Array, Array], tuple[Array, Array, Array | None]]
 Table = dict[str, Rule | Composite | Refusal]
-
-
-def _spread(weight: Array, ndim: int) -> Array:
-    """Give numbers, shape ``(...)``, the axes of points."""
-    return weight.reshape(*weight.shape, *(1,) * ndim)
 
 
 def _half_inverse(root: Array) -> Array:
@@ -55,11 +50,10 @@ def _at_point(
     Or from those of another function, if the method is a function of its result, with a derivative
     ``rate`` known from its own. ``anywhere``: the point is any array, or missing.
     """
-    place = At.any_point if anywhere else At
 
     def rule(owner: Manifold | RiemannianMetric, *arguments: Array | None) -> Result:
         value = getattr(owner, name)(*arguments)
-        at = place(owner.stratum, arguments[-1], "point")
+        at = At(owner.stratum, arguments[-1], "point", anywhere)
         vectors = [np.asarray(vector, dtype=np.float64) for vector in arguments[:-1]]
         if not kind.endswith(":s"):
             return value, lambda cotangent: gradients(at, *vectors, cotangent)
@@ -68,7 +62,7 @@ def _at_point(
 
         def pull(cotangent: Array) -> tuple[Array | None, ...]:
             weight = cotangent if slope is None else cotangent * slope
-            return tuple(None if x is None else _spread(weight, ndim) * x for x in found)
+            return tuple(None if x is None else spread(weight, ndim) * x for x in found)
 
         return value, pull
 
@@ -108,8 +102,8 @@ def lengths(inner: Inner, anywhere: bool = False) -> Table:
         size = np.sqrt(np.sum(vector * dual, axis=axes))
         inverse = 1 / np.where(size == 0, 1.0, size)
         weight = -np.sum(cotangent * vector, axis=axes) * inverse**3
-        by_vector = _spread(inverse, ndim) * cotangent + _spread(weight, ndim) * dual
-        return by_vector, None if by_point is None else _spread(0.5 * weight, ndim) * by_point
+        by_vector = spread(inverse, ndim) * cotangent + spread(weight, ndim) * dual
+        return by_vector, None if by_point is None else spread(0.5 * weight, ndim) * by_point
 
     return rules_at_points(
         kinds.METRIC,
@@ -169,7 +163,7 @@ def _dist(
 
     def gradients(members: Array, cotangent: Array) -> tuple[Array, ...]:
         both = squared_length_gradients(solution, members)
-        weight = _spread(cotangent, len(solution.point_shape))
+        weight = spread(cotangent, len(solution.point_shape))
         return both[0] * weight, both[1] * weight
 
     pull = _of_members(solution, gradients)

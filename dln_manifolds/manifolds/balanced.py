@@ -8,7 +8,7 @@ from geomstats.geometry.manifold import register_quotient
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
-from dln_manifolds.checks import At, as_matrices, cast, checked_frame
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_frame
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
 from dln_manifolds.geometry import balancing, sectors
@@ -35,7 +35,7 @@ class BalancedMetric(GeodesicMetric):
     system_type = LayerSystem
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
-        return At.any_point(self.stratum, base_point, **vectors)
+        return At(self.stratum, base_point, "base_point", ANYWHERE, **vectors)
 
     def _coordinates(self, at: At) -> list[Array]:
         return at.vectors

@@ -225,7 +225,8 @@ class FlattenedMetric(RiemannianMetric):
 def _viewed(name: str, kind: str) -> Callable[..., Array]:
     """Return a method of the view that reshapes its arguments by their kinds."""
     given, result = kind.split(":")
-    signature = inspect.signature(getattr(RiemannianMetric, name))
+    general = getattr(RiemannianMetric, name)
+    signature = inspect.signature(general)
     parameters = list(signature.parameters)[1:]
     last = parameters[len(given) - 1]
 
@@ -246,7 +247,8 @@ def _viewed(name: str, kind: str) -> Callable[..., Array]:
         return view.leave(result, getattr(view.space.metric, name)(**values), base)
 
     method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
-    summary = f"Do as ``{name}`` of the metric of the space, for points and vectors in one axis."
+    summary = (inspect.getdoc(general) or "").partition("\n")[0]
+    summary += f"\n\nOf vectors: asks ``{name}`` of the metric of the space."
     method.__doc__ = complete(summary, signature, kind, "size")
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method

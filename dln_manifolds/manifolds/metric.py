@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
-from dln_manifolds.checks import At, connect, one_of
+from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -154,7 +154,8 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         """Scale tangent vectors to unit length, shape ``(..., *point_shape)``; zero stays zero."""
         at = self._place(base_point, vector=vector)
         length = self._length(at, self._coordinates(at)[0])
-        return at.cast(at.vectors[0] / self._spread(np.where(length == 0, 1.0, length)))
+        length = spread(np.where(length == 0, 1.0, length), len(self.stratum.point_shape))
+        return at.cast(at.vectors[0] / length)
 
     def normal_basis(self, basis: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length, no more."""
@@ -338,16 +339,13 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
             found = self._join(start, At(self.stratum, end_point, "point"), record=False)
             at.meet(start, tangent_vec=at, end_point=start)
             reached = np.isfinite(self.policy.resolve(found, found.length))
+            reached = spread(reached, len(self.stratum.point_shape))
             # Members without a geodesic stay where they are until the end.
-            along = np.where(self._spread(reached), found.initial_velocity, 0.0)
+            along = np.where(reached, found.initial_velocity, 0.0)
         where, vectors = Points(*at.flat_point()), at.flat(vector)[:, None]
         moved, solution = parallel_transport(
             self.system, where, at.flat(along), vectors, tolerance=self.tolerance
         )
         moved = moved[:, 0].reshape(*at.batch, *self.stratum.point_shape)
         moved = self.policy.resolve(solution.reshape(at.batch), moved)
-        return at.cast(np.where(self._spread(reached), moved, np.nan))
-
-    def _spread(self, members: Array) -> Array:
-        """Give an array over members the axes of points."""
-        return members.reshape(*members.shape, *(1,) * len(self.stratum.point_shape))
+        return at.cast(np.where(reached, moved, np.nan))

@@ -10,7 +10,7 @@ import numpy as np
 from geomstats.geometry.manifold import Manifold as GeomstatsManifold
 from pymanopt.manifolds.manifold import Manifold as PymanoptManifold
 
-from dln_manifolds.checks import At, as_matrices, tentative
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
@@ -120,7 +120,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         2510.07324, Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
         """
         if self.stratum.is_open:
-            at = At.any_point(self.stratum, base_point, vector=vector)
+            at = At(self.stratum, base_point, "base_point", ANYWHERE, vector=vector)
             return at.copied(at.vectors[0])
         at = At(self.stratum, base_point, vector=vector)
         return at.cast(self.stratum.tangent_part(at.frame, at.vectors[0]))

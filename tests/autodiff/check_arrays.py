@@ -132,6 +132,28 @@ def test_failures_are_typed(space):
         space.metric.exp(gs.zeros(space.shape), gs.zeros(space.shape))
 
 
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_ragged_lists_do_not_belong(space):
+    point = points(space)[0]
+    for ragged in ([point[0], gs.zeros(2)], [[gs.zeros(2)], gs.zeros(3)], [[1, 2], [3]]):
+        assert not space.belongs(ragged)
+        assert not space.flattened().belongs(ragged)
+        with pytest.raises(InvalidPointError):
+            space.metric.dist(point[0], ragged)
+
+
+@pytest.mark.skipif(not ON_TORCH, reason="tensors only")
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_tensors_that_numpy_does_not_have(space):
+    point = points(space)[0][0]
+    kinds = {"double": point.bfloat16(), "to_dense": point.reshape(-1, space.n).to_sparse()}
+    for remedy, tensor in kinds.items():
+        assert not space.belongs(tensor)
+        assert not space.is_tangent(tensor, point)
+        with pytest.raises(InvalidPointError, match=rf"\.{remedy}\(\)"):
+            space.metric.dist(point, tensor)
+
+
 @pytest.mark.skipif(not ON_TORCH, reason="tensors only")
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_tensors_keep_their_precision_and_may_come_in_lists(space):
