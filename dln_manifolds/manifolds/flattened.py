@@ -248,8 +248,8 @@ def _viewed(name: str, kind: str) -> Callable[..., Array]:
 
     method.__name__, method.__qualname__ = name, f"FlattenedMetric.{name}"
     summary = (inspect.getdoc(general) or "").partition("\n")[0]
-    about = f"{summary}\n\nOf vectors, shape ``(..., size)``; see the metric of the space."
-    method.__doc__ = complete(about, signature, kind, "size")
+    summary += f"\n\nOf vectors: asks ``{name}`` of the metric of the space."
+    method.__doc__ = complete(summary, signature, kind, "size")
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
