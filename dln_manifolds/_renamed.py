@@ -24,20 +24,19 @@ SUCCESSORS = {
 }
 
 
-class Renamed(MetaPathFinder, Loader):
+class _Renamed(MetaPathFinder, Loader):
     """Finds modules by their old names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to load a module that had another name, None for others."""
         package, _, name = fullname.partition(".")
         if package != _PACKAGE or name not in SUCCESSORS:
             return None
         return ModuleSpec(fullname, self, is_package=SUCCESSORS[name] is None)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the successor in the place of the module that is being imported."""
+        # The successor stands in the place of the module that is being imported.
         name = module.__name__
         if successor := SUCCESSORS[name.partition(".")[2]]:
             successor = f"{_PACKAGE}.{successor}"
@@ -48,4 +47,4 @@ class Renamed(MetaPathFinder, Loader):
 
 def install() -> None:
     """Let old names be found, after all that exist."""
-    sys.meta_path.append(Renamed())
+    sys.meta_path.append(_Renamed())

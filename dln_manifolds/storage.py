@@ -27,8 +27,7 @@ from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
 
-_FORMAT = 1
-_CONTENTS = "contents"
+_FORMAT, _CONTENTS = 1, "contents"
 
 
 def save(file: str | PathLike[str], /, **items: Any) -> None:
@@ -42,10 +41,9 @@ def save(file: str | PathLike[str], /, **items: Any) -> None:
     """
     arrays: dict[str, Array] = {}
     contents = {name: _describe(name, item, arrays) for name, item in items.items()}
-    text = json.dumps({"format": _FORMAT, "items": contents})
     # Names of arguments of savez_compressed could clash with names of items: hence the slash.
     stored: dict[str, Any] = {f"/{name}": array for name, array in arrays.items()}
-    stored[_CONTENTS] = np.array(text)
+    stored[_CONTENTS] = np.array(json.dumps({"format": _FORMAT, "items": contents}))
     with Path(file).open("wb") as stream:
         np.savez_compressed(stream, **stored)
 

@@ -1,9 +1,8 @@
 """Costs with exact gradients and Hessian-vector products, without automatic differentiation.
 
 Functions of the end-to-end matrix X: losses, the entropy, the Fréchet variance, and sums of them.
-`OfLayers` makes a function of the layers of each. `dln_manifolds.pymanopt_problem` hands them to
-pymanopt; without it, a cost is called like a function and its methods ``euclidean_gradient`` and
-``euclidean_hessian`` are what ``pymanopt.Problem`` asks for.
+`OfLayers` makes a function of the layers of each, `dln_manifolds.pymanopt_problem` a problem of
+pymanopt, which asks for the methods ``euclidean_gradient`` and ``euclidean_hessian``.
 """
 
 from dln_manifolds.costs.base import Cost, Domain

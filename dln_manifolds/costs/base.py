@@ -157,8 +157,7 @@ class _Sum(Cost):
             self.domain = self.domain.agree(term.domain, "One term of a sum of costs", "another")
 
     def _combine(self, parts: Iterable[Array]) -> Array:
-        weighted = [f * part for f, part in zip(self.factors, parts, strict=True)]
-        return reduce(np.add, weighted)
+        return reduce(np.add, [f * part for f, part in zip(self.factors, parts, strict=True)])
 
     def __call__(self, point: Array) -> Array:
         return self._combine(term(point) for term in self.terms)

@@ -282,8 +282,7 @@ def check_manifold(
 
     In the order dimension, projection, retraction (of the ``order`` that it claims), transport,
     exponential. The result of the transport tells in its field ``isometric`` whether norms are
-    preserved; nobody demands it. Points must be arrays, or lists of arrays as on a product; random
-    by default.
+    preserved; nobody demands it. The point is a random one if none is given.
     """
     x = _random_point(manifold) if point is None else point
     checks: list[Callable[..., CheckResult]] = [check_dimension, check_projection]

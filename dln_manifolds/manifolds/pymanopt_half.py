@@ -111,8 +111,7 @@ class NetworkOptimization(Manifold, Generic[Here]):
     def typical_dist(self) -> float:
         """Scale of trust regions: n, as for pymanopt's ``Euclidean(n, n)``, which depth 1 is.
 
-        The root mean square length of tangent vectors at X with standard normal coordinates. That
-        of layers is the same: a step to X and its horizontal lift are equally long.
+        The root mean square length of normal tangent vectors at X, or of their horizontal lifts.
         """
         return float(self.n)
 
