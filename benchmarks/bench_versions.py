@@ -472,7 +472,9 @@ def main() -> None:
     checkouts = (options.old.resolve(), options.new.resolve())
     wanted = [part.strip() for part in options.rows.split(",") if part.strip()]
     chosen = [
-        row for row in rows(options.full) if not wanted or any(part in row.name for part in wanted)
+        row
+        for row in rows(options.full)
+        if not wanted or any(f" {part} " in f" {row.name} " for part in wanted)
     ]
     budget = ROW / 4 if options.quick else ROW
     start = time.monotonic()
