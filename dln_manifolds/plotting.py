@@ -280,8 +280,7 @@ def plot_mean(
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != len(space.shape) + 1 or len(points) < 3:
         raise InvalidPointError(f"At least three points are needed, not shape {points.shape}.")
-    others, n_points = dict(others or {}), len(points)
-    ax, metric = _axes(ax), space.metric
+    others, n_points, metric, ax = dict(others or {}), len(points), space.metric, _axes(ax)
     ends = np.concatenate([points, *(np.asarray(p, dtype=float)[None] for p in others.values())])
     vectors = np.asarray(metric.log(ends, mean))
     gram = np.asarray(metric.inner_product(vectors[:n_points, None], vectors[None], mean))
