@@ -213,7 +213,7 @@ class At:
         self._names, self._dtypes = [name], [self.dtype]
         last: OptionalArray = None
         for key, value in vectors.items():
-            if value is last:
+            if value is last and self.vectors:
                 self.vectors.append(self.vectors[-1])
                 self._names.append(key)
                 self._dtypes.append(self._dtypes[-1])

@@ -113,7 +113,10 @@ class ObservableSystem:
         """Return the bound of :mod:`dln_manifolds.geometry.closed_forms`, at a common scale."""
         common = np.maximum(first.scale, last.scale)
         return common * lower_bound(
-            *(_of_size(_frame(unit), unit.scale / common) for unit in (first, last))
+            *(
+                _of_size(_frame(unit), frobenius(unit.position) * unit.scale / common)
+                for unit in (first, last)
+            )
         )
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:

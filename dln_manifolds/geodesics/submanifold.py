@@ -128,7 +128,9 @@ class Submanifold(System, Generic[D]):
         return common * size_of(end - start)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
-        """Return zero where the points are the same, up to scale."""
+        """Return zero where the points are the same, up to scale, and chords where all is flat."""
+        if self.straight:
+            return last.position - first.position, np.ones(len(first.position), dtype=bool)
         same = first.position == last.position
         return np.zeros_like(first.position), same.all(axis=tuple(range(1, same.ndim)))
 
