@@ -1,7 +1,5 @@
 """Modules under names that they had before: imported with a warning, to go in a later version."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Errors and warnings of the package: one class per way in which a request can fail."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

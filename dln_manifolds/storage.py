@@ -5,8 +5,6 @@ The file is NumPy's ``.npz``, readable without this package: arrays stand under 
 read with ``allow_pickle=False``, and only the classes of this package are made.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import json

@@ -1,7 +1,5 @@
 """The arrays of autograd: boxes around NumPy's that record what is done with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import autograd.numpy as anp

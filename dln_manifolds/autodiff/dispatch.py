@@ -10,8 +10,6 @@ Results follow the arguments: tensors in, tensors out. Only where no argument is
 backend of geomstats decide; solvers of pymanopt get NumPy's arrays on every backend.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """Docstrings of public methods: the shapes of their class, and sections from the table of kinds."""
 
-from __future__ import annotations
-
 import inspect
 import re
 

@@ -8,8 +8,6 @@ A letter for each argument in its order, then what comes out:
 - ``s``: a number for each point or pair; ``m``: a square matrix on entries.
 """
 
-from __future__ import annotations
-
 
 def _table(text: str) -> dict[str, str]:
     words = text.split()

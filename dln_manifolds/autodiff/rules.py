@@ -6,8 +6,6 @@ point, their last argument. Their *gradients* are given as functions of the poin
 the vectors before it and, unless the result is a number, of the gradient c by the result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from operator import attrgetter
 from typing import cast

@@ -5,8 +5,6 @@ beside its point, the point moves with the vector taken along parallel, which is
 vector staying what it is in the ambient space and being projected.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold

@@ -1,7 +1,5 @@
 """The Boltzmann entropy as a cost, and the free energy of a loss."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The Fréchet variance of end-to-end matrices as a cost: its minimizers are Fréchet means."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

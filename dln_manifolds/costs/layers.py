@@ -1,7 +1,5 @@
 r"""Costs of layers through their product: ``E(W) = E(W_N ... W_1)``."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

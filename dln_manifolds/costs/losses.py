@@ -3,8 +3,6 @@
 For matrices of any shape m x n. Their Hessians do not depend on the point.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.checks import as_array

@@ -11,8 +11,6 @@ dimensions, in one batch, are the matrix that the implicit function theorem inve
 are differentiated covariantly at the start, which makes results independent of the chart.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError

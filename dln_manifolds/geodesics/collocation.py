@@ -12,8 +12,6 @@ nearly found the geodesic. That saves most iterations and changes nothing of wha
 the solution is determined by the initial state alone, and frames by their angular velocities.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import suppress
 from typing import NamedTuple

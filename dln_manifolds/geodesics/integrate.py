@@ -1,7 +1,5 @@
 """The initial-value problem: geodesic flow with a step size for each member of a batch."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta

@@ -1,7 +1,5 @@
 """Balanced layers as a system: geodesics ``W'' = II(W', W')`` of a submanifold, states (W, V)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """End-to-end matrices as a system: Hamiltonian flow of the root chart, states (T, P)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ from dln_manifolds.geometry.metric import (
     pull_from_root,
     push_to_root,
     raise_,
+    raised,
     root_of,
 )
 from dln_manifolds.numerics.arrays import Array
@@ -105,8 +104,8 @@ class ObservableSystem:
         """Return the lengths of momenta."""
         # Free of squares that underflow.
         size = np.abs(rate).max(axis=(-2, -1), keepdims=True)
-        rate = rate / np.where(size == 0, 1.0, size)
-        square = np.sum(raise_(_frame(unit), rate) * rate, axis=(-2, -1))
+        rate = _frame(unit).enter(rate / np.where(size == 0, 1.0, size))
+        square = np.sum(raised(*_frame(unit).kappa_factors, rate) * rate, axis=(-2, -1))
         return size[:, 0, 0] * np.sqrt(square)
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:

@@ -4,8 +4,6 @@ DOP853 of Hairer, Norsett and Wanner, *Solving Ordinary Differential Equations I
 with the coefficients that scipy ships.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Exp, log and parallel transport of any system; the one place where solutions are made."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.geodesics.integrate import flow

@@ -12,8 +12,6 @@ Exact at N = 1 and for equal singular vectors. Nothing is solved: matrices of di
 have a chord too, through singular matrices.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.geometry.coefficients import kappa

@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a_second_difference, kappa
+from dln_manifolds.geometry.coefficients import a_second_difference
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
@@ -162,16 +162,11 @@ def lowered(cosh: Array, sinh: Array, velocity: Array) -> Array:
     return cosh * velocity + sinh * transpose(velocity)
 
 
-def _of_log_kappa(frame: Frame) -> tuple[Array, Array]:
-    weight = kappa(frame.half_log_ratio, frame.depth)
-    return 0.5 * (weight + 1 / weight), 0.5 * (weight - 1 / weight)
-
-
 def lower(frame: Frame, root_vec: Array) -> Array:
     """Return the momentum ``P = g_T(v, .)`` of a velocity in the root chart."""
-    return frame.leave(lowered(*_of_log_kappa(frame), frame.enter(root_vec)))
+    return frame.leave(lowered(*frame.kappa_factors, frame.enter(root_vec)))
 
 
 def raise_(frame: Frame, momentum: Array) -> Array:
     """Return the velocity of a momentum in the root chart."""
-    return frame.leave(raised(*_of_log_kappa(frame), frame.enter(momentum)))
+    return frame.leave(raised(*frame.kappa_factors, frame.enter(momentum)))

@@ -8,8 +8,6 @@ tangent spaces of the two. Square matrices of full rank are the first value; all
 here and nowhere else.
 """
 
-from __future__ import annotations
-
 import abc
 import math
 import numbers

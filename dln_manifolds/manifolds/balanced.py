@@ -1,7 +1,5 @@
 """The manifold of balanced layers, and its metric."""
 
-from __future__ import annotations
-
 import numpy as np
 from geomstats.geometry.manifold import register_quotient
 

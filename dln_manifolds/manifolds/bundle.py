@@ -1,7 +1,5 @@
 """The bundle of balanced layers over end-to-end matrices, and the quotient metric that it gives."""
 
-from __future__ import annotations
-
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold

@@ -1,7 +1,5 @@
 """A metric whose geodesics are solved: exp, log, distance and curves on top of the solvers."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Callable
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """The manifold of invertible end-to-end matrices, and its metric."""
 
-from __future__ import annotations
-
 import geomstats.backend as gs
 import numpy as np
 

@@ -1,7 +1,5 @@
 """The pymanopt half of `BalancedManifold`."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

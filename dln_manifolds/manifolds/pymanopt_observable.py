@@ -1,7 +1,5 @@
 """The pymanopt half of `DLNObservableManifold`."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dln_manifolds.checks import checked_frame

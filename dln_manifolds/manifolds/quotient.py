@@ -1,7 +1,5 @@
 """End-to-end matrices through geomstats' quotient machinery."""
 
-from __future__ import annotations
-
 from geomstats.geometry.quotient_metric import QuotientMetric
 
 from dln_manifolds.manifolds.balanced import BalancedManifold

@@ -1,7 +1,5 @@
 """What the two manifolds of a deep linear network share: a stratum, seen by both hosts."""
 
-from __future__ import annotations
-
 import abc
 from typing import Self
 

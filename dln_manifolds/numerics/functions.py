@@ -22,11 +22,11 @@ HUGE = 700.0
 
 def horner(coefficients: Sequence[float], x: Array) -> Array:
     """Evaluate a polynomial, its coefficients given from the constant upwards."""
-    total = np.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total *= x
+    total = coefficients[-1] * x
+    for coefficient in coefficients[-2:0:-1]:
         total += coefficient
-    return total
+        total *= x
+    return total + coefficients[0]
 
 
 def sinhc(x: Array) -> Array:

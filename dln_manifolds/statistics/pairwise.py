@@ -1,7 +1,5 @@
 """Distances of many pairs of points: solved in blocks, the blocks shared out by joblib."""
 
-from __future__ import annotations
-
 import joblib
 import numpy as np
 
