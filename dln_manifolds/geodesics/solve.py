@@ -32,10 +32,7 @@ def solve_exp(
     _straighten(system, start, velocity, unit.position, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
-    last = system.at(result.state[:, 0, 0], unit.scale)
-    end_point = start.value + velocity if system.straight else system.point(last)
-    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
-    return _followed(system, unit, velocity, rate, result, last, end_point, bound, tolerance)
+    return _followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
 def _straighten(
@@ -56,16 +53,18 @@ def _straighten(
 
 def _followed(
     system: System,
-    unit: Unit,
+    start: Points,
     velocity: Array,
+    unit: Unit,
     rate: Array,
     result: FlowResult,
-    last: Unit,
-    end_point: Array,
-    bound: Array,
     tolerance: float,
+    record: bool,
 ) -> GeodesicSolution:
     """Return the solution of an initial-value problem from the flow that was followed."""
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    end_point = start.value + velocity if system.straight else system.point(last)
+    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
     reached, crossed = result.status == Status.CONVERGED, result.status == Status.CROSSED
     speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
@@ -154,9 +153,9 @@ def parallel_transport(
     moved = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
     transported = np.stack(moved, axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
-    bound, rate = np.full(n_batch, np.nan), state[:, 1, 0]
+    rate = state[:, 1, 0]
     return transported, _followed(
-        system, unit, direction, rate, result, last, system.point(last), bound, tolerance
+        system, start, direction, unit, rate, result, tolerance, record=False
     )
 
 
