@@ -95,8 +95,7 @@ def attempt(system: Flow, frame: MovingFrame, now: Now, size: Array, tolerance: 
     n_batch = len(state)
     error, growth = np.full(n_batch, np.inf), np.full(n_batch, _SHRINK)
     n_evaluations, near = np.zeros(n_batch, dtype=int), np.zeros(n_batch, dtype=bool)
-    end, last_rate, last = state.copy(), rate.copy(), smallest.copy()
-    result = Attempt(end, last_rate, last, error, growth, n_evaluations, near)
+    result = Attempt(state.copy(), rate.copy(), smallest.copy(), error, growth, n_evaluations, near)
     iterates = _Iterates(system, frame, state, size, frame.seen(state, rate)[:, None])
     floor, change = norms(state), np.full(n_batch, np.inf)
     end = iterates.origin + iterates.size * iterates.values

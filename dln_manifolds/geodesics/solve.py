@@ -106,11 +106,13 @@ def solve_log(
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
+    steps = [cone.states(time, state) for time, state in recorded]
     return _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
-        trajectory=_between_the_ends(cone, found.trajectory),
+        trajectory=Trajectory([time for time, _ in steps], [state for _, state in steps]),
         between=True,
         initial_velocity=velocity,
         end_point=found.end_point,
@@ -123,12 +125,6 @@ def solve_log(
         crossing_time=cone.time(found.crossing),
         scale=cone.scale,
     )
-
-
-def _between_the_ends(cone: Cone, unit: Trajectory) -> Trajectory:
-    """Return the recorded steps of geodesics between points of size one for those of any size."""
-    pairs = [cone.states(*pair) for pair in zip(unit.times, unit.states, strict=True)]
-    return Trajectory([time for time, _ in pairs], [state for _, state in pairs])
 
 
 def parallel_transport(
