@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.runge_kutta import Attempt
+from dln_manifolds.geodesics.runge_kutta import Attempt, Now
 from dln_manifolds.geodesics.system import Flow, MovingFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
@@ -77,12 +77,8 @@ class _Iterates:
 
     def take(self, members: Array) -> None:
         """Go on with some rows only."""
-        self.rows, self.origin, self.size = (
-            self.rows[members],
-            self.origin[members],
-            self.size[members],
-        )
-        self.values = self.values[members]
+        self.rows, self.origin = self.rows[members], self.origin[members]
+        self.size, self.values = self.size[members], self.values[members]
         self.frame = self.frame.take(members)
 
 
@@ -91,29 +87,13 @@ def most_nodes(tolerance: float) -> int:
     return max(_FIRST + 1, round(1.7 - 1.1 * math.log10(tolerance)))
 
 
-def attempt(
-    system: Flow,
-    frame: MovingFrame,
-    state: Array,
-    rate: Array,
-    smallest: Array,
-    size: Array,
-    tolerance: float,
-) -> Attempt:
-    """Try a step of the given size for every member, as seen from a frame.
-
-    Parameters and result as for :func:`dln_manifolds.geodesics.runge_kutta.attempt`.
-    """
-    n_batch, most = len(state), most_nodes(tolerance)
-    result = Attempt(
-        state.copy(),
-        rate.copy(),
-        smallest.copy(),
-        np.full(n_batch, np.inf),
-        np.full(n_batch, _SHRINK),
-        np.zeros(n_batch, dtype=int),
-        np.zeros(n_batch, dtype=bool),
-    )
+def attempt(system: Flow, frame: MovingFrame, now: Now, size: Array, tolerance: float) -> Attempt:
+    """Try a step as :func:`dln_manifolds.geodesics.runge_kutta.attempt` does, with its result."""
+    (state, rate, smallest), most = now, most_nodes(tolerance)
+    n_batch = len(state)
+    error, growth = np.full(n_batch, np.inf), np.full(n_batch, _SHRINK)
+    n_evaluations, near = np.zeros(n_batch, dtype=int), np.zeros(n_batch, dtype=bool)
+    result = Attempt(state.copy(), rate.copy(), smallest.copy(), error, growth, n_evaluations, near)
     iterates = _Iterates(system, frame, state, size, frame.seen(state, rate)[:, None])
     floor, change = norms(state), np.full(n_batch, np.inf)
     end = iterates.origin + iterates.size * iterates.values
@@ -233,28 +213,20 @@ def follow(
     iterates = _Iterates(system, frame, state, np.ones(len(state)), rates)
     # What goes astray is left to the flow in steps.
     with np.errstate(over="ignore", invalid="ignore"), suppress(np.linalg.LinAlgError):
-        _settle(result, iterates, state, n_nodes, tolerance, inside)
+        _settle(result, iterates, tolerance, inside)
     return result
 
 
-def _settle(
-    result: Followed,
-    iterates: _Iterates,
-    state: Array,
-    n_nodes: int,
-    tolerance: float,
-    inside: bool,
-) -> None:
+def _settle(result: Followed, iterates: _Iterates, tolerance: float, inside: bool) -> None:
     """Iterate until every member has settled or is lost, and write those that have settled.
 
     How far an iterate is from the solution is read off the largest change at any node, since that
     at the end may be small by chance.
     """
-    scale, change = _scale(state), np.full(len(state), np.inf)
-    points, weights = (
-        iterates.integrated(integrals(iterates.n_nodes, n_nodes)),
-        integrals(n_nodes, n_nodes),
-    )
+    state = iterates.origin.reshape(-1, *iterates.shape)
+    scale, change, n_nodes = _scale(state), np.full(len(state), np.inf), result.states.shape[1] - 1
+    points = iterates.integrated(integrals(iterates.n_nodes, n_nodes))
+    weights = integrals(n_nodes, n_nodes)
     for iteration in range(1, _MOST_FOLLOWED + 1):
         result.n_evaluations[iterates.rows] += n_nodes
         iterates.advance(points[:, :-1])

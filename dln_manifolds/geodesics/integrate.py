@@ -3,7 +3,7 @@
 import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
-from dln_manifolds.geodesics.runge_kutta import Attempt
+from dln_manifolds.geodesics.runge_kutta import Attempt, Now
 from dln_manifolds.geodesics.system import Flow, FlowResult, MovingFrame, Status, Trajectory, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
@@ -47,7 +47,8 @@ def flow(
             break
         run.step(pending)
         pending = pending[run.status[pending] == _STALLED]
-    return run.result()
+    time = np.where(run.status == _CROSSED, run.crossing, run.time)
+    return FlowResult(run.state, time, run.status, run.n_steps, run.n_evaluations, run.trajectory)
 
 
 class _Run:
@@ -112,15 +113,14 @@ class _Run:
             if free.any():
                 attempt, length, active = collocation.attempt, _LONG, pending[free]
         h = np.minimum(length * self.size[active], self.span[active] - self.time[active])
-        old, old_rate = self.state[active], self.rate[active]
-        frame = self.system.moving_frame(old, old_rate)
+        old = self.state[active]
+        now = Now(old, self.rate[active], self.smallest[active])
+        frame = self.system.moving_frame(old, now.rate)
         self.n_steps[active] += 1
         try:
             # A trial step that is far too long may overflow; it is then rejected.
             with _quiet():
-                tried = attempt(
-                    self.system, frame, old, old_rate, self.smallest[active], h, self.tolerance
-                )
+                tried = attempt(self.system, frame, now, h, self.tolerance)
         except np.linalg.LinAlgError:
             self.size[active] = h * _SHRINK / length
             return
@@ -187,13 +187,6 @@ class _Run:
         self.status[done[at_end]] = _CONVERGED
         if self.record:
             self._note()
-
-    def result(self) -> FlowResult:
-        """Return what has become of all members."""
-        time = np.where(self.status == _CROSSED, self.crossing, self.time)
-        return FlowResult(
-            self.state, time, self.status, self.n_steps, self.n_evaluations, self.trajectory
-        )
 
 
 def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Array, Array]:

@@ -7,8 +7,8 @@ steps; a correction of the aim by the defect of the flow's end; more unknowns wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -72,43 +72,26 @@ class Problem:
         return np.stack([self.first.position[pick], rate], axis=1)[:, :, None]
 
 
-@dataclass
 class Connection:
-    """The best that is known of every geodesic.
+    """The best that is known of every geodesic; nothing at first.
 
     ``defect`` is what the end of the flow lacks of the end position. A geodesic that could not be
     followed from a path is ``stepped`` along from then on.
     """
 
-    rate: Array
-    defect: Array
-    end_point: Array
-    residual: Array
-    status: Array
-    crossing: Array
-    stepped: Array
-    n_iterations: Array
-    n_evaluations: Array
-    trajectory: Trajectory = field(default_factory=Trajectory)
-
-    @classmethod
-    def unknown(cls, problem: Problem) -> Connection:
-        """Return what is known before anything was tried."""
+    def __init__(self, problem: Problem) -> None:
         n_batch = len(problem.first.position)
-        return cls(
-            rate=np.zeros_like(problem.first.position),
-            defect=np.zeros_like(problem.first.position),
-            end_point=np.full_like(problem.target, np.nan),
-            residual=never(n_batch),
-            status=np.full(n_batch, Status.STALLED),
-            crossing=never(n_batch),
-            stepped=np.zeros(n_batch, dtype=bool),
-            n_iterations=np.zeros(n_batch, dtype=int),
-            n_evaluations=np.zeros(n_batch, dtype=int),
-        )
+        self.problem, self.trajectory = problem, Trajectory()
+        self.rate, self.defect = np.zeros((2, *problem.first.position.shape))
+        self.end_point = np.full_like(problem.target, np.nan)
+        self.residual, self.crossing = never(n_batch), never(n_batch)
+        self.status = np.full(n_batch, Status.STALLED)
+        self.stepped = np.zeros(n_batch, dtype=bool)
+        self.n_iterations, self.n_evaluations = np.zeros((2, n_batch), dtype=int)
 
-    def improve(self, problem: Problem, pick: Array, rate: Array, result: FlowResult) -> None:
+    def improve(self, pick: Array, rate: Array, result: FlowResult) -> None:
         """Keep what ends nearer the target than what is known of some members."""
+        problem = self.problem
         system, reached = problem.system, result.status == Status.CONVERGED
         self.n_evaluations[pick] += result.n_evaluations
         position, target = result.state[:, 0, 0], problem.target[pick]
@@ -127,15 +110,15 @@ class Connection:
         ended = np.where(solved, Status.CONVERGED, Status.STALLED)
         self.status[kept] = np.where(crossed, Status.CROSSED, ended)[better]
         if problem.record:
-            self._record(problem, kept, result.trajectory, better)
+            self._record(kept, result.trajectory, better)
 
-    def _record(self, problem: Problem, kept: Array, new: Trajectory, better: Array) -> None:
+    def _record(self, kept: Array, new: Trajectory, better: Array) -> None:
         """Replace the trajectories of some members, padding the shorter ones with their end."""
         mine = self.trajectory
         if not mine.times:
             everyone = np.arange(len(self.rate))
             mine.times.append(np.zeros(everyone.size))
-            mine.states.append(problem.initial_state(everyone, self.rate))
+            mine.states.append(self.problem.initial_state(everyone, self.rate))
         for k in range(max(len(mine.times), len(new.times))):
             if k >= len(mine.times):
                 mine.times.append(mine.times[-1].copy())
@@ -153,24 +136,25 @@ def connect(
     ``target`` are the end points, of the scale of ``last``.
     """
     problem = Problem(system, first, last, target, tolerance, record)
-    best = Connection.unknown(problem)
+    best = Connection(problem)
     rate, known = system.closed_form(first, last)
     pick = np.nonzero(known)[0]
     if pick.size:
-        _step_along(problem, best, pick, rate[pick])
+        _step_along(best, pick, rate[pick])
     pending = np.nonzero(best.status == Status.STALLED)[0]
     if pending.size:
         everyone = pending.size == len(rate)
         ends = (first, last) if everyone else (first.take(pending), last.take(pending))
-        _Levels(problem, system.paths(*ends, tolerance), best).solve(pending)
+        _Levels(system.paths(*ends, tolerance), best).solve(pending)
     return best
 
 
-def _step_along(problem: Problem, best: Connection, pick: Array, rate: Array) -> None:
+def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
+    problem = best.problem
     state, span = problem.initial_state(pick, rate), np.ones(pick.size)
     result = flow(problem.system, state, span, tolerance=problem.tolerance, record=problem.record)
-    best.improve(problem, pick, rate, result)
+    best.improve(pick, rate, result)
 
 
 class Found(NamedTuple):
@@ -188,12 +172,12 @@ class Found(NamedTuple):
         return Found(self.rate[members], self.frame.take(members), self.rates[members])
 
 
-def _follow(problem: Problem, best: Connection, pick: Array, found: Found) -> Array:
+def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
-    rate, frame, rates = found
-    state = problem.initial_state(pick, rate)
+    problem, (rate, frame, rates) = best.problem, found
+    state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
-    needed = nodes_needed(state, rates, problem.tolerance, inside=inside)
+    needed = nodes_needed(state, rates, tolerance, inside=inside)
     needed[best.stepped[pick]] = np.inf
     solved = np.zeros(pick.size, dtype=bool)
     fewer, left = 0.0, pick.size
@@ -203,17 +187,16 @@ def _follow(problem: Problem, best: Connection, pick: Array, found: Found) -> Ar
         fewer, left = n_nodes, left - rows.size
         if rows.size:
             there, some = frame.take(rows), state[rows]
-            followed = follow(
-                problem.system, there, some, rates[rows], n_nodes, problem.tolerance, inside=inside
-            )
+            given = rates[rows]
+            followed = follow(system, there, some, given, n_nodes, tolerance, inside=inside)
             astray = ~followed.solved
             best.stepped[pick[rows]] = astray
             best.n_evaluations[pick[rows[astray]]] += followed.n_evaluations[astray]
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
-                result = flow_of(problem.system, there, some, followed, problem.record)
-                best.improve(problem, pick[done], rate[done], result)
+                result = flow_of(system, there, some, followed, problem.record)
+                best.improve(pick[done], rate[done], result)
         if left == 0:
             break
     return solved
@@ -236,21 +219,15 @@ def flow_of(
         inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
         trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
         trajectory.states.extend([state, *inner, end])
-    return FlowResult(
-        end,
-        ones,
-        np.full(n_batch, Status.CONVERGED),
-        np.ones(n_batch, dtype=int),
-        followed.n_evaluations[solved],
-        trajectory,
-    )
+    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
+    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
 
 
 class _Levels:
     """The search for geodesics in a family of paths, from coarse to fine."""
 
-    def __init__(self, problem: Problem, family: PathFamily, best: Connection) -> None:
-        self.problem, self.family, self.best = problem, family, best
+    def __init__(self, family: PathFamily, best: Connection) -> None:
+        self.family, self.best, problem = family, best, best.problem
         self.start, self.end = problem.first.position, problem.last.position
         self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
 
@@ -300,12 +277,10 @@ class _Levels:
                 self.best.crossing[rows] = crossing
             ready = np.nonzero(tried[block])[0]
             if ready.size:
-                followed[block][ready] = _follow(
-                    self.problem, self.best, rows[ready], found.take(ready)
-                )
+                followed[block][ready] = _follow(self.best, rows[ready], found.take(ready))
         left = tried & ~followed
         if left.any():
-            _step_along(self.problem, self.best, pick[left], rate[left])
+            _step_along(self.best, pick[left], rate[left])
         return tried
 
     def _contest(self, pending: Array, guess: Guess, rows: Array, rivals: Guess) -> None:
@@ -325,7 +300,8 @@ class _Levels:
         for block in _blocks(guess):
             some, rows = guess.take(block), pick[block]
             path = self.family.path(some, self.start[rows], self.end[rows], 0)
-            energy[block] = self._minimize(rows, some, path, slope).energy
+            result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
+            energy[block] = self._counted(rows, some, result).energy
         return energy
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
@@ -352,32 +328,21 @@ class _Levels:
             rates.append(path.rates()[done])
 
         path = self.family.path(some, self.start[rows], aim, level)
-        self._minimize(
-            rows, some, path, self.fine, rough=rough, worthwhile=worthwhile, finished=finished
-        )
-        order = np.argsort(np.concatenate(parts))
-        rate, all_rates = (np.concatenate(values)[order] for values in (at_start, rates))
-        return Found(rate, path.frame, all_rates)
-
-    def _minimize(
-        self,
-        rows: Array,
-        some: Guess,
-        path: MovingPath,
-        slope: float,
-        rough: float = 0.0,
-        worthwhile: Callable[[Array, Array], Array] | None = None,
-        finished: Callable[[Array, MovingPath, Array], None] | None = None,
-    ) -> Minimum:
-        """Minimize the energy of some members' paths, update what was guessed, and count."""
         result = minimize(
             path,
-            tolerance=slope,
+            tolerance=self.fine,
             max_iterations=_MAX_ITERATIONS,
             rough=rough,
             worthwhile=worthwhile,
             finished=finished,
         )
+        self._counted(rows, some, result)
+        order = np.argsort(np.concatenate(parts))
+        rate, all_rates = (np.concatenate(values)[order] for values in (at_start, rates))
+        return Found(rate, path.frame, all_rates)
+
+    def _counted(self, rows: Array, some: Guess, result: Minimum) -> Minimum:
+        """Count the work of minimizing some members' paths, and update what was guessed."""
         self.best.n_iterations[rows] += result.n_iterations
         self.best.n_evaluations[rows] += result.n_evaluations
         some.unknowns[...] = result.unknowns

@@ -41,13 +41,10 @@ class ObservableSystem:
 
     @property
     def radial(self) -> float:
-        """The momentum of moving by ``T' = T`` is ``N T``."""
+        """The momentum of moving by ``T' = T`` is ``N T``, and X is of degree N in T."""
         return self.depth
 
-    @property
-    def degree(self) -> float:
-        """X is a homogeneous function of T of this degree."""
-        return self.depth
+    degree = radial
 
     @property
     def tip(self) -> float:

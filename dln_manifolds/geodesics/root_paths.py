@@ -101,14 +101,9 @@ class PathState:
 
     def take(self, members: Array) -> PathState:
         """Return some members."""
-        return PathState(
-            self.start[members],
-            self.end[members],
-            self.unknowns[members],
-            self.frame.take(members),
-            self.basis,
-            self.depth,
-        )
+        start, end, unknowns = (x[members] for x in (self.start, self.end, self.unknowns))
+        frame = self.frame.take(members)
+        return PathState(start, end, unknowns, frame, self.basis, self.depth)
 
     def moved(self, step: Array) -> PathState:
         """Return the paths after a step of the coefficients."""

@@ -20,6 +20,14 @@ N_STAGES: int = DOP853.n_stages
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 
 
+class Now(NamedTuple):
+    """States, their rates at rest, and their distances from singular matrices."""
+
+    state: Array
+    rate: Array
+    smallest: Array
+
+
 class Attempt(NamedTuple):
     """Steps that were tried, one for each member of a batch.
 
@@ -71,22 +79,14 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
     return size * fifth / np.where(denominator == 0, 1.0, denominator)
 
 
-def attempt(
-    system: Flow,
-    frame: MovingFrame,
-    state: Array,
-    rate: Array,
-    smallest: Array,
-    size: Array,
-    tolerance: float,
-) -> Attempt:
+def attempt(system: Flow, frame: MovingFrame, now: Now, size: Array, tolerance: float) -> Attempt:
     """Try a step of the given size for every member, as seen from a frame.
 
-    At the start of the step the frame agrees with the one at rest, in which ``state`` and ``rate``
-    are given; ``smallest`` is the distance from singular matrices there. ``tolerance`` bounds the
-    error of positions and rates, each relative to its norm. Raises `LinAlgError` if a step was so
-    long that it overflowed.
+    At the start of the step the frame agrees with the one at rest. ``tolerance`` bounds the error
+    of positions and rates, each relative to its norm. Raises `LinAlgError` if a step was so long
+    that it overflowed.
     """
+    state, rate, smallest = now
     new, stages = step(system, frame, state, rate, size)
     new_rate, new_smallest = system.rates(new)
     scale = tolerance * np.maximum(norms(state), norms(new))
@@ -95,13 +95,7 @@ def attempt(
     error[~np.isfinite(error)] = np.inf
     factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
     growth = np.clip(factor, _SHRINK, np.where(error < 1, _GROW, 1.0))
-    was, now = system.core(state[:, 0, 0]), system.core(new[:, 0, 0])
-    return Attempt(
-        new,
-        new_rate,
-        new_smallest,
-        error,
-        growth,
-        np.full(len(state), N_STAGES),
-        passes_near(np.stack([was, now], axis=1), np.column_stack([smallest, new_smallest])),
-    )
+    cores = np.stack([system.core(x[:, 0, 0]) for x in (state, new)], axis=1)
+    near = passes_near(cores, np.column_stack([smallest, new_smallest]))
+    n_evaluations = np.full(len(state), N_STAGES)
+    return Attempt(new, new_rate, new_smallest, error, growth, n_evaluations, near)

@@ -177,8 +177,7 @@ class GeodesicSolution:
         batch, shape = self.length.shape, self.point_shape
         if self.length.size == 0:
             return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
-        knots = np.stack(self.trajectory.times)
-        states = np.stack(self.trajectory.states)
+        knots, states = np.stack(self.trajectory.times), np.stack(self.trajectory.states)
         members = np.arange(knots.shape[1])[:, None]
         # From the nearest knot, forwards or backwards in time; from the last of those that rounding
         # makes equal.
@@ -240,10 +239,7 @@ def _remedy(status: Status, solution: GeodesicSolution) -> str:
 
 def _member(values: Array) -> str:
     """Name the batch member of the least value, if there is a batch."""
-    return _member_of(np.unravel_index(np.argmin(values), np.shape(values)))
-
-
-def _member_of(index: tuple[np.intp, ...]) -> str:
+    index = np.unravel_index(np.argmin(values), np.shape(values))
     return f" (batch member {[int(i) for i in index]})" if index else ""
 
 

@@ -30,10 +30,7 @@ def solve_exp(
     _straighten(system, start, velocity, unit.position, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
-    last = system.at(result.state[:, 0, 0], unit.scale)
-    end_point = start.value + velocity if system.straight else system.point(last)
-    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
-    return _followed(system, unit, velocity, rate, result, last, end_point, bound, tolerance)
+    return _followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
 def _straighten(
@@ -54,16 +51,18 @@ def _straighten(
 
 def _followed(
     system: System,
-    unit: Unit,
+    start: Points,
     velocity: Array,
+    unit: Unit,
     rate: Array,
     result: FlowResult,
-    last: Unit,
-    end_point: Array,
-    bound: Array,
     tolerance: float,
+    record: bool,
 ) -> GeodesicSolution:
     """Return the solution of an initial-value problem from the flow that was followed."""
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    end_point = start.value + velocity if system.straight else system.point(last)
+    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
     reached, crossed = result.status == Status.CONVERGED, result.status == Status.CROSSED
     speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
@@ -105,11 +104,13 @@ def solve_log(
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
+    steps = [cone.states(time, state) for time, state in recorded]
     return _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
-        trajectory=_between_the_ends(cone, found.trajectory),
+        trajectory=Trajectory([time for time, _ in steps], [state for _, state in steps]),
         between=True,
         initial_velocity=velocity,
         end_point=found.end_point,
@@ -122,12 +123,6 @@ def solve_log(
         crossing_time=cone.time(found.crossing),
         scale=cone.scale,
     )
-
-
-def _between_the_ends(cone: Cone, unit: Trajectory) -> Trajectory:
-    """Return the recorded steps of geodesics between points of size one for those of any size."""
-    pairs = [cone.states(*pair) for pair in zip(unit.times, unit.states, strict=True)]
-    return Trajectory([time for time, _ in pairs], [state for _, state in pairs])
 
 
 def parallel_transport(
@@ -152,9 +147,9 @@ def parallel_transport(
     moved = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
     transported = np.stack(moved, axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
-    bound, rate = np.full(n_batch, np.nan), state[:, 1, 0]
+    rate = state[:, 1, 0]
     return transported, _followed(
-        system, unit, direction, rate, result, last, system.point(last), bound, tolerance
+        system, start, direction, unit, rate, result, tolerance, record=False
     )
 
 

@@ -35,12 +35,7 @@ class Status(IntEnum):
     after_log: str
 
     CONVERGED = 0, "is solved", "", ""
-    CROSSED = (
-        1,
-        "meets a singular matrix",
-        "Take a shorter step",
-        "Go through a point between them",
-    )
+    CROSSED = 1, "meets a singular matrix", "Take a shorter step", "Go through a point between them"
     STALLED = (
         2,
         "did not converge",
