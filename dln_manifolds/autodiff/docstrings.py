@@ -75,7 +75,8 @@ def complete(docstring: str, signature: inspect.Signature, kind: str, points: st
         of_result, meaning = _array(result, points, batch)
         made["Returns"] = f"{_MEANINGS[result][0]} : {of_result}\n    {meaning}"
     else:
-        made["Returns"] = str(signature.return_annotation)
+        returned = signature.return_annotation
+        made["Returns"] = getattr(returned, "__name__", str(returned))
     sections = {title: body for title, body in made.items() if body} | sections
     return "\n\n".join(
         [head.strip()]
