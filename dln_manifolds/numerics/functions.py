@@ -26,7 +26,7 @@ def horner(coefficients: Sequence[float], x: Array) -> Array:
     for coefficient in coefficients[-2:0:-1]:
         total += coefficient
         total *= x
-    return total + coefficients[0]
+    return total + coefficients[0] if len(coefficients) > 1 else np.full_like(x, coefficients[0])
 
 
 def sinhc(x: Array) -> Array:

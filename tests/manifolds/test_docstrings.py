@@ -48,6 +48,7 @@ def test_arguments_and_result_are_described(owner, name, method):
     for argument in list(inspect.signature(method).parameters)[1:]:
         assert re.search(rf"^(.*, )?\**{argument}\b.*", described, re.M), argument
     assert section(method, "Returns")
+    assert not re.match(r"<class|dln_manifolds\.", section(method, "Returns"))
 
 
 @pytest.mark.parametrize(("owner", "name", "method"), EVERY, ids=IDS)
