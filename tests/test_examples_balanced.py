@@ -1,30 +1,7 @@
 """The examples, run small: what they print is what they claim."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-@pytest.fixture
-def load():
-    names = []
-
-    def load_script(name):
-        spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up
-        names.append(spec.name)
-        spec.loader.exec_module(module)
-        return module
-
-    yield load_script
-    for name in names:
-        del sys.modules[name]
 
 
 def test_straight_lines(load, tmp_path, capsys):

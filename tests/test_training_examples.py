@@ -1,36 +1,8 @@
 """The training examples, run small: the same numbers again, and what their texts say."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
-import matplotlib
 import numpy as np
-import pytest
-from matplotlib import pyplot
 
 from dln_manifolds.geometry.balancing import relative_imbalance
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-@pytest.fixture
-def load():
-    matplotlib.use("Agg", force=True)
-    names = []
-
-    def load_script(name):
-        spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up
-        names.append(spec.name)
-        spec.loader.exec_module(module)
-        return module
-
-    yield load_script
-    pyplot.close("all")
-    for name in names:
-        del sys.modules[name]
 
 
 def test_matrix_completion(load, tmp_path, capsys):
