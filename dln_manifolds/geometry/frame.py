@@ -34,9 +34,12 @@ class Frame:
     power: float
 
     @classmethod
-    def of_point(cls, point: Array, depth: float) -> Self:
-        """Decompose end-to-end matrices X."""
-        return cls(*np.linalg.svd(point, full_matrices=False), depth, 1.0)
+    def of_point(cls, point: Array, depth: float, rank: int | None = None) -> Self:
+        """Decompose end-to-end matrices X; of given rank, all else is cut off as rounding."""
+        left, values, right_t = np.linalg.svd(point, full_matrices=False)
+        if rank is not None and rank < values.shape[-1]:
+            left, values, right_t = left[..., :rank], values[..., :rank], right_t[..., :rank, :]
+        return cls(left, values, right_t, depth, 1.0)
 
     @classmethod
     def of_root(cls, root: Array, depth: float) -> Self:
@@ -155,6 +158,39 @@ class Frame:
     def leave(self, matrix: Array) -> Array:
         """Return vectors from the frame: ``U Z V^T``, or ``Q_p Z_p Q_{p-1}^T``."""
         return self.left @ matrix @ self.right_t
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Numbers of rows of the blocks beside the core, left and right: m and n, or none."""
+        rank, rows, columns = self.values.shape[-1], self.left.shape[-2], self.right_t.shape[-1]
+        return rows if rows > rank else 0, columns if columns > rank else 0
+
+    def blocks(self, matrix: Array) -> Array:
+        """Split matrices: core ``C = U^T Z V``, ``Z V - U C`` and ``Z^T U - V C^T``, stacked.
+
+        Shape ``(..., r + rows, r)``, rows those of `sides`: of square matrices of full rank the
+        core alone. What is neither in the column space nor in the row space of X drops out.
+        """
+        core = self.enter(matrix)
+        left, right = self.sides
+        parts = [core]
+        if left:
+            parts.append(matrix @ transpose(self.right_t) - self.left @ core)
+        if right:
+            turned = transpose(self.right_t) @ transpose(core)
+            parts.append(transpose(matrix) @ self.left - turned)
+        return np.concatenate(parts, axis=-2) if len(parts) > 1 else core
+
+    def assemble(self, blocks: Array) -> Array:
+        """Return tangent vectors from their `blocks`."""
+        rank, (left, right) = self.values.shape[-1], self.sides
+        total = self.left @ blocks[..., :rank, :]
+        if left:
+            total = total + blocks[..., rank : rank + left, :]
+        total = total @ self.right_t
+        if right:
+            total = total + self.left @ transpose(blocks[..., rank + left :, :])
+        return total
 
     def compose(self, values: Array) -> Array:
         """Return the matrix, or the layers, with these bases and the given singular values."""
