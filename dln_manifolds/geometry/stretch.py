@@ -14,9 +14,12 @@ With the eigenvalues ``d_i`` of D, roots ``l_i = 1 + d_i / N`` and kappa of
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
+from dln_manifolds.geometry.coefficients import index_pairs
 from dln_manifolds.numerics import functions
 from dln_manifolds.numerics.arrays import Array
 
@@ -39,3 +42,97 @@ def log_values_of(stretch: Array, depth: float) -> Array:
 def stretch_of(log_values: Array, depth: float) -> Array:
     """Return d of ``log f(d)``: the inverse of `log_values_of`."""
     return depth * np.expm1(log_values / depth) if math.isfinite(depth) else log_values
+
+
+# Below this |2 h| the poles of the closed forms cancel digits, and the series are summed.
+_SERIES_RANGE = 0.5
+# Least ratio of a gap to the roots, below what doubles resolve: nothing is divided by zero.
+_NO_GAP = 1e-20
+
+
+class PairWeights(NamedTuple):
+    """Matrices ``(..., r, r)`` of pairs of a stretch; derivatives by ``d_i`` at [i, j].
+
+    ``slope = d log(alpha_ij) / d d_i``; ``bend`` and ``mixed`` are its derivatives by ``d_i`` and
+    by ``d_j``, None unless asked for.
+    """
+
+    alpha: Array
+    slope: Array
+    bend: Array | None = None
+    mixed: Array | None = None
+
+
+def pair_weights(stretch: Array, depth: float, *, second: bool = False) -> PairWeights:
+    """Return the weights of all pairs of eigenvalues in ascending order, shape ``(..., r)``."""
+    r = stretch.shape[-1]
+    first, later, place, _ = index_pairs(r)
+    small, big = stretch.take(first, axis=-1), stretch.take(later, axis=-1)
+    h, alpha = _half_logarithm(big - small, small, depth)
+    # Halves of d log(alpha) / dh and of its derivative.
+    rise = 0.5 * _tau_slope(h, depth)
+    packed = np.empty((4 if second else 2, *h.shape[:-1], h.shape[-1] + 1))
+    root_big, root_small = roots_of(big, depth), roots_of(small, depth)
+    packed[0, ..., :-1], packed[0, ..., -1] = alpha, 1.0
+    packed[1, ..., :-1] = rise
+    if second:
+        curve = 0.25 * _tau_bend(h, depth)
+        packed[2, ..., :-1], packed[3, ..., :-1] = curve, -curve / (root_big * root_small)
+    packed[1:, ..., -1] = 0.0
+    matrices = packed.take(place, axis=-1)
+    roots = roots_of(stretch, depth)[..., None]
+    # Of the larger member of a pair, which stands below the diagonal, and of the smaller one.
+    turned = _lower(r) * matrices[1]
+    slope = turned / roots
+    if not second:
+        return PairWeights(matrices[0], slope)
+    bend = (matrices[2] - per_layer(turned, depth)) / roots**2
+    return PairWeights(matrices[0], slope, bend, matrices[3])
+
+
+@lru_cache(maxsize=16)
+def _lower(r: int) -> Array:
+    """Return the sign of i - j."""
+    return np.sign(np.arange(r)[:, None] - np.arange(r)).astype(float)
+
+
+def _half_logarithm(gap: Array, small: Array, depth: float) -> tuple[Array, Array]:
+    """Return ``h = N log(l_i / l_j) / 2`` and alpha, from ``d_i - d_j`` and the smaller ``d_j``."""
+    if not math.isfinite(depth):
+        half = 0.5 * np.maximum(gap, _NO_GAP)
+        return half, np.tanh(half) / half
+    excess = np.maximum(gap / (depth + small), _NO_GAP)
+    half = 0.5 * depth * np.log1p(excess)
+    return half, (1 + 2 / excess) / depth * np.tanh(half)
+
+
+@lru_cache(maxsize=64)
+def _tau_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Taylor coefficients in h^2 of the first derivative of log(alpha) by h, over h; the second."""
+    series = enumerate(functions.CSCH_SERIES)
+    first = [2.0 ** (2 * k + 2) * (1 - depth ** -(2.0 * k + 2)) * value for k, value in series]
+    return tuple(first), tuple((2 * k + 1) * value for k, value in enumerate(first))
+
+
+def _tau_slope(h: Array, depth: float) -> Array:
+    """Return ``tau'(h) - tau'(h/N) / N`` for ``h >= 0``."""
+    near = 2 * h < _SERIES_RANGE
+    small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
+    if math.isfinite(depth):
+        value = 2 * functions.csch(2 * large) - 2 / depth * functions.csch(2 * large / depth)
+    else:
+        value = 2 * functions.csch(2 * large) - 1 / large
+    return np.where(near, small * functions.horner(_tau_series(depth)[0], small * small), value)
+
+
+def _tau_bend(h: Array, depth: float) -> Array:
+    """Return ``tau''(h) - tau''(h/N) / N^2`` for ``h >= 0``."""
+    near = 2 * h < _SERIES_RANGE
+    small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
+    deep = functions.csch(2 * large) / np.tanh(2 * large)
+    if math.isfinite(depth):
+        x = 2 * large / depth
+        value = 4 * (functions.csch(x) / np.tanh(x) / depth**2 - deep)
+    else:
+        value = 1 / large**2 - 4 * deep
+    return np.where(near, functions.horner(_tau_series(depth)[1], small * small), value)
