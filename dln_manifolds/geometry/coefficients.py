@@ -13,6 +13,7 @@ chart. Every formula holds for real depths N >= 1, for equal singular values, an
 the range of a double.
 """
 
+import itertools
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,6 +45,17 @@ def index_pairs(n: int) -> IndexPairs:
     place[first, second] = place[second, first] = np.arange(first.size)
     sign = np.sign(np.arange(n) - np.arange(n)[:, None]).astype(float)
     return IndexPairs(first, second, place, sign)
+
+
+@lru_cache(maxsize=8)
+def index_triples(n: int) -> tuple[Array, Array]:
+    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
+    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
+    place = np.empty((n, n, n), dtype=int)
+    for order in itertools.permutations(range(3)):
+        i, j, k = triples[:, order].T
+        place[i, j, k] = np.arange(len(triples))
+    return triples, place
 
 
 def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:

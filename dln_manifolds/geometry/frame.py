@@ -192,6 +192,25 @@ class Frame:
             total = total + self.left @ transpose(blocks[..., rank + left :, :])
         return total
 
+    def weingarten(self, vector: Array, normal: Array) -> Array:
+        """Return the Weingarten map of matrices of rank r: the adjoint of ``II(Z, .)``.
+
+        ``II(Z, Z')`` has the corner ``a S^-1 b'^T + a' S^-1 b^T`` with the blocks a and b beside
+        the core (Absil, Mahony and Trumpf 2013), so that of ``normal`` its corner counts alone.
+        """
+        rank, (n_left, n_right) = self.values.shape[-1], self.sides
+        blocks = self.blocks(vector)
+        if not (n_left and n_right):
+            return np.zeros_like(vector)
+        ratio = blocks / self.values[..., None, :]
+        right, right_t = transpose(self.right_t), self.right_t
+        left = normal @ ratio[..., rank + n_left :, :]
+        below = transpose(normal) @ ratio[..., rank : rank + n_left, :]
+        ratio[..., :rank, :] = 0.0
+        ratio[..., rank : rank + n_left, :] = left - self.left @ (transpose(self.left) @ left)
+        ratio[..., rank + n_left :, :] = below - right @ (right_t @ below)
+        return self.assemble(ratio)
+
     def compose(self, values: Array) -> Array:
         """Return the matrix, or the layers, with these bases and the given singular values."""
         rows = values[..., None, None, :] if self.layered else values[..., None, :]

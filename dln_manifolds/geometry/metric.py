@@ -13,12 +13,11 @@ between 1/N and N whatever the singular values are:
 S and K the symmetric and antisymmetric part of ``U^T v V``. All geodesic computations happen here.
 """
 
-import itertools
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a_second_difference
+from dln_manifolds.geometry.coefficients import a_second_difference, index_triples
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
@@ -55,17 +54,6 @@ def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
     basis = basis.reshape(*batch, n * n, n * n)
     weights = eigenvalues.reshape(*eigenvalues.shape[:-2], 1, n * n)
     return (basis * weights) @ transpose(basis)
-
-
-@lru_cache(maxsize=8)
-def index_triples(n: int) -> tuple[Array, Array]:
-    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
-    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
-    place = np.empty((n, n, n), dtype=int)
-    for order in itertools.permutations(range(3)):
-        i, j, k = triples[:, order].T
-        place[i, j, k] = np.arange(len(triples))
-    return triples, place
 
 
 class CometricDerivative:
