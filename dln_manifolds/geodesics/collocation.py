@@ -196,8 +196,8 @@ def follow(
     """Follow geodesics from t = 0 to t = 1, given approximations of them; never raises.
 
     ``rates`` approximate those at any number of Gauss nodes, ``(n_batch, n_given, *state)``; the
-    solution has ``n_nodes``. ``tolerance`` bounds the error of position and rate, each relative to its norm at t = 0, at the
-    end or also ``inside``, at the nodes.
+    solution has ``n_nodes``. ``tolerance`` bounds the error of position and rate, each relative to
+    its norm at t = 0, at the end or also ``inside``, at the nodes.
     """
     result = Followed(
         np.zeros(len(state), dtype=bool),

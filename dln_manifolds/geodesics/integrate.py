@@ -230,10 +230,10 @@ def first_singular(system: Flow, state: Array, size: Array) -> Array:
     """Time from the start of a step to its first singular matrix, infinite where there is none.
 
     The step is divided by 16 again and again, every time by single steps of the integrator from its
-    start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets one where ``A^{-1} B`` has a real eigenvalue
-    below zero. That holds for geodesics that run along the singular matrices, where a bound by
-    lengths would need very many pieces, and for singular values that vanish in pairs, as on rays of
-    the cone, where the determinant keeps its sign.
+    start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets one
+    where ``A^{-1} B`` has a real eigenvalue below zero. That holds for geodesics that run along the
+    singular matrices, where a bound by lengths would need very many pieces, and for singular values
+    that vanish in pairs, as on rays of the cone, where the determinant keeps its sign.
     """
     rate, _ = system.rates(state)
     scale = frobenius(system.core(state[:, 0, 0]))

@@ -117,7 +117,7 @@ class ObservableSystem:
 
     def gap(self, position: Array, other: Array) -> Array:
         """Return ``position - other``, the other in the gauge that is nearest to it."""
-        (stretch, *frames), (core, *turned) = map(self.layout.split, (position, other))
+        (_, *frames), (core, *turned) = map(self.layout.split, (position, other))
         overlap = sum(transpose(e) @ f for e, f in zip(turned, frames, strict=True))
         gauge = nearest_orthogonal(np.asarray(overlap))
         moved = self.layout.stacked(transpose(gauge) @ core @ gauge, *(e @ gauge for e in turned))
@@ -144,6 +144,8 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
+        from dln_manifolds.geodesics.polar_paths import PolarPaths
+        from dln_manifolds.geodesics.root_paths import RootPaths
         make = PolarPaths if family == _POLAR else RootPaths
         return make(first.position, last.position, self.shape, self.depth, decayed)
 

@@ -212,8 +212,7 @@ class PolarFrame:
         In the matrices the momentum is P, ``<P, dX> = <p, body>``, and its change differs from that
         of p by ``<P, d^2 X>``. As a covector of the chart.
         """
-        layout, r = self.layout, self.layout.rank
-        weights = self._chart_weights
+        layout, weights = self.layout, self._chart_weights
         x, p = self._entered(body), self._entered(momentum)
         core, left, right = layout.split(self._weighed(weights, p, -1))
         moved, y_l, y_r = layout.split(x)
@@ -234,7 +233,6 @@ class PolarFrame:
             -y_l @ core - left @ k,
             -y_r @ transpose(core) + right @ k,
         )
-        assert chart.shape[1] == layout.rows and own.shape[2] == r
         total = own + self._weighed(weights, chart, 1)
         return change - self._left(total)
 
