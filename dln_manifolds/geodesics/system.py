@@ -259,15 +259,17 @@ class Guess:
     """Paths of a batch as their family describes them: what is varied, and in which frames."""
 
     unknowns: Array
-    frames: Array
+    frames: tuple[Array, ...]
 
     def take(self, members: Array | slice) -> Guess:
         """Return some members: views, if they are a slice."""
-        return Guess(self.unknowns[members], self.frames[members])
+        return Guess(self.unknowns[members], tuple(frame[members] for frame in self.frames))
 
     def put(self, members: Array, other: Guess) -> None:
         """Replace some members."""
-        self.unknowns[members], self.frames[members] = other.unknowns, other.frames
+        self.unknowns[members] = other.unknowns
+        for mine, theirs in zip(self.frames, other.frames, strict=True):
+            mine[members] = theirs
 
 
 class MovingPath(Path, Protocol):
