@@ -144,10 +144,18 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        from dln_manifolds.geodesics.polar_paths import PolarPaths
         from dln_manifolds.geodesics.root_paths import RootPaths
+
+        if family == _POLAR:
+            from dln_manifolds.geodesics.polar_paths import PolarPaths
         make = PolarPaths if family == _POLAR else RootPaths
-        return make(first.position, last.position, self.shape, self.depth, decayed)
+        return make(
+            first.position,
+            last.position,
+            shape=self.layout.shape,
+            depth=self.depth,
+            decayed=decayed,
+        )
 
     # --- the flow
 
