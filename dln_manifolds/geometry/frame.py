@@ -188,6 +188,11 @@ class Frame:
         rank, rows, columns = self.values.shape[-1], self.left.shape[-2], self.right_t.shape[-1]
         return rows if rows > rank else 0, columns if columns > rank else 0
 
+    @property
+    def surplus(self) -> int:
+        """``m + n - 2r``: how many dimensions beside the core there are for each of its columns."""
+        return self.left.shape[-2] + self.right_t.shape[-1] - 2 * self.values.shape[-1]
+
     def blocks(self, matrix: Array) -> Array:
         """Split matrices: core ``C = U^T Z V``, ``Z V - U C`` and ``Z^T U - V C^T``, stacked.
 
