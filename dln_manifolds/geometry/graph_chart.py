@@ -22,10 +22,12 @@ import numpy as np
 
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose, turned
+from dln_manifolds.numerics.matrices import frobenius, transpose, turned
 
-# Slopes of the graph beyond which the chart is not trusted.
-_STEEPEST = 30.0
+# Paths that pretend to be short jump between nodes, where M all but vanishes and the graph is
+# steep. Slopes of it beyond which the chart is not trusted (those of geodesics are below 2), and
+# the largest ``|(M' + M)^{-1} (M' - M)|`` of neighbours.
+_STEEPEST, _LONGEST = 10.0, 1.0
 
 
 class SingularFrame(NamedTuple):
@@ -109,8 +111,8 @@ class SquareVariation:
 class GraphPoints:
     """Matrices of rank r by their chart x with velocities, ``(n_batch, n_nodes, m, n)``.
 
-    The energy is infinite where M has no positive determinant or the graph is steep: there between
-    nodes a path may have jumped through lower rank.
+    The energy is infinite at all nodes of members whose M has a determinant that is not positive,
+    or jumps between nodes, or whose graph is steep: they may have jumped through lower rank.
     """
 
     def __init__(
@@ -131,10 +133,10 @@ class GraphPoints:
         velocity = with_corner(rate, rank, self.a @ q_rate + self.a_moved @ self.b_t)
         velocity += turned(turns, root)
         self._in_frames(root, velocity)
-        steepest = [np.abs(s).max(axis=(-2, -1), initial=0.0) for s in (self.a, self.b_t)]
-        allowed &= np.maximum(*steepest) <= _STEEPEST
-        sides = sum(np.sum(side * side, axis=(-2, -1)) for side in self.sides)
-        self.energy: Array = np.where(allowed, self.nodal.energy + 0.5 * sides, np.inf)
+        for slope in (self.a, self.b_t):
+            allowed &= np.abs(slope).max(axis=(-3, -2, -1), initial=0.0) <= _STEEPEST
+        beside = sum(np.sum(side * side, axis=(-2, -1)) for side in self.sides)
+        self.energy: Array = np.where(allowed[:, None], self.nodal.energy + 0.5 * beside, np.inf)
 
     def _in_frames(self, root: Array, velocity: Array) -> None:
         """Split velocity, momentum and force into core and sides."""
@@ -328,12 +330,21 @@ def with_corner(x: Array, rank: int, corner: Array | float) -> Array:
 
 
 def _regular(x: Array, rate: Array, rank: int, interior: bool) -> tuple[Array, Array, Array]:
-    """Return points and rates, those outside the chart replaced by one inside, and which were in."""
-    allowed = np.isfinite(x).all(axis=(-2, -1)) & np.isfinite(rate).all(axis=(-2, -1))
+    """Return points and rates, those of members outside the chart replaced, and who was inside."""
+    axes = (-3, -2, -1)
+    allowed = np.isfinite(x).all(axis=axes) & np.isfinite(rate).all(axis=axes)
     if interior:
-        leading = np.where(allowed[..., None, None], x[..., :rank, :rank], 0.0)
-        allowed &= np.linalg.slogdet(leading)[0] > 0
+        leading = np.where(allowed[:, None, None, None], x[..., :rank, :rank], 0.0)
+        middle = leading[:, :-1] + leading[:, 1:]
+        signs = np.linalg.slogdet(np.concatenate([leading, middle], axis=1))[0]
+        allowed &= (signs > 0).all(axis=1)
+        # |(z - 1) / (z + 1)| < 1 if z, an eigenvalue of M^{-1} M', is to the right of zero
+        turn = np.linalg.solve(
+            np.where(allowed[:, None, None, None], middle, np.eye(rank)),
+            leading[:, 1:] - leading[:, :-1],
+        )
+        allowed &= frobenius(turn).max(axis=1) <= _LONGEST
     if not allowed.all():
-        where = allowed[..., None, None]
+        where = allowed[:, None, None, None]
         x, rate = np.where(where, x, np.eye(*x.shape[-2:])), np.where(where, rate, 0.0)
     return x, rate, allowed
