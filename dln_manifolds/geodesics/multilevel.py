@@ -274,8 +274,10 @@ class _Levels:
             some = guess.take(block)
             found = self._find(rows[block], some, aim[block], level, rough)
             rate[block] = found.rate
+            tried[block] = np.isfinite(found.rate).all(axis=tuple(range(1, found.rate.ndim)))
             if judged:
-                tried[block], crossing = self._judge(rows[block], some, level)
+                worth, crossing = self._judge(rows[block], some, level)
+                tried[block] &= worth
                 self.best.status[pick[block][np.isfinite(crossing)]] = Status.CROSSED
                 self.best.crossing[pick[block]] = crossing
             ready = np.nonzero(tried[block])[0]

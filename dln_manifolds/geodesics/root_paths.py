@@ -37,7 +37,7 @@ from dln_manifolds.geometry.graph_chart import (
     SquareVariation,
     with_corner,
 )
-from dln_manifolds.geometry.polar_flow import Layout, polar_rates
+from dln_manifolds.geometry.polar_flow import Layout, rates_along
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     diagonal,
@@ -207,9 +207,7 @@ class PathState:
 
     def rates(self) -> Array:
         """Return the rates of the flow at those states."""
-        states = self.states()
-        flat = states.reshape(-1, *states.shape[2:])[:, :, 0]
-        return polar_rates(flat, self.ends.layout)[0].reshape(states.shape)
+        return rates_along(self.states(), self.ends.layout)
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
