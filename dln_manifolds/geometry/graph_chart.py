@@ -1,4 +1,4 @@
-r"""The Lagrangian of the root chart at matrices of any shape and rank, as a turning frame sees them.
+r"""The Lagrangian of the root chart at any shape and rank, as a turning frame sees it.
 
 Matrices of rank r whose leading block M is invertible are graphs over it:
 
@@ -16,10 +16,11 @@ there is no corner, and x is T. In bases ``E_L`` and ``E_R`` of column and row s
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
+from dln_manifolds.geometry.flow_frames import SingularFrame
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, transpose, turned
@@ -28,21 +29,6 @@ from dln_manifolds.numerics.matrices import frobenius, transpose, turned
 # steep. Slopes of it beyond which the chart is not trusted (those of geodesics are below 2), and
 # the largest ``|(M' + M)^{-1} (M' - M)|`` of neighbours.
 _STEEPEST, _LONGEST = 10.0, 1.0
-
-
-class SingularFrame(NamedTuple):
-    """Points of the root chart and their velocities in singular bases, as a turning frame sees them.
-
-    ``left``, ``roots`` and ``right``: ``T = U diag(l) V^T``; ``velocity`` and ``momentum`` are those
-    of the core in that frame, ``sides`` the parts ``a V`` and ``b U`` beside it.
-    """
-
-    left: Array
-    roots: Array
-    right: Array
-    velocity: Array
-    momentum: Array
-    sides: tuple[Array, Array]
 
 
 class SquarePoints:
@@ -76,9 +62,8 @@ class SquarePoints:
         """Return the singular frame."""
         nodal = self.nodal
         nothing = np.zeros_like(nodal.left)
-        right = transpose(nodal.right_t)
-        sides = nothing, nothing
-        return SingularFrame(nodal.left, nodal.roots, right, nodal.velocity, nodal.momentum, sides)
+        bases = nodal.left, nodal.roots, transpose(nodal.right_t)
+        return SingularFrame(*bases, nodal.velocity, nodal.momentum, (nothing, nothing))
 
     def take(self, members: Array) -> Self:
         """Return some members."""
@@ -213,18 +198,17 @@ class GraphPoints:
         """Return some members."""
         part = object.__new__(type(self))
         for name, value in vars(self).items():
-            if name == "nodal":
-                chosen = NodalState(*(entry[members] for entry in value))
-            elif isinstance(value, tuple):
-                chosen = tuple(entry[members] for entry in value)
-            else:
-                chosen = value[members] if isinstance(value, np.ndarray) else value
-            setattr(part, name, chosen)
+            if isinstance(value, tuple):
+                value = tuple(entry[members] for entry in value)
+            elif isinstance(value, np.ndarray):
+                value = value[members]
+            setattr(part, name, value)
+        part.nodal = NodalState(*part.nodal)
         return part
 
 
 class GraphVariation:
-    """Second derivatives of the Lagrangian at `GraphPoints`: every line of these, differentiated."""
+    """Second derivatives of the Lagrangian at `GraphPoints`: all of these, differentiated."""
 
     def __init__(self, points: GraphPoints, core: SecondVariation) -> None:
         self._points, self._core = points, core
@@ -332,7 +316,7 @@ def with_corner(x: Array, rank: int, corner: Array | float) -> Array:
 def _regular(x: Array, rate: Array, rank: int, interior: bool) -> tuple[Array, Array, Array]:
     """Return points and rates, those of members outside the chart replaced, and who was inside."""
     axes = (-3, -2, -1)
-    allowed = np.isfinite(x).all(axis=axes) & np.isfinite(rate).all(axis=axes)
+    allowed = np.asarray(np.isfinite(x).all(axis=axes) & np.isfinite(rate).all(axis=axes))
     if interior:
         leading = np.where(allowed[:, None, None, None], x[..., :rank, :rank], 0.0)
         middle = leading[:, :-1] + leading[:, 1:]
