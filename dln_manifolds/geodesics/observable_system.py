@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from dln_manifolds.geodesics.polar_cone import PolarCone
+from dln_manifolds.geodesics.polar_paths import PolarPaths
+from dln_manifolds.geodesics.root_paths import RootPaths
 from dln_manifolds.geodesics.system import TIP, Flow, PathFamily, Points, Unit
 from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
 from dln_manifolds.geometry.frame import Frame
@@ -144,10 +146,6 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        from dln_manifolds.geodesics.root_paths import RootPaths
-
-        if family == _POLAR:
-            from dln_manifolds.geodesics.polar_paths import PolarPaths
         make = PolarPaths if family == _POLAR else RootPaths
         return make(
             first.position,
