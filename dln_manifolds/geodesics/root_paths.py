@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Guess
+from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.facing import (
     Facing,
     common_bases,
@@ -37,7 +37,7 @@ from dln_manifolds.geometry.graph_chart import (
     SquareVariation,
     with_corner,
 )
-from dln_manifolds.geometry.polar_flow import Layout
+from dln_manifolds.geometry.polar_flow import Layout, rates_along
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     diagonal,
@@ -182,12 +182,17 @@ class PathState:
         velocities[1] -= at.right @ (0.5 * twist)
         turns = (self.ends.frame.left[:, None], self.ends.frame.right[:, None])
         top = transpose(at.left[..., :r, :] + at.right[..., :r, :])
-        seen = [(v - o @ e)[..., :r, :] for v, o, e in zip(velocities, turns, (at.left, at.right), strict=True)]
+        seen = [
+            (v - o @ e)[..., :r, :]
+            for v, o, e in zip(velocities, turns, (at.left, at.right), strict=True)
+        ]
         u, values, vt = np.linalg.svd(top)
         drift = transpose(u) @ transpose(seen[0] + seen[1]) @ transpose(vt)
         drift = (drift - transpose(drift)) / (values[..., :, None] + values[..., None, :])
         g = u @ vt @ propagators(-(transpose(vt) @ drift @ vt))[:, :-1]
-        swung = [rotation(t * omega) @ e for omega, e in zip(turns, (at.left, at.right), strict=True)]
+        swung = [
+            rotation(t * omega) @ e for omega, e in zip(turns, (at.left, at.right), strict=True)
+        ]
         stretch, outside = np.zeros_like(at.momentum), []
         diagonal(stretch)[...] = depth * (at.roots - 1)
         frames = [basis[:, None] @ (e @ g) for basis, e in zip(self.ends.bases, swung, strict=True)]
@@ -199,6 +204,10 @@ class PathState:
         position = layout.position(transpose(g) @ stretch @ g, *frames)
         momentum = layout.stacked(transpose(g) @ core @ g, *outside)
         return np.stack([position, momentum], axis=2)[:, :, :, None]
+
+    def rates(self) -> Array:
+        """Return the rates of the flow at those states."""
+        return rates_along(self.states(), self.ends.layout)
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
@@ -298,7 +307,7 @@ class RootPaths:
             rivals.append((rows, self._straight(rows, frame)))
         return rivals
 
-    def extend(self, guess: Guess, level: int) -> Guess:
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Append modes with coefficient zero."""
         unknowns = guess.unknowns
         shape = (len(unknowns), LEVELS[level][0] - unknowns.shape[1], *unknowns.shape[2:])
@@ -325,6 +334,14 @@ class RootPaths:
         sizes = frobenius(guess.unknowns)
         whole = np.maximum(self._chord[rows], sizes.max(axis=1))
         return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
+
+    def singular_time(self, guess: Guess, level: int) -> Array:
+        """Return infinity: these paths cross singular matrices, and the flow sees that."""
+        return never(len(guess.unknowns))
+
+    def shift(self, aim: Array, defect: Array) -> Array:
+        """Return the sum."""
+        return aim + defect
 
     def _root(self, stretch: Array) -> Array:
         """Return ``1 + D / N``."""

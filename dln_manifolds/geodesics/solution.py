@@ -62,8 +62,7 @@ class GeodesicSolution:
     Notes
     -----
     Further attributes belong to the solver: its ``tolerance`` and ``system``, the recorded
-    ``trajectory`` of positions divided by ``scale``, shape ``(n_members,)``, and whether the
-    geodesic was sought ``between`` points.
+    ``trajectory``, and whether the geodesic was sought ``between`` points.
     """
 
     initial_velocity: Array
@@ -78,7 +77,6 @@ class GeodesicSolution:
     message: str
     tolerance: float = field(repr=False)
     system: System = field(repr=False)
-    scale: Array = field(repr=False)
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
 
@@ -178,7 +176,7 @@ class GeodesicSolution:
         if self.length.size == 0:
             return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
         knots, states = np.stack(self.trajectory.times), np.stack(self.trajectory.states)
-        members = np.arange(knots.shape[1])[:, None]
+        scales, members = np.stack(self.trajectory.scales), np.arange(knots.shape[1])[:, None]
         # From the nearest knot, forwards or backwards in time; from the last of those that rounding
         # makes equal.
         apart = np.abs(knots[::-1, :, None] - times)
@@ -193,7 +191,7 @@ class GeodesicSolution:
         signed = knot + np.where(backward, -result.time, result.time)
         crossing = np.where(result.status == Status.CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
-        scale = np.repeat(self.scale, times.size)[reached]
+        scale = scales[nearest, members].ravel()[reached]
         unit = self.system.at(result.state[reached, 0, 0], scale)
         points[reached] = self.system.point(unit)
         points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan

@@ -102,9 +102,7 @@ def facing(left_end: Array, right_end: Array, turn: Array) -> Facing:
             break
         back = rotation(-share)
         turns = [
-            np.concatenate(
-                [x[..., :rank] @ back, x[..., rank:] @ rotation(-corner)], axis=-1
-            )
+            np.concatenate([x[..., :rank] @ back, x[..., rank:] @ rotation(-corner)], axis=-1)
             for x, corner in zip(turns, corners, strict=True)
         ]
     return Facing.of_velocities(*velocities)

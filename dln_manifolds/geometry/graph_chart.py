@@ -168,8 +168,7 @@ class GraphPoints:
     def join(self, core: Array, sides: tuple[Array, Array]) -> Array:
         """Return the matrix of a core and sides."""
         return np.asarray(
-            (self.left @ core + sides[0]) @ transpose(self.right)
-            + self.left @ transpose(sides[1])
+            (self.left @ core + sides[0]) @ transpose(self.right) + self.left @ transpose(sides[1])
         )
 
     def pull(self, covector: Array) -> Array:
@@ -328,9 +327,7 @@ def with_corner(x: Array, rank: int, corner: Array | float) -> Array:
     return copy
 
 
-def _regular(
-    x: Array, rate: Array, rank: int, interior: bool
-) -> tuple[Array, Array, Array]:
+def _regular(x: Array, rate: Array, rank: int, interior: bool) -> tuple[Array, Array, Array]:
     """Return points and rates, those outside the chart replaced by one inside, and which were in."""
     allowed = np.isfinite(x).all(axis=(-2, -1)) & np.isfinite(rate).all(axis=(-2, -1))
     if interior:

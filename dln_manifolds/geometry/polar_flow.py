@@ -194,6 +194,16 @@ def polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     return rates, core.roots[..., 0]
 
 
+def rates_along(states: Array, layout: Layout) -> Array:
+    """Return rates of states along paths, ``(n_batch, n_nodes, 2, 1, rows, r)``, NaN of no path."""
+    flat = states.reshape(-1, *states.shape[2:])[:, :, 0]
+    finite = np.isfinite(flat).all(axis=(1, 2, 3))
+    rates = np.full_like(flat, np.nan)
+    if finite.any():
+        rates[finite] = polar_rates(flat[finite], layout)[0]
+    return rates.reshape(states.shape)
+
+
 def rates_with_core(
     position: Array, momentum: Array, layout: Layout
 ) -> tuple[Array, Core, Sides | None]:

@@ -151,8 +151,7 @@ def _in_frame(
 ) -> tuple[Array, Array, Array]:
     """Differentiate s, w and G where no eigenvalues are close, or around a circle."""
     weights = pair_weights(core.d, depth, second=True)
-    assert weights.bend is not None and weights.mixed is not None
-    alpha, slope, bend, mixed = (value[:, None] for value in weights)  # type: ignore[misc]
+    alpha, slope, bend, mixed = (np.asarray(value)[:, None] for value in weights)
     core = Core(*(value[:, None] for value in core))
     a, b, s, w, gap = core.a, core.b, core.s, core.w, core.gap
     diagonal(gap)[...] = 1.0

@@ -71,13 +71,7 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
     def _hessian(
         self, here: CometricDerivative, gradient: Array, second: Array, vector: Array
     ) -> Array:
-        along, momentum = (
-            self._gradient(here, gradient),
-            observable.apply_metric(here.frame, vector),
-        )
-        turned = here.along(vector, gradient) - here.along(along, momentum)
-        second = second + 0.5 * here.gradient(gradient, momentum)
-        return observable.apply_cometric(here.frame, second) + 0.5 * turned
+        return observable.riemannian_hessian(here, gradient, second, vector)
 
     def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         return chord_log(self._here(point_a).frame, self._frame_of(point_b))

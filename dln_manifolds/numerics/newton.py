@@ -113,8 +113,8 @@ def minimize(
     """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
     A member is done when its slope is at most the tolerance. At ``rough`` it is asked whether
-    members are ``worthwhile`` to go on with, and ``finished`` is called with those that are done:
-    both are given their indices, the current paths, and their mask among these.
+    members are ``worthwhile`` to go on with. That and ``finished``, for members that are done, are
+    called with indices, the current paths, and the mask of these members among them.
     """
     n_batch = len(path.unknowns)
     energy, slope = np.empty((2, n_batch))
