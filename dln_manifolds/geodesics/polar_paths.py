@@ -25,7 +25,7 @@ from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_chart import NodalState, SecondVariation, nodal_state, turns_of
-from dln_manifolds.geometry.polar_flow import Layout, rates_along
+from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
 from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
@@ -46,10 +46,11 @@ class Turns(NamedTuple):
 
     def followed_by(self, halves: Array, rates: Array) -> Turns:
         """Return ``R C(K)`` and its body velocity, from `half_turns` of K and from ``K'``."""
-        half_turned, transposed = self.bodies @ halves, transpose(halves)
-        bodies = transposed @ (4 * half_turned + rates @ halves)
-        bodies += self.bodies - 2 * (half_turned - transpose(half_turned))
-        return Turns(2 * self.rotations @ halves - self.rotations, bodies)
+        turned = self.bodies @ halves
+        # C^T Omega C + F^T K' F, F = (C + 1) / 2; what is not skew of it would grow
+        bodies = 0.5 * transpose(halves) @ (4 * turned + rates @ halves) - 2 * turned
+        bodies += 0.5 * self.bodies
+        return Turns(2 * self.rotations @ halves - self.rotations, skewed(bodies))
 
 
 def half_turns(turns: Array) -> Array:
