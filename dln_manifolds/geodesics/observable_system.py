@@ -6,7 +6,8 @@ import numpy as np
 
 from dln_manifolds.geodesics.root_paths import RootPaths, Turning
 from dln_manifolds.geodesics.system import TIP, Flow, MovingFrame, Points, Rest, Unit
-from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geometry.bounds import lower_bound
+from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.connection import linearized_rates, point_connection, root_connection
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.hamiltonian import nodal_state
@@ -106,7 +107,7 @@ class ObservableSystem:
         return size[:, 0, 0] * np.sqrt(square)
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:
-        """Return the bound of :mod:`dln_manifolds.geometry.closed_forms`, at a common scale."""
+        """Return the bound of :mod:`dln_manifolds.geometry.bounds`, at a common scale."""
         common = np.maximum(first.scale, last.scale)
         return common * lower_bound(
             *(
@@ -118,9 +119,10 @@ class ObservableSystem:
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""
         frames = _frame(first), _frame(last)
-        velocity, known = closed_form_velocity(*frames)
+        blocks, known = closed_form_velocity(*frames)
         if not known.any():
-            return velocity, known
+            return blocks, known
+        velocity = push_to_root(frames[0], frames[0].assemble(blocks))
         sizes = [np.sqrt((frame.roots**2).sum(axis=-1))[:, None, None] for frame in frames]
         # From ends with a largest singular value of one to ends of size one, by the cone law.
         velocity = (velocity - (sizes[1] - sizes[0]) * first.position) / sizes[1]
