@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.root_paths import RootPaths, Turning
-from dln_manifolds.geodesics.system import TIP, Flow, MovingFrame, Points, Rest, Unit
-from dln_manifolds.geometry.bounds import lower_bound
+from dln_manifolds.geodesics.system import TIP, Bounds, Flow, MovingFrame, Points, Rest, Unit
+from dln_manifolds.geometry.bounds import lower_bound, upper_bound
 from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.connection import linearized_rates, point_connection, root_connection
 from dln_manifolds.geometry.frame import Frame
@@ -29,6 +29,8 @@ _SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
 _FULL, _SHARE = 1e-13, 0.98
+# Entries of matrices whose upper bounds are sought at a time: each needs some 50 arrays of its size.
+_BLOCK = 2**14
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6
 
@@ -115,6 +117,15 @@ class ObservableSystem:
                 for unit in (first, last)
             )
         )
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return both bounds of :mod:`dln_manifolds.geometry.bounds`."""
+        n_batch, rank = first.frame.values.shape
+        upper, step = np.empty(n_batch), max(1, _BLOCK // rank**2)
+        for begin in range(0, n_batch, step):
+            rows = np.arange(begin, min(begin + step, n_batch))
+            upper[rows] = upper_bound(first.frame.take(rows), last.frame.take(rows))
+        return Bounds(lower_bound(first.frame, last.frame), upper)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""

@@ -240,7 +240,9 @@ def _angle(
     t = rule.nodes[:, None, None]
     rate = (aim - stretch)[..., None, :, :]
     here = stretch[..., None, :, :] + t * rate
-    turns = [turn.velocity[..., None, :, :] + t * turn.change[..., None, :, :] for turn in (left, right)]
+    turns = [
+        turn.velocity[..., None, :, :] + t * turn.change[..., None, :, :] for turn in (left, right)
+    ]
     values, basis = np.linalg.eigh(here)
     cores = [turn[..., :rank, :] for turn in turns]
     middle = 0.5 * (cores[0] + cores[1])
