@@ -29,7 +29,7 @@ _SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
 _FULL, _SHARE = 1e-13, 0.98
-# Entries of matrices whose upper bounds are sought at a time: each needs some 50 arrays of its size.
+# Entries of matrices whose upper bounds are sought at a time: each asks for hundreds of numbers.
 _BLOCK = 2**14
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6

@@ -195,7 +195,7 @@ def _angle(first: Array, last: Array) -> Array:
 
 
 def _turn(first: Array, last: Array) -> Array:
-    """Return the tangent vectors of spheres, ``log`` of unit vectors; any one for an angle of pi."""
+    """Return tangent vectors of spheres, ``log`` of unit vectors; any one for an angle of pi."""
     angle = _angle(first, last)[..., None]
     # The difference to the nearer one of both poles, freed of what is not tangent.
     rest = np.where(angle < math.pi / 2, last - first, last + first)
