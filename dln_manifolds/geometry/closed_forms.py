@@ -27,8 +27,9 @@ from dln_manifolds.geometry.stretch import per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, nearest_orthogonal, transpose
 
-# Relative departure from the hypothesis that may be rounding.
-_CLOSE = 1e-12
+# Departure from a hypothesis that may be rounding, relative to how far points are apart: of near
+# points a velocity is wanted, too. And what is rounding however near they are.
+_CLOSE, _ROUNDING = 1e-12, 8 * float(np.finfo(float).eps)
 
 
 def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
@@ -89,24 +90,27 @@ def _straight_line(first: Frame, last: Frame) -> Array:
 
 def _share_frames(first: Frame, last: Frame) -> Array:
     """Whether ``X_0`` and ``X_1`` have singular vectors in common, all of them."""
-    left, right = couplings(first, last)
+    (left, right), rank = couplings(first, last), first.values.shape[-1]
     roots_0, roots_1 = (frame.roots / frame.roots[:, :1] for frame in (first, last))
+    stretch_0, stretch_1 = (_stretch(frame, frame) for frame in (first, last))
+    there = transpose(left) @ (stretch_1[:, :, None] * left)
+    apart = frobenius(there - stretch_0[:, :, None] * np.eye(rank))
+    allowed = _CLOSE * apart + _ROUNDING * rank
     # With T_1 = U_0 R V_0^T up to what lies outside: R is symmetric, and commutes with l_0.
     root = transpose(left) @ (roots_1[:, :, None] * right)
     skew = (root - transpose(root)) * (roots_0[:, :, None] + roots_0[:, None, :])
-    shared = np.asarray(frobenius(skew) <= _CLOSE * first.values.shape[-1])
-    pick = np.nonzero(shared)[0]
-    if pick.size == 0:
-        return shared
-    # Of few: most pairs have failed by now. In deep networks roots are all alike, stretches not.
-    some, others = first.take(pick), last.take(pick)
-    outside = _stacked(some, others, root[pick], right[pick], left[pick])[:, root.shape[-1] :]
-    stretch_0, stretch_1 = (_stretch(frame, frame) for frame in (some, others))
-    there = transpose(left[pick]) @ (stretch_1[:, :, None] * left[pick])
+    shared = np.asarray(frobenius(skew) <= allowed)
+    if not shared.any():
+        return shared  # as for most batches
+    # In deep networks roots are all alike, stretches not.
     turned = there * (stretch_0[:, :, None] - stretch_0[:, None, :])
-    scale = np.prod([1 + frobenius(d[..., None]) for d in (stretch_0, stretch_1)], axis=0)
-    shared[pick] = (frobenius(turned) <= _CLOSE * scale) & (frobenius(outside) <= _CLOSE)
-    shared[pick] &= (np.linalg.eigvalsh(root[pick]) > 0).all(axis=-1)
+    scale = (1 + frobenius(stretch_0[..., None])) * (1 + frobenius(stretch_1[..., None]))
+    shared &= frobenius(turned) <= scale * allowed
+    weighed = roots_1[:, :, None] * np.stack([right, left])
+    outside = _stacked(first, last, root, *weighed)[:, rank:]
+    shared &= frobenius(outside) <= allowed
+    pick = np.nonzero(shared)[0]
+    shared[pick] = (np.linalg.eigvalsh(root[pick]) > 0).all(axis=-1)
     return shared
 
 
@@ -141,9 +145,12 @@ def _straight_factors(first: Frame, last: Frame) -> tuple[Array, Array]:
     aligned = roots_1 * turn
     # L_1^T U_0 and R_1^T V_0
     of_left, of_right = transpose(aligned) @ left, transpose(aligned) @ right
-    apart = (of_left - of_right) * roots_0
-    size = frobenius(first.roots[..., None]) * frobenius(last.roots[..., None])
-    known = np.asarray(frobenius(apart + transpose(apart)) <= _CLOSE * size)
+    unlike = (of_left - of_right) * roots_0
+    size = [frobenius(frame.roots[..., None]) for frame in (first, last)]
+    here = transpose(roots_0) * np.eye(unlike.shape[-1])
+    apart = frobenius(of_left - here) + frobenius(of_right - here)
+    allowed = _CLOSE * size[0] * apart + _ROUNDING * unlike.shape[-1] * size[0] * size[1]
+    known = np.asarray(frobenius(unlike + transpose(unlike)) <= allowed)
     core = transpose(roots_0) * of_right + transpose(of_left) * roots_0
     core -= 2 * first.singular_values[:, :, None] * np.eye(core.shape[-1])
     blocks = _stacked(first, last, core, aligned * roots_0, aligned * roots_0)
