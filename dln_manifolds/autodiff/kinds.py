@@ -54,7 +54,7 @@ POINT_FIRST = _table("""
 # front stands for one point at a time.
 OF_METRIC = METRIC | COORDINATES | DENSITIES
 OF_METRIC |= _table("""
-    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:
+    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""

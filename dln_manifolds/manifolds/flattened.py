@@ -199,6 +199,11 @@ class FlattenedMetric(RiemannianMetric):
             end = metric.exp(along, base)
         return view.leave("v", transported, end)
 
+    def bounds(self, point: ArrayLike, base_point: ArrayLike) -> tuple[Array, Array]:
+        """Bounds of geodesic distances, ``(lower, upper)``; see the metric of the space."""
+        view = self._space
+        return view.space.metric.bounds(view.unflatten(point), view.unflatten(base_point))
+
     def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
         view = self._space

@@ -9,6 +9,7 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
+    Bounds,
     FailurePolicy,
     GeodesicSolution,
     LayerSystem,
@@ -266,6 +267,35 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         start, end = At(self.stratum, point_a), At(self.stratum, point_b, "point")
         solution = self._join(start, end, record=False)
         return start.cast(self.policy.resolve(solution, solution.length))
+
+    def bounds(self, point: ArrayLike, base_point: ArrayLike) -> Bounds:
+        r"""Bounds of geodesic distances for a few decompositions each: no geodesic is solved.
+
+        Of end-to-end matrices, with the root singular values l, ``L = diag(l)`` and
+        ``A = U_1^T U_0``, ``B = V_1^T V_0`` of both points, ``|.|_*`` the nuclear norm,
+
+        .. math::
+            d^2 \ge N |l_0 - l_1|^2 + 2 c_1 (2 l_0 \cdot l_1 - |L_1 (A + B) L_0|_*)
+                    + 2 c_2 (2 l_0 \cdot l_1 - |L_1 A L_0|_* - |L_1 B L_0|_*),
+
+        ``c_1 = N/2, c_2 = 0`` for N <= 2, else ``c_1 = 2/N``, ``c_2 = min(1 - 2/N, (N^2-4)/(6N))``
+        (ours; proved in :mod:`dln_manifolds.geometry.bounds`). From above it is the length of a
+        path whose singular frames turn steadily. Medians of Gaussian pairs are 0.75 to 0.99 and
+        1.00 to 1.08 times the distance (n = 2, 3, 5, N = 1 to 30).
+
+        Of layers: the larger of their chord and of the bound of their end-to-end matrices, and the
+        length of the path along which polar factors turn steadily.
+
+        Returns
+        -------
+        bounds : Bounds
+            Named tuple of ``lower`` and ``upper``, shape ``(...)``, rounded outward in float64;
+            ``upper`` is infinite between components.
+        """
+        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
+        start.meet(end, point=end, base_point=start)
+        found = self.system.bounds(Points(*start.flat_point()), Points(*end.flat_point()))
+        return Bounds(*(start.cast(bound.reshape(start.batch)) for bound in found))
 
     def squared_dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         """Square of the geodesic distance, shape ``(...)``; raises as `log`."""
