@@ -1,8 +1,9 @@
 """Tables of derivative rules, by method: of both manifolds, their metrics, and the bundle.
 
-Gradients by layers, and by matrices of lower than full rank, are along the manifold. Where a tangent
-vector is an argument beside its point, the point moves with the vector taken along parallel, which
-is the same as the vector staying what it is in the ambient space and being projected.
+Gradients by layers, and by matrices of lower than full rank, are along the manifold. Where a
+tangent vector is an argument beside its point, the point moves with the vector taken along
+parallel, which is the same as the vector staying what it is in the ambient space and being
+projected.
 """
 
 import numpy as np
@@ -84,13 +85,14 @@ def _scaled(at: At, vector: Array, cotangent: Array, inverse: bool) -> tuple[Arr
 
 
 def _matrix_entropy(at: At) -> tuple[Array]:
-    return (volume.entropy_differential(at.frame),)
+    return (volume.entropy_differential(at.frame, at.stratum.hidden_widths),)
 
 
 def _matrix_entropy_gradient(at: At, cotangent: Array) -> tuple[Array, ...]:
     # The gradient by X of <C, A_X(dS)>: A_X moves, and dS does.
-    frame, slope = at.frame, volume.entropy_differential(at.frame)
-    bent = volume.EntropyHessian(frame).apply(apply_cometric(frame, cotangent))
+    frame, widths = at.frame, at.stratum.hidden_widths
+    slope = volume.entropy_differential(frame, widths)
+    bent = volume.EntropyHessian(frame, widths).apply(apply_cometric(frame, cotangent))
     return (CometricDerivative(frame).gradient(cotangent, slope) + bent,)
 
 

@@ -101,9 +101,10 @@ class Stratum(abc.ABC):
         """Return the stratum of one of width n, shape and widths, with depth and rank."""
         named = {"n": n, "shape": shape, "widths": widths}
         given = [name for name, value in named.items() if value is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            raise TypeError(f"Give one of n, shape and widths, not {found}.")
+        if not given:
+            raise TypeError("n must be an integer, or shape or widths be given in its place.")
+        if len(given) > 1:
+            raise TypeError(f"Give one of n, shape and widths, not {' and '.join(given)}.")
         if widths is not None:
             sizes = whole_sizes("widths", widths, 2)
             if depth is not None and cls._checked_depth(depth) != len(sizes) - 1:
@@ -118,8 +119,6 @@ class Stratum(abc.ABC):
             sizes = whole_sizes("shape", shape, 2) if n is None else (whole("n", n),) * 2
             if len(sizes) != 2:
                 raise ValueError(f"shape must be two integers (m, n), not {shape!r}.")
-            if depth is None:
-                raise TypeError("depth is missing: any real number >= 1, or math.inf.")
             ends, hidden = (sizes[0], sizes[1]), None
         chosen = min(sizes) if rank is None else whole("rank", rank)
         return cls(ends, chosen, cls._checked_depth(depth), hidden)
@@ -172,6 +171,11 @@ class Stratum(abc.ABC):
         if self.widths is not None or not float(self.depth).is_integer():
             return self.widths
         return (self.shape[1], *[self.rank] * (int(self.depth) - 1), self.shape[0])
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...] | None:
+        """Widths ``d_1, ..., d_{N-1}``, None for as narrow as the rank allows."""
+        return None if self.widths is None else self.widths[1:-1]
 
     @property
     def ends_dimension(self) -> int:
@@ -256,7 +260,7 @@ class MatrixStratum(Stratum):
             raise TypeError(f"depth must be a real number, not {depth!r}.")
         value = float(depth)
         if not value >= 1:
-            raise ValueError(f"depth must be at least 1, not {depth}; math.inf is allowed.")
+            raise ValueError(f"depth must be at least 1, or math.inf, not {depth}.")
         return value
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
 from dln_manifolds.checks import At, one_of
 from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.metric import operator_matrix
+from dln_manifolds.geometry.metric import CometricDerivative, operator_matrix, riemannian_hessian
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
@@ -89,16 +89,21 @@ class DLNObservableMetric(GeodesicMetric):
     def log_volume_density(self, base_point: ArrayLike) -> Array:
         """Logarithm of the Riemannian density with respect to Lebesgue measure, ``(...)``.
 
-        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` (ours); dimensionless.
+        ``(1/2) log det g_X = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` (ours); dimensionless. At
+        lower rank and other shapes with respect to Hausdorff measure, with ``-(1 - 1/N)
+        (m + n - 2r) sum_i log s_i`` more.
         """
         at = At(self.stratum, base_point)
-        return at.cast(volume.log_riemannian_density(at.frame.singular_values, at.frame.depth))
+        return at.cast(self._log_density(at))
+
+    def _log_density(self, at: At) -> Array:
+        frame = at.frame
+        return volume.log_riemannian_density(frame.singular_values, frame.depth, frame.surplus)
 
     def volume_density(self, base_point: ArrayLike) -> Array:
         """Riemannian density ``sqrt(det g_X)``, shape ``(...)``; may overflow, its log not."""
         at = At(self.stratum, base_point)
-        log = volume.log_riemannian_density(at.frame.singular_values, at.frame.depth)
-        return at.cast(np.exp(log))
+        return at.cast(np.exp(self._log_density(at)))
 
     def parallel_transport(
         self,
@@ -194,6 +199,15 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
         given = ", ".join(f"{key}={value}" for key, value in stratum.arguments.items())
         name = f"Observable manifold of the deep linear network, {given}"
         super().__init__(stratum, name, equip)
+
+    def entropy_hessian(self, vector: ArrayLike, point: ArrayLike) -> Array:
+        """Riemannian Hessian ``nabla_Z grad S`` of the entropy along a tangent vector (ours)."""
+        at, widths = At(self.stratum, point, "point", vector=vector), self.stratum.hidden_widths
+        frame, inside = at.frame, self.stratum.tangent_part(at.frame, at.vectors[0])
+        slope = volume.entropy_differential(frame, widths)
+        second = volume.EntropyHessian(frame, widths).apply(inside)
+        hessian = riemannian_hessian(CometricDerivative(frame), slope, second, inside)
+        return at.cast(hessian)
 
     def default_metric(self) -> type[DLNObservableMetric]:
         """Return the class of the default metric."""

@@ -214,18 +214,22 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Boltzmann entropy ``S(X) = log vol(O_X)``, shape ``(...)``; dimensionless.
 
         ``S = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``, the entropy formula of Menon and Yu,
-        arXiv 2509.09088. Of layers W, it is that of their end-to-end matrix X: constant along the
-        fibre, whose volume it is the logarithm of.
+        arXiv 2509.09088; of rank r and hidden widths ``d_p`` it is (ours) ``sum_p log vol St(d_p,
+        r) + (1/2) sum_{i<j} log a_ij + sum_p (d_p - r) sum_j log(s_j) / N``. The constant is left
+        out at infinite depth, where it diverges. Of layers W, it is that of their end-to-end matrix
+        X: constant along the fibre, whose volume it is the logarithm of.
         """
         at = At(self.stratum, point, "point")
-        ends = self.stratum.ends(at.frame)
-        return at.cast(volume.entropy(ends.singular_values, ends.depth))
+        return at.cast(self._entropy(at))
+
+    def _entropy(self, at: At) -> Array:
+        ends, widths = self.stratum.ends(at.frame), self.stratum.hidden_widths
+        return volume.entropy(ends.singular_values, ends.depth, widths)
 
     def volume_density(self, point: ArrayLike) -> Array:
         """Volume of the fibre over X, ``exp(S(X))``, shape ``(...)``; overflows where S > 709."""
         at = At(self.stratum, point, "point")
-        ends = self.stratum.ends(at.frame)
-        return at.cast(np.exp(volume.entropy(ends.singular_values, ends.depth)))
+        return at.cast(np.exp(self._entropy(at)))
 
     def entropy_gradient(self, point: ArrayLike) -> Array:
         """Riemannian gradient of the entropy: ``A_X(dS)`` at X, its horizontal lift at layers.
@@ -234,7 +238,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         2509.09088).
         """
         at = At(self.stratum, point, "point")
-        gradient = volume.entropy_gradient(self.stratum.ends(at.frame))
+        ends = self.stratum.ends(at.frame)
+        gradient = volume.entropy_gradient(ends, self.stratum.hidden_widths)
         if at.frame.layered:
             gradient = sectors.horizontal_lift(at.frame, gradient)
         return at.cast(gradient)
