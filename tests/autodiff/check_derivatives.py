@@ -166,9 +166,7 @@ OTHER_RANKS = [
 BALANCED = [Balanced(2, 1), Balanced(3, 3)]
 BOTH = [*OBSERVABLES, *BALANCED]
 each = pytest.mark.parametrize("data", BOTH, ids=lambda data: str(data.space))
-each_rank = pytest.mark.parametrize(
-    "data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space)
-)
+each_rank = pytest.mark.parametrize("data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space))
 each_matrix = pytest.mark.parametrize(
     "data", [*OBSERVABLES, *OTHER_RANKS], ids=lambda data: str(data.space)
 )
