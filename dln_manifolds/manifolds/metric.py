@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
@@ -49,8 +48,6 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         with or without a `GeodesicWarning`. Invalid input raises always.
     """
 
-    system_type: ClassVar[type[ObservableSystem] | type[LayerSystem]]
-
     def __init__(
         self, space: NetworkSpace, tolerance: float = 1e-13, on_failure: str = "raise"
     ) -> None:
@@ -64,9 +61,9 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         self.system = self._make_system()
         self.tolerance = float(tolerance)
 
+    @abc.abstractmethod
     def _make_system(self) -> ObservableSystem | LayerSystem:
         """Return what the solvers of geodesics need to know of this geometry."""
-        return self.system_type(self.stratum.depth)  # type: ignore[arg-type]
 
     @property
     def space(self) -> NetworkSpace:

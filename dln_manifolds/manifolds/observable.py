@@ -38,7 +38,8 @@ class DLNObservableMetric(GeodesicMetric):
     take the base point first.
     """
 
-    system_type = ObservableSystem
+    def _make_system(self) -> ObservableSystem:
+        return ObservableSystem(self.stratum.depth, self.stratum.shape, self.stratum.rank)
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At(self.stratum, base_point, **vectors)
