@@ -32,7 +32,13 @@ def _quiet() -> np.errstate:
 
 
 def flow(
-    system: Flow, state: Array, span: Array, *, tolerance: float, record: bool = False
+    system: Flow,
+    state: Array,
+    span: Array,
+    *,
+    tolerance: float,
+    record: bool = False,
+    max_steps: int = _MAX_STEPS,
 ) -> FlowResult:
     """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
@@ -42,7 +48,7 @@ def flow(
     """
     run = _Run(system, state, span, tolerance, record)
     pending = np.nonzero(run.status == _STALLED)[0]
-    for _ in range(_MAX_STEPS):
+    for _ in range(max_steps):
         if pending.size == 0:
             break
         run.step(pending)

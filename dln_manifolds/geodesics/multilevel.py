@@ -35,6 +35,9 @@ from dln_manifolds.numerics.polynomials import gauss
 # which they are final: the latter at least this many times the tolerance of the flow.
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
+# Slope above which a path is no geodesic, and its initial rate leads anywhere; and steps, taken one
+# after the other, after which a geodesic is given up.
+_STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals are minimized, and the share of the first path's energy that is too much.
 _CONTEST = ((0.3, 1.15), (1e-3, 1 - 1e-5))
 # A solution this near is corrected at its level before more unknowns are tried.
@@ -153,27 +156,36 @@ def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
     problem = best.problem
     state, span = problem.initial_state(pick, rate), np.ones(pick.size)
-    result = flow(problem.system, state, span, tolerance=problem.tolerance, record=problem.record)
+    result = flow(
+        problem.system,
+        state,
+        span,
+        tolerance=problem.tolerance,
+        record=problem.record,
+        max_steps=_MAX_STEPS,
+    )
     best.improve(pick, rate, result)
 
 
 class Found(NamedTuple):
     """Paths of least energy as far as the flow needs to know them.
 
-    ``rate`` is the initial rate, ``rates`` those at Gauss nodes.
+    ``rate`` is the initial rate, ``rates`` those at Gauss nodes, ``slope`` how far from least the
+    energy is.
     """
 
     rate: Array
     rates: Array
+    slope: Array
 
     def take(self, members: Array) -> Found:
         """Return some members."""
-        return Found(self.rate[members], self.rates[members])
+        return Found(self.rate[members], self.rates[members], self.slope[members])
 
 
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
-    problem, (rate, rates) = best.problem, found
+    problem, (rate, rates, _) = best.problem, found
     state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
     needed = nodes_needed(state, rates, tolerance, inside=inside)
@@ -274,7 +286,7 @@ class _Levels:
             some = guess.take(block)
             found = self._find(rows[block], some, aim[block], level, rough)
             rate[block] = found.rate
-            tried[block] = np.isfinite(found.rate).all(axis=tuple(range(1, found.rate.ndim)))
+            tried[block] = found.slope <= _STATIONARY
             if judged:
                 worth, crossing = self._judge(rows[block], some, level)
                 tried[block] &= worth
@@ -359,7 +371,8 @@ class _Levels:
         )
         self._counted(rows, result)
         order = np.argsort(np.concatenate(parts))
-        return Found(*(np.concatenate(values)[order] for values in (at_start, rates)))
+        found = [np.concatenate(values)[order] for values in (at_start, rates)]
+        return Found(*found, np.where(np.isfinite(result.energy), result.slope, np.inf))
 
     def _counted(self, rows: Array, result: Minimum) -> Minimum:
         """Count the work of minimizing some members' paths."""

@@ -6,8 +6,11 @@ from functools import cached_property
 import numpy as np
 
 from dln_manifolds.geodesics.polar_cone import PolarCone
-from dln_manifolds.geodesics.system import TIP, Flow, PathFamily, Points, Unit
-from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
+from dln_manifolds.geodesics.polar_paths import PolarPaths
+from dln_manifolds.geodesics.root_paths import RootPaths
+from dln_manifolds.geodesics.system import TIP, Bounds, Flow, PathFamily, Points, Unit
+from dln_manifolds.geometry.bounds import lower_bound, upper_bound
+from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
@@ -22,6 +25,8 @@ _SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
 _FULL, _SHARE = 1e-13, 0.98
+# Entries of matrices whose upper bounds are sought at a time: each asks for hundreds of numbers.
+_BLOCK = 2**14
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6
 # Least root, relative to the others, from which paths are sought in the polar chart first.
@@ -124,13 +129,24 @@ class ObservableSystem:
         return position - moved
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:
-        """Return the bound of :mod:`dln_manifolds.geometry.closed_forms`."""
+        """Return the bound of :mod:`dln_manifolds.geometry.bounds`."""
         return lower_bound(*(_scaled(unit) for unit in (first, last)))
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return both bounds of :mod:`dln_manifolds.geometry.bounds`."""
+        n_batch, rank = first.frame.values.shape
+        upper, step = np.empty(n_batch), max(1, _BLOCK // rank**2)
+        for begin in range(0, n_batch, step):
+            rows = np.arange(begin, min(begin + step, n_batch))
+            upper[rows] = upper_bound(first.frame.take(rows), last.frame.take(rows))
+        return Bounds(lower_bound(first.frame, last.frame), upper)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""
-        blocks, known = closed_form_velocity(_frame(first).frame, _frame(last).frame)
         frame = _frame(first)
+        blocks, known = closed_form_velocity(frame.frame, _frame(last).frame)
+        if not known.any():
+            return np.zeros_like(first.position), known
         return frame.lowered(frame.body_of(blocks)), known
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
@@ -144,10 +160,6 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        from dln_manifolds.geodesics.root_paths import RootPaths
-
-        if family == _POLAR:
-            from dln_manifolds.geodesics.polar_paths import PolarPaths
         make = PolarPaths if family == _POLAR else RootPaths
         return make(
             first.position,

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
-from dln_manifolds.geodesics.system import Guess
+from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_chart import NodalState, SecondVariation, nodal_state, turns_of
-from dln_manifolds.geometry.polar_flow import Layout
+from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
 from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
@@ -34,6 +34,8 @@ from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis,
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
+# One, and more than its rounding.
+_NUDGED = 1 + 1e-13
 
 
 class Turns(NamedTuple):
@@ -44,10 +46,11 @@ class Turns(NamedTuple):
 
     def followed_by(self, halves: Array, rates: Array) -> Turns:
         """Return ``R C(K)`` and its body velocity, from `half_turns` of K and from ``K'``."""
-        half_turned, transposed = self.bodies @ halves, transpose(halves)
-        bodies = transposed @ (4 * half_turned + rates @ halves)
-        bodies += self.bodies - 2 * (half_turned - transpose(half_turned))
-        return Turns(2 * self.rotations @ halves - self.rotations, bodies)
+        turned = self.bodies @ halves
+        # C^T Omega C + F^T K' F, F = (C + 1) / 2; what is not skew of it would grow
+        bodies = 0.5 * transpose(halves) @ (4 * turned + rates @ halves) - 2 * turned
+        bodies += 0.5 * self.bodies
+        return Turns(2 * self.rotations @ halves - self.rotations, skewed(bodies))
 
 
 def half_turns(turns: Array) -> Array:
@@ -184,7 +187,8 @@ class PolarPath:
         ends = self.ends.take(members)
         rotations, bodies = (value[members] for value in self.turns)
         bodies = bodies - transpose(rotations) @ ends.turns(self.basis.nodes).bodies @ rotations
-        doubled = 2 * np.linalg.inv(rotations + np.eye(rotations.shape[-1]))
+        # a half turn has no Cayley transform: what is beyond is of no use
+        doubled = 2 * np.linalg.inv(rotations + _NUDGED * np.eye(rotations.shape[-1]))
         modes = combine(self.basis.weighted_slopes.T, transpose(doubled) @ bodies @ doubled)
         return Guess(_flat(self.stretch[members], modes), tuple(ends.frame))
 
@@ -213,6 +217,10 @@ class PolarPath:
         sides = rotations[..., r:] @ beside @ gauge[:, :, None]
         position, rate = self.ends.lifted(stretch, frames), self.ends.lifted(momentum, sides)
         return np.stack([position, rate], axis=2)[:, :, :, None]
+
+    def rates(self) -> Array:
+        """Return the rates of the flow at those states."""
+        return rates_along(self.states(), self.ends.layout)
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
@@ -291,7 +299,7 @@ class PolarPaths:
         """Return the same in frames that turn otherwise, where these may be shorter."""
         return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()]
 
-    def extend(self, guess: Guess, level: int) -> Guess:
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Append modes with coefficient zero."""
         unknowns = guess.unknowns
         missing = LEVELS[level][0] - unknowns.shape[1]
@@ -314,6 +322,14 @@ class PolarPaths:
         sizes = np.sqrt(np.einsum("bmi,bmi->bm", guess.unknowns, guess.unknowns))
         whole = np.maximum(self._way[rows], sizes.max(axis=1))
         return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
+
+    def singular_time(self, guess: Guess, level: int) -> Array:
+        """Return infinity: where a root vanishes the energy is infinite."""
+        return never(len(guess.unknowns))
+
+    def shift(self, aim: Array, defect: Array) -> Array:
+        """Return the sum."""
+        return aim + defect
 
     def _straight(self, frame: Facing) -> Guess:
         """Return paths without modes."""

@@ -19,6 +19,7 @@ _OF_DISCONNECTED = {
     "end_point": np.nan,
     "length": np.nan,
     "lower_bound": np.nan,
+    "upper_bound": np.nan,
     "residual": np.inf,
     "status": Status.DISCONNECTED,
 }
@@ -40,8 +41,9 @@ class GeodesicSolution:
         ``X(1)`` by the initial-value flow; NaN where the geodesic ends before.
     length : ndarray, shape=[...]
         Length of the geodesic, in Frobenius norm of the layers.
-    lower_bound : ndarray, shape=[...]
-        A rigorous lower bound on the distance of the end points.
+    lower_bound, upper_bound : ndarray, shape=[...]
+        What the distance of the end points is at least and at most, known without solving: as
+        ``metric.bounds`` returns for log; the upper bound of exp is its length.
     residual : ndarray, shape=[...]
         For log, the distance ``|X(1) - Y| / |Y|`` from the target of the end of the initial-value
         problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy
@@ -69,6 +71,7 @@ class GeodesicSolution:
     end_point: Array
     length: Array
     lower_bound: Array
+    upper_bound: Array
     residual: Array
     n_iterations: Array
     n_evaluations: Array

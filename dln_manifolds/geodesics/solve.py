@@ -55,6 +55,7 @@ def _followed(
     speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
     end_point[~reached] = np.nan
+    length = system.length(unit.scale, speed)
     return _solution(
         system,
         ("reached t = 1", "ran out of steps"),
@@ -63,8 +64,9 @@ def _followed(
         between=False,
         initial_velocity=velocity.copy(),
         end_point=end_point,
-        length=system.length(unit.scale, speed),
+        length=length,
         lower_bound=np.where(reached, bound, np.nan),
+        upper_bound=np.where(reached & record, length, np.nan),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,
         n_evaluations=result.n_evaluations,
@@ -91,6 +93,8 @@ def solve_log(
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    unknown = np.full(len(velocity), np.nan)
+    bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
     steps = [cone.states(time, state) for time, state in recorded]
     return _solution(
@@ -102,7 +106,8 @@ def solve_log(
         initial_velocity=velocity,
         end_point=found.end_point,
         length=cone.length(system.speed(first, found.rate)),
-        lower_bound=system.lower_bound(first, last) if record else np.full(len(velocity), np.nan),
+        lower_bound=bounds[0],
+        upper_bound=bounds[1],
         residual=found.residual,
         n_iterations=found.n_iterations,
         n_evaluations=found.n_evaluations,

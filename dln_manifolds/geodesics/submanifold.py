@@ -14,17 +14,26 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import TIP, Guess, Points, System, Unit
+from dln_manifolds.geodesics.system import TIP, Bounds, Guess, Points, System, Unit
 from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
-from dln_manifolds.numerics.polynomials import NodalBasis, combine, legendre, nodal_basis
+from dln_manifolds.numerics.polynomials import (
+    NodalBasis,
+    combine,
+    gauss,
+    legendre,
+    nodal_basis,
+    slopes_at_gauss,
+)
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 LEVELS = (8, 14, 24, 40, 64)
 _DECAYED = 3e-6
 # Coefficients below this are rounding, beside points of size one.
 _ROUNDING = 1e-14
+# Nodes of the first paths whose lengths are bounds, and fewer to compare with.
+_NODES, _FEWER_NODES = 24, 17
 # Nodes with singular values this far apart are what minimization leaves of a singular matrix.
 _SINGULAR = 1e-5
 
@@ -125,6 +134,28 @@ class Submanifold(System, Generic[D]):
         common = np.maximum(first.scale, last.scale)
         start, end = (weigh(unit.scale / common, unit.position) for unit in (first, last))
         return common * size_of(end - start)
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return the chord, and the length of the first path, by the cone law from its angle.
+
+        By Gauss' rule, rounded up by the difference from a smaller rule, and by what the path
+        misses its end.
+        """
+        start, end = self.unit(first), self.unit(last)
+        ends = start.position, end.position
+        angle, other = (self._first_angle(*ends, n_nodes) for n_nodes in (_NODES, _FEWER_NODES))
+        missed = size_of(self.first_path(*ends, np.ones(1))[:, 0] - end.position)
+        angle = np.minimum(angle + np.abs(angle - other) + 2 * missed + _ROUNDING, np.pi)
+        upper = Cone(start.scale, end.scale).length(2 * np.sin(angle / 2))
+        return Bounds(self.lower_bound(start, end) * (1 - _ROUNDING), upper * (1 + _ROUNDING))
+
+    def _first_angle(self, start: Array, end: Array, n_nodes: int) -> Array:
+        """Return the angle of first paths as seen from the tip of the cone."""
+        rule, axes = gauss(n_nodes), tuple(range(2, start.ndim + 1))
+        points = self.first_path(start, end, rule.nodes)
+        points = weigh(1 / np.sqrt(np.sum(points**2, axis=axes)), points)
+        slopes = combine(slopes_at_gauss(n_nodes), points)
+        return np.sqrt(np.sum(slopes**2, axis=axes)) @ rule.weights
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return zero where the points are the same, up to scale, and chords where all is flat."""

@@ -60,6 +60,13 @@ class Points(NamedTuple):
     frame: Frame
 
 
+class Bounds(NamedTuple):
+    """What distances are at least and at most."""
+
+    lower: Array
+    upper: Array
+
+
 @dataclass(frozen=True, eq=False)
 class Unit:
     """Points as the solvers see them: positions of size one, and what they were divided by.
@@ -218,6 +225,9 @@ class System(Flow, Protocol):
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:
         """Return a rigorous lower bound on distances, shape ``(n_batch,)``."""
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return bounds of distances, all that is known without solving, shape ``(n_batch,)``."""
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return initial rates that are known in closed form, and for which members."""

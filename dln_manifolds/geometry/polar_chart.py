@@ -373,7 +373,11 @@ class _SideVariation(NamedTuple):
     ) -> tuple[tuple[Array, Array], Array]:
         """Return what the core gains, symmetric and before `skewed`, and the sides' changes."""
         (turn, dy, products), r = beside, h.shape[-1]
-        y, pi, dm, dw, mean, apart = self.rows, self.momentum, *(change[:, :, i] for i in range(1, 5))
+        y, pi, dm, dw, mean, apart = (
+            self.rows,
+            self.momentum,
+            *(change[:, :, i] for i in range(1, 5)),
+        )
         force = paired((transpose(y) @ dy).sum(axis=2)) * self.mean + paired(self.squared @ h)
         slope = dy * self.side_weights + y @ (2 * self.mean * h)[..., None, :, :]
         slope += turn @ self.cores - pi @ (0.5 * _SIDES * k[..., None, :, :])

@@ -76,10 +76,15 @@ def nearest_orthogonal(matrix: Array) -> Array:
     return u @ vt
 
 
+def orthonormal(normal: Array) -> Array:
+    """Turn Gaussian matrices, shape ``(..., m, r)``, into uniform orthonormal columns."""
+    q, r = np.linalg.qr(normal)
+    return np.asarray(q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2))
+
+
 def rotations(normal: Array) -> Array:
     """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
-    q, r = np.linalg.qr(normal)
-    q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
+    q = orthonormal(normal)
     q[..., 0] *= np.expand_dims(np.linalg.slogdet(q)[0], -1)
     return q
 

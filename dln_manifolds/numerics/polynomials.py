@@ -55,6 +55,13 @@ def integrals(n_from: int, n_to: int) -> Array:
     return primitives @ legendre_analysis(n_from)
 
 
+@lru_cache(maxsize=8)
+def slopes_at_gauss(n_nodes: int) -> Array:
+    """Return the matrix from values at Gauss nodes to derivatives there, of their polynomial."""
+    coefficients = 2 * _legendre.legder(legendre_analysis(n_nodes))
+    return np.asarray(_legendre_at_gauss(n_nodes, n_nodes - 2) @ coefficients)
+
+
 def combine(matrix: Array, values: Array) -> Array:
     """Apply a matrix along the second axis: ``(n_batch, r, ...)`` to ``(n_batch, q, ...)``."""
     n_batch, n_values, *shape = values.shape
