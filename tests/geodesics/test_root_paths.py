@@ -194,3 +194,28 @@ def test_aims_may_be_shifted():
     reached = flowed(paths, start[2], kept[0].rate_at_start()[0])[-1, 0]
     target = root(goal[0], 2, shape[:2], depth)
     assert np.linalg.norm(root(reached, 2, shape[:2], depth) - target) < 1e-9
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (4, 4, 2), (5, 3, 2), (6, 3, 3), (8, 8, 3)])
+def test_rivals_join_the_same_ends_another_way(shape):
+    m, n, r = shape
+    paths, start, end = family(shape, 4, n_pairs=30)
+    first = solved(paths, end)[0]
+    ((rows, guess),) = paths.rivals()
+    ends = paths.path(guess, rows, end[rows], 0).ends
+    left, right = (basis[rows] for basis in paths.pairs.bases)
+    left, right = left @ ends.frame.left_turn, right @ ends.frame.right_turn
+    # the chart leaves out corners of 1e-6, to which logarithms of rotations are known
+    wanted = root(end[rows], r, (m, n), 4)
+    assert np.abs(left @ ends.end @ transpose(right) - wanted).max() < 1e-5
+    rivals = RootPaths(start[rows], end[rows], shape=(m, n), depth=4, decayed=5e-6)
+    second = solved(rivals, end[rows], guess)[0]
+    energies = second.energy
+    assert (np.abs(energies / first.energy[rows] - 1) > 1e-4).any()
+    shorter = np.nonzero(energies < 0.999 * first.energy[rows])[0]
+    if min(m, n) > r:
+        assert shorter.size > 0
+    for k in shorter[:3]:
+        reached = flowed(paths, start[rows[k]], second.rate_at_start()[k])[-1, 0]
+        target = root(end[rows[k]], r, (m, n), 4)
+        assert np.linalg.norm(root(reached, r, (m, n), 4) - target) < 1e-8
