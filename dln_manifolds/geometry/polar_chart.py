@@ -41,10 +41,9 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 # Relative gap to which eigenvalues are spread for second derivatives.
 _SPREAD = 1e-4
 # Doubles of directions that are varied at once: what stays in cache, and on the heap.
-_CHUNK = 3000
-# Signs of transposes: of symmetric and skew matrices. Signs of cores: of left and right turns.
-_PARITY = _SIDES = np.array([1.0, -1.0])[:, None, None]
-_FRAME_PARITY = np.array([1.0, -1.0, 1.0, -1.0, 1.0])[:, None, None]
+_CHUNK = 6000
+# Signs of the cores of left and right turns.
+_SIDES = np.array([1.0, -1.0])[:, None, None]
 
 
 def paired(x: Array) -> Array:
@@ -329,7 +328,7 @@ class _CoreVariation(NamedTuple):
             np.stack([core.alpha, core.mean**2 / core.alpha], axis=-3),
             np.stack([a * core.slope, b * (per_mean - core.slope)], axis=-3),
             _diagonal_map(core, weights, per_mean),
-            np.concatenate([s, w, a, b, force], axis=-2),
+            np.concatenate([s, a, force, w, b], axis=-2),
             np.concatenate([0.5 * w, 2 * m, -0.25 * j, -0.5 * b], axis=-2),
             np.concatenate([m, 0.5 * a], axis=-2),
             np.concatenate([a, -b, -s, w], axis=-1),
@@ -345,23 +344,24 @@ class _CoreVariation(NamedTuple):
         """Return the changes of b and of G, and write that of a."""
         n, r = h.shape[:2]
         turn = (self.in_frame @ (h * self.inverse)).reshape(n, 5, r, r)
-        turn = turn + _FRAME_PARITY * transpose(turn)
+        even, odd = paired(turn[:, :3]), skewed(turn[:, 3:])
         moves = np.empty((n, 4, r, r))
         velocity, momentum = moves[:, :2], moves[:, 2:]
-        np.subtract(ds, turn[:, 0], out=velocity[:, 0])
-        np.subtract(dw, turn[:, 1], out=velocity[:, 1])
+        np.subtract(ds, even[:, 0], out=velocity[:, 0])
+        np.subtract(dw, odd[:, 0], out=velocity[:, 1])
         dl = diagonal(h)
         rise = self.rise * dl[:, None, :, None]
         np.multiply(self.weights, velocity, out=momentum)
-        momentum += rise
-        momentum += _PARITY * transpose(rise)
+        momentum[:, 0] += paired(rise[:, 0])
+        momentum[:, 1] += skewed(rise[:, 1])
         force = skewed(self.numerator @ moves.reshape(n, 4 * r, r)) * self.inverse
         force -= (dl[:, :, None] - dl[:, None, :]) * self.quotient
-        along = 2 * np.einsum("qkij,qkij->qi", self.rise, velocity)
-        diagonal(force)[...] = along + (self.diagonal @ dl[..., None])[..., 0]
-        force += turn[:, 4]
-        np.add(momentum[:, 0], turn[:, 2], out=da)
-        return momentum[:, 1] + turn[:, 3], force
+        along = self.rise * velocity
+        along = 2 * (along[:, 0] + along[:, 1]) + self.diagonal * dl[:, None]
+        diagonal(force)[...] = along.sum(axis=-1)
+        force += even[:, 2]
+        np.add(momentum[:, 0], even[:, 1], out=da)
+        return momentum[:, 1] + odd[:, 1], force
 
 
 def _diagonal_map(core: Core, weights: PairWeights, per_mean: Array) -> Array:
