@@ -148,12 +148,12 @@ def test_inputs_are_not_changed(ax):
         (
             lambda ax: plotting.plot_geodesic(lambda t: np.ones((len(t), 1, 1)), ax),
             InvalidPointError,
-            "n >= 2",
+            "two rows and columns",
         ),
         (
             lambda ax: plotting.plot_entropy_landscape(DLNObservableManifold(3, 2), ax),
             ValueError,
-            "n = 3",
+            "rank 2, and this is .*n=3",
         ),
         (
             lambda ax: plotting.plot_entropy_landscape(

@@ -14,16 +14,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import (
-    TIP,
-    Bounds,
-    Guess,
-    MovingFrame,
-    Points,
-    Rest,
-    System,
-    Unit,
-)
+from dln_manifolds.geodesics.system import TIP, Bounds, Guess, Points, System, Unit
 from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
@@ -66,8 +57,6 @@ class Submanifold(System, Generic[D]):
 
     depth: float = 1.0
     reach = 0.0
-    radial = 1.0
-    degree = 1.0
     cautious = False
 
     @property
@@ -157,7 +146,7 @@ class Submanifold(System, Generic[D]):
         angle, other = (self._first_angle(*ends, n_nodes) for n_nodes in (_NODES, _FEWER_NODES))
         missed = size_of(self.first_path(*ends, np.ones(1))[:, 0] - end.position)
         angle = np.minimum(angle + np.abs(angle - other) + 2 * missed + _ROUNDING, np.pi)
-        upper = Cone(start.scale, end.scale, self.radial).length(2 * np.sin(angle / 2))
+        upper = Cone(start.scale, end.scale).length(2 * np.sin(angle / 2))
         return Bounds(self.lower_bound(start, end) * (1 - _ROUNDING), upper * (1 + _ROUNDING))
 
     def _first_angle(self, start: Array, end: Array, n_nodes: int) -> Array:
@@ -175,13 +164,45 @@ class Submanifold(System, Generic[D]):
         same = first.position == last.position
         return np.zeros_like(first.position), same.all(axis=tuple(range(1, same.ndim)))
 
-    def paths(self, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
-        """Return polynomial paths through nodes."""
-        return NodePaths(self)
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return that there is one family."""
+        return [np.zeros(len(first.position), dtype=int)]
 
-    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
-        """Return the frame at rest."""
-        return Rest()
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
+        """Return polynomial paths through nodes."""
+        return NodePaths(self, first.position, last.position)
+
+    def chart(self, state: Array, rate: Array) -> tuple[Array, Array]:
+        """Return positions and velocities."""
+        return state[:, 0, 0], rate[:, 0, 0]
+
+    def grown(self, position: Array, growth: Array) -> Array:
+        """Return multiples."""
+        return weigh(growth, position)
+
+    def radial(self, unit: Unit, pace: Array) -> Array:
+        """Return multiples of the positions."""
+        return weigh(pace, unit.position)
+
+    def length(self, scale: Array, speed: Array) -> Array:
+        """Return the products."""
+        return scale * speed
+
+    def cone(self, first: Unit, last: Unit) -> Cone:
+        """Return the cone law between points of these scales."""
+        return Cone(first.scale, last.scale)
+
+    def gap(self, position: Array, other: Array) -> Array:
+        """Return the difference."""
+        return position - other
+
+    def rescaled(self, state: Array, before: Array, after: Array) -> Array:
+        """Return multiples."""
+        return weigh(before / after, state)
+
+    def length_factor(self, scale: Array) -> Array:
+        """Return the scale."""
+        return scale
 
     def covector(self, unit: Unit, gradient: Array) -> Array:
         """Return tangent parts."""
@@ -202,6 +223,10 @@ class Submanifold(System, Generic[D]):
     def momentum(self, unit: Unit, vector: Array) -> Array:
         """Return the tangent vectors."""
         return vector
+
+    def gauged(self, state: Array, field: Array, change: Array) -> tuple[Array, Array]:
+        """Return the variations."""
+        return field, change
 
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
         """Return the tangent part of dv."""
@@ -224,8 +249,6 @@ class NodePath(Generic[D]):
     interior nodes, ``(n_batch, n_nodes - 2, *shape)``.
     """
 
-    frame = Rest()
-
     def __init__(
         self, space: Submanifold[D], start: Array, end: Array, interior: Array, basis: NodalBasis
     ) -> None:
@@ -247,6 +270,10 @@ class NodePath(Generic[D]):
         """Return the paths after a step along tangent vectors, back on the submanifold."""
         interior = self.space.nearest(self.unknowns + step, self.start)
         return NodePath(self.space, self.start, self.end, interior, self.basis)
+
+    def guess(self, members: Array) -> Guess:
+        """Return the interior nodes of some members."""
+        return Guess(self.unknowns[members])
 
     def rate_at_start(self) -> Array:
         """Return minus the derivative of the energy by the start, a tangent vector there."""
@@ -296,32 +323,44 @@ class NodePaths(Generic[D]):
     """Family of polynomial paths through nodes on a submanifold."""
 
     space: Submanifold[D]
+    start: Array
+    end: Array
     n_levels = len(LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, None]:
-        """Return the first path at the nodes, and no rivals."""
-        unknowns = self.space.first_path(start, end, nodal_basis(LEVELS[0]).nodes[1:-1])
-        return Guess(unknowns, np.empty((len(unknowns), 0))), np.empty(0, dtype=int), None
+    def initial(self) -> Guess:
+        """Return the first path at the nodes."""
+        times = nodal_basis(LEVELS[0]).nodes[1:-1]
+        return Guess(self.space.first_path(self.start, self.end, times))
 
-    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
+    def rivals(self) -> list[tuple[Array, Guess]]:
+        """Return none."""
+        return []
+
+    def _whole(self, guess: Guess, rows: Array) -> Array:
+        """Return values at all nodes."""
+        ends = self.start[rows, None], self.end[rows, None]
+        return np.concatenate([ends[0], guess.unknowns, ends[1]], axis=1)
+
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Evaluate the polynomials at the nodes of this level, back on the submanifold."""
-        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        whole = self._whole(guess, rows)
         times = nodal_basis(LEVELS[level]).nodes[1:-1]
         finer = self.space.nearest(nodal_basis(LEVELS[level - 1]).interpolate(whole, times))
         return replace(guess, unknowns=finer)
 
-    def path(self, guess: Guess, start: Array, end: Array, level: int) -> NodePath[D]:
+    def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> NodePath[D]:
         """Return paths with their energy."""
-        return NodePath(self.space, start, end, guess.unknowns, nodal_basis(LEVELS[level]))
+        basis = nodal_basis(LEVELS[level])
+        return NodePath(self.space, self.start[rows], aim, guess.unknowns, basis)
 
-    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
+    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
         """Whether the last Legendre coefficients are small beside the chord and the first."""
-        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        whole = self._whole(guess, rows)
         nodes = nodal_basis(LEVELS[level]).nodes
         flat = whole.reshape(len(whole), len(nodes), -1)
         series = np.linalg.solve(legendre(nodes, len(nodes) - 1), flat)
         sizes = np.linalg.norm(series, axis=-1)
-        chord = np.linalg.norm((end - start).reshape(len(start), -1), axis=-1)
+        chord = np.linalg.norm(flat[:, -1] - flat[:, 0], axis=-1)
         whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
         return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
 

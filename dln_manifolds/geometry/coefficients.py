@@ -10,9 +10,17 @@ Notation: singular values ``s``, their roots ``l = s^(1/N)``, logarithmic ratios
 
 the spectrum of the metric of Chen (arXiv 2510.07324) in the end-to-end matrix X and in the root
 chart. Every formula holds for real depths N >= 1, for equal singular values, and for ratios up to
-the range of a double.
+the range of a double. ``depth = math.inf`` means the limit of the metric ``N g_N``: then
+``a_ij = (s_i^2 - s_j^2) / (2 tau_ij)`` and ``a_ii = s_i^2`` (Cohen, Menon and Veraszto, arXiv
+2210.12497).
+
+At rank r the perpendicular directions are one more index 0 with root zero: ``a_i0 = s_i^2 / l_i^2``
+and, within the stratum of that rank, ``a_00 = 0``.
 """
 
+import itertools
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,6 +52,17 @@ def index_pairs(n: int) -> IndexPairs:
     place[first, second] = place[second, first] = np.arange(first.size)
     sign = np.sign(np.arange(n) - np.arange(n)[:, None]).astype(float)
     return IndexPairs(first, second, place, sign)
+
+
+@lru_cache(maxsize=8)
+def index_triples(n: int) -> tuple[Array, Array]:
+    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
+    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
+    place = np.empty((n, n, n), dtype=int)
+    for order in itertools.permutations(range(3)):
+        i, j, k = triples[:, order].T
+        place[i, j, k] = np.arange(len(triples))
+    return triples, place
 
 
 def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:
@@ -176,7 +195,12 @@ def log_a(s: Array, depth: float) -> Array:
     x = np.abs(tau)
     # sinh(x) / sinh(x/N) = exp(x - x/N) N dsinhc(x) / dsinhc(x/N) with the damped quotients
     quotient = functions.damped_sinhc(x) / functions.damped_sinhc(x / depth)
-    return mean + (x - x / depth) + np.log(depth * quotient)
+    return mean + (x - x / depth) + np.log(unit_of(depth) * quotient)
+
+
+def unit_of(depth: float) -> float:
+    """Return N, one at infinite depth: ``a_ii = unit_of(N) s_i^2 / l_i^2``."""
+    return depth if math.isfinite(depth) else 1.0
 
 
 def a(s: Array, depth: float) -> Array:
@@ -185,11 +209,22 @@ def a(s: Array, depth: float) -> Array:
     first, second, _, _ = index_pairs(n)
     larger, smaller = s.take(first, axis=-1), s.take(second, axis=-1)
     excess = np.maximum((larger - smaller) / smaller, NO_EXCESS)
-    root_excess = np.expm1(np.log1p(excess) / depth)
+    logarithm = np.log1p(excess)
     # 2 sinh(tau) = q (1 + 1 / (1 + q)) for tau = log(1 + q)
-    quotient = excess * (1 + 1 / (1 + excess)) / (root_excess * (1 + 1 / (1 + root_excess)))
+    quotient = excess * (1 + 1 / (1 + excess))
+    if math.isfinite(depth):
+        root_excess = np.expm1(logarithm / depth)
+        quotient /= root_excess * (1 + 1 / (1 + root_excess))
+    else:
+        quotient /= 2 * logarithm
     power = s / s ** (1 / depth)
-    return symmetric_matrix(quotient, n, depth) * (power[..., :, None] * power[..., None, :])
+    matrix = symmetric_matrix(quotient, n, unit_of(depth))
+    return matrix * (power[..., :, None] * power[..., None, :])
+
+
+def a_side(s: Array, depth: float) -> Array:
+    """Return ``a_i0 = s_i^(2 - 2/N)`` of the blocks beside the core, shape ``(..., r)``."""
+    return (s / s ** (1 / depth)) ** 2
 
 
 def log_a_derivative(tau: Array, depth: float) -> Array:
@@ -198,12 +233,14 @@ def log_a_derivative(tau: Array, depth: float) -> Array:
     near = 1 - 1 / depth + langevin(tau) - langevin(tau / depth) / depth
     # Where s_i is far below s_j the terms above cancel; their exponential tails do not.
     x = np.where(tau < -1, -tau, 1.0)
-    far = np.exp(-x / depth) * functions.csch(x / depth) / depth - np.exp(-x) * functions.csch(x)
-    return np.where(tau < -1, far, near)
+    pole = np.exp(-x / depth) * functions.csch(x / depth) / depth if math.isfinite(depth) else 1 / x
+    return np.where(tau < -1, pole - np.exp(-x) * functions.csch(x), near)
 
 
 def log_a_second_derivative(tau: Array, depth: float) -> Array:
     """Return ``d^2 log(a_ij) / d log(s_i)^2 = sinh(tau/N)^-2 / N^2 - sinh(tau)^-2``."""
+    if not math.isfinite(depth):
+        return functions.coth_minus_reciprocal_derivative(tau)
     # Near zero without the common pole; beyond, without what hides exponentially small terms.
     near = np.abs(tau) < depth
     small = np.where(near, tau, 0.0)
@@ -214,13 +251,19 @@ def log_a_second_derivative(tau: Array, depth: float) -> Array:
 
 
 def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
-    """Second divided differences of ``x^N`` at ``x = l^2``: ``(a_ij - a_kj) / (x_i - x_k)``."""
-    # Of index triples i <= j <= k, shape (m, 3), of singular values in descending order.
+    """Second divided differences of ``x^N`` at ``x = l^2``: ``(a_ij - a_kj) / (x_i - x_k)``.
+
+    Of index triples i <= j <= k, shape (m, 3), of singular values in descending order. At infinite
+    depth those of ``exp(x)`` at ``x = 2 log(s)``.
+    """
     first, middle, last = triples.T
-    root = s ** (1 / depth)
     tau = log_ratio(s)
-    # log(l_i/l_j) and log(l_j/l_k), both non-negative
-    p, q = tau[..., first, middle] / depth, tau[..., middle, last] / depth
+    # Both non-negative
+    above, below = tau[..., first, middle], tau[..., middle, last]
+    if not math.isfinite(depth):
+        return s[..., middle] ** 2 * _mean_rise(_exponential_rise, 2 * above, 2 * below, 0.5)
+    root = s ** (1 / depth)
+    p, q = above / depth, below / depth
     k = 2 * depth - 1
 
     def rise(x: Array) -> Array:
@@ -230,7 +273,35 @@ def a_second_difference(s: Array, depth: float, triples: Array) -> Array:
         numerator -= k * functions.sinh_minus_identity(nonzero)
         return np.where(x == 0, (k * k - 1) / 2, numerator / (nonzero * np.sinh(nonzero)))
 
-    total = np.where(p + q == 0, 1.0, p + q)
-    mean = np.where(p + q == 0, (k * k - 1) / 2, (p * rise(p) + q * rise(-q)) / total)
+    mean = _mean_rise(rise, p, q, (k * k - 1) / 2)
     power = (s / root)[..., middle] ** 2 / (root[..., first] * root[..., last])
     return power * mean / (4 * functions.sinhc(p + q))
+
+
+def _mean_rise(rise: Callable[[Array], Array], p: Array, q: Array, at_zero: float) -> Array:
+    """Return the mean of ``rise(p)`` and ``rise(-q)`` weighed by p and q."""
+    total = np.where(p + q == 0, 1.0, p + q)
+    return np.where(p + q == 0, at_zero, (p * rise(p) + q * rise(-q)) / total)
+
+
+def _exponential_rise(x: Array) -> Array:
+    """Return ``(exp(x) - 1 - x) / x^2``, 1/2 at zero."""
+    nonzero = np.where(x == 0, 1.0, x)
+    return np.where(x == 0, 0.5, functions.exp_minus_linear(nonzero) / (nonzero * nonzero))
+
+
+def a_side_difference(s: Array, depth: float) -> Array:
+    """Second divided differences of ``x^N`` at ``l_i^2``, ``l_j^2`` and zero, ``(..., r, r)``.
+
+    Those with one argument zero are ``(a_i0 - a_j0) / (l_i^2 - l_j^2)``, the first divided
+    differences of ``x^(N-1)``. At finite depths; not negative.
+    """
+    n = s.shape[-1]
+    first, second, _, _ = index_pairs(n)
+    larger, smaller = s.take(first, axis=-1), s.take(second, axis=-1)
+    gap = 2 / depth * np.log1p(np.maximum((larger - smaller) / smaller, NO_EXCESS))
+    # sinh((N-1) t) / sinh(t) for t = log(l_i / l_j) = gap / 2, by exponentials that decay
+    quotient = np.exp((depth - 2) * gap / 2) * np.expm1((1 - depth) * gap) / np.expm1(-gap)
+    power = s ** (1 - 2 / depth)
+    matrix = symmetric_matrix(quotient, n, depth - 1)
+    return matrix * (power[..., :, None] * power[..., None, :])

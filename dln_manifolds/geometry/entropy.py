@@ -1,73 +1,111 @@
 r"""Entropy and volumes: functions of the singular values alone.
 
-The fibre over X is an orbit of ``O(n)^(N-1)`` with volume
+The fibre over X of rank r, in a network whose hidden widths are ``d_p``, is an orbit of a product
+of Stiefel manifolds with volume
 
 .. math::
-    vol(O_X) = c_n^{N-1} \prod_{i<j} \sqrt{a_{ij}}, \qquad
-    c_n = vol(O(n)) = 2^{n(n-1)/4} \prod_{k=1}^n \frac{2 \pi^{k/2}}{\Gamma(k/2)},
+    vol(O_X) = \prod_p vol(St(d_p, r)) \prod_{i<j} \sqrt{a_{ij}} \prod_j l_j^D, \qquad
+    D = \sum_p (d_p - r),
 
-and the entropy is its logarithm (Menon and Yu, arXiv 2509.09088). Their van(Sigma^(2/N)) in the
-denominator of ``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)`` is resolved at equal singular values.
+    vol(St(d, r)) = 2^{r(r-1)/4} \prod_{k=d-r+1}^d \frac{2 \pi^{k/2}}{\Gamma(k/2)},
+
+and the entropy is its logarithm: Menon and Yu, arXiv 2509.09088, for square X of full rank, where
+the first factor is ``c_n^(N-1)``; ours otherwise. Their van(Sigma^(2/N)) in the denominator of
+``a_ij = (s_i^2 - s_j^2) / (l_i^2 - l_j^2)`` is resolved at equal singular values.
+
+Without ``widths`` there are N - 1 hidden widths r, for real N too. At infinite depth, where
+``a_ij`` is its limit, the constant diverges and is left out.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import log_a, log_a_derivative, log_a_second_derivative
+from dln_manifolds.geometry.coefficients import (
+    log_a,
+    log_a_derivative,
+    log_a_second_derivative,
+    unit_of,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import sinhc
 from dln_manifolds.numerics.matrices import diagonal, parity_combine
 from dln_manifolds.numerics.polynomials import gauss
 
+# Hidden widths of a network; None for as wide as the rank.
+Widths = Sequence[int] | None
 
-def log_volume_orthogonal_group(n: int) -> float:
-    """Return ``log(c_n)``, the volume of O(n) in the Frobenius metric."""
-    return n * (n - 1) / 4 * math.log(2) + sum(
-        math.log(2) + k / 2 * math.log(math.pi) - math.lgamma(k / 2) for k in range(1, n + 1)
+
+def log_volume_stiefel(d: int, r: int) -> float:
+    """Return the logarithm of the volume of St(d, r) in the Frobenius metric; O(n) is St(n, n)."""
+    return r * (r - 1) / 4 * math.log(2) + sum(
+        math.log(2) + k / 2 * math.log(math.pi) - math.lgamma(k / 2)
+        for k in range(d - r + 1, d + 1)
     )
 
 
-def entropy(singular_values: Array, depth: float) -> Array:
-    r"""Return ``S = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``, shape ``(...)``."""
-    n = singular_values.shape[-1]
-    row, column = np.triu_indices(n, 1)
-    pairs = log_a(singular_values, depth)[..., row, column]
-    return (depth - 1) * log_volume_orthogonal_group(n) + 0.5 * np.sum(pairs, axis=-1)
+def _surplus(widths: Widths, rank: int) -> int:
+    """Return D, by how much hidden widths exceed the rank in total."""
+    return sum(width - rank for width in widths) if widths is not None else 0
 
 
-def log_riemannian_density(singular_values: Array, depth: float) -> Array:
-    r"""Return ``(1/2) log det g = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij``, shape ``(...)``."""
-    return -0.5 * np.sum(log_a(singular_values, depth), axis=(-2, -1))
+def entropy(singular_values: Array, depth: float, widths: Widths = None) -> Array:
+    r"""Return ``sum_p log vol St(d_p, r) + (1/2) sum_{i<j} log a_ij + D sum_j log l_j``, (...)."""
+    r = singular_values.shape[-1]
+    row, column = np.triu_indices(r, 1)
+    total = 0.5 * np.sum(log_a(singular_values, depth)[..., row, column], axis=-1)
+    if widths is not None:
+        constant = sum(log_volume_stiefel(width, r) for width in widths)
+    else:
+        constant = (depth - 1) * log_volume_stiefel(r, r) if math.isfinite(depth) else 0.0
+    surplus = _surplus(widths, r)
+    if surplus:
+        total = total + surplus / depth * np.sum(np.log(singular_values), axis=-1)
+    return constant + total
 
 
-def _entropy_rates(frame: Frame) -> Array:
-    """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i``, shape ``(..., n)``."""
-    rates = log_a_derivative(2 * frame.depth * frame.half_log_ratio, frame.depth)
-    # The diagonal holds the value at tau = 0, which does not belong to the sum over j != i.
-    diagonal(rates)[...] = 0.0
-    return 0.5 * np.sum(rates, axis=-1)
+def log_riemannian_density(singular_values: Array, depth: float, surplus: int = 0) -> Array:
+    r"""Return the logarithm of the Riemannian density by Hausdorff measure, shape ``(...)``.
+
+    ``(1/2) log det g = -(1/2) sum_i log a_ii - sum_{i<j} log a_ij`` for the core, Lebesgue measure
+    at square full rank; blocks beside it add ``-(1 - 1/N) (m + n - 2r) sum_i log s_i``, with
+    ``surplus = m + n - 2r``.
+    """
+    core = -0.5 * np.sum(log_a(singular_values, depth), axis=(-2, -1))
+    if not surplus:
+        return core
+    return core - (1 - 1 / depth) * surplus * np.sum(np.log(singular_values), axis=-1)
 
 
 def log_riemannian_density_differential(frame: Frame) -> Array:
-    """Return the Euclidean gradient by X of `log_riemannian_density`, ``(..., n, n)``."""
-    rates = log_a_derivative(2 * frame.depth * frame.half_log_ratio, frame.depth)
-    return frame.compose(-np.sum(rates, axis=-1) / frame.singular_values)
+    """Return the Euclidean gradient by X of `log_riemannian_density`, ``(..., m, n)``."""
+    rates = -np.sum(log_a_derivative(frame.log_ratio, frame.depth), axis=-1)
+    rates -= (1 - 1 / frame.depth) * frame.surplus
+    return frame.compose(rates / frame.singular_values)
 
 
-def entropy_gradient(frame: Frame) -> Array:
-    """Return the Riemannian gradient ``U diag(a_ii dS/ds_i) V^T`` of the entropy, ``(..., n, n)``.
+def _entropy_rates(frame: Frame, widths: Widths) -> Array:
+    """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i + D / N``."""
+    rates = log_a_derivative(frame.log_ratio, frame.depth)
+    # The diagonal holds the value at tau = 0, which does not belong to the sum over j != i.
+    diagonal(rates)[...] = 0.0
+    return 0.5 * np.sum(rates, axis=-1) + _surplus(widths, rates.shape[-1]) / frame.depth
+
+
+def entropy_gradient(frame: Frame, widths: Widths = None) -> Array:
+    """Return the Riemannian gradient ``U diag(a_ii dS/ds_i) V^T`` of the entropy, ``(..., m, n)``.
 
     It equals minus the push-forward of the mean curvature vector of the fibre.
     """
-    rates = _entropy_rates(frame)
-    return frame.compose(frame.depth * frame.singular_values / frame.roots**2 * rates)
+    rates = _entropy_rates(frame, widths)
+    return frame.compose(unit_of(frame.depth) * frame.singular_values / frame.roots**2 * rates)
 
 
-def entropy_differential(frame: Frame) -> Array:
-    r"""Return the Euclidean gradient ``U diag(dS/ds_i) V^T`` of the entropy, ``(..., n, n)``."""
-    return frame.compose(_entropy_rates(frame) / frame.singular_values)
+def entropy_differential(frame: Frame, widths: Widths = None) -> Array:
+    r"""Return the Euclidean gradient ``U diag(dS/ds_i) V^T`` of the entropy, ``(..., m, n)``."""
+    return frame.compose(_entropy_rates(frame, widths) / frame.singular_values)
 
 
 # Divided differences are means of derivatives over intervals of length below _NEAR, with poles at
@@ -77,18 +115,19 @@ _NEAR = 1.0
 
 
 class EntropyHessian:
-    r"""Euclidean second derivative of the entropy at square matrices X, for repeated application.
+    r"""Euclidean second derivative of the entropy along tangent vectors, for repeated application.
 
     With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame,
     ``sum_j (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the
-    symmetric part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one.
+    symmetric part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one. Columns of
+    the blocks beside the core are multiplied by ``f_j / s_j``.
     """
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, widths: Widths = None) -> None:
         self.frame = frame
         s = frame.singular_values
-        tau = 2 * frame.depth * frame.half_log_ratio
-        rates = _entropy_rates(frame)
+        tau = frame.log_ratio
+        rates = _entropy_rates(frame, widths)
         slopes = rates / s
         row, column = s[..., :, None], s[..., None, :]
         bend = 0.5 * log_a_second_derivative(tau, frame.depth)
@@ -111,11 +150,17 @@ class EntropyHessian:
         quotient /= np.sqrt(row) * np.sqrt(column) * sinhc(0.5 * tau)
         slope_of_smaller = np.where(row >= column, slopes[..., None, :], slopes[..., :, None])
         self._symmetric = (quotient - slope_of_smaller) / np.maximum(row, column)
+        self._beside = (slopes / s)[..., None, :]
         self._antisymmetric = (slopes[..., :, None] + slopes[..., None, :]) / (row + column)
 
     def apply(self, vector: Array) -> Array:
-        """Return the derivative of the Euclidean gradient along Z, shape ``(..., n, n)``."""
-        inside = self.frame.enter(vector)
-        image = parity_combine(self._symmetric, self._antisymmetric, inside)
-        diagonal(image)[...] = (self._diagonal @ diagonal(inside)[..., None])[..., 0]
-        return self.frame.leave(image)
+        """Return the derivative of the Euclidean gradient along Z, shape ``(..., m, n)``."""
+        inside = self.frame.blocks(vector)
+        rank = self.frame.values.shape[-1]
+        core = inside[..., :rank, :]
+        image = parity_combine(self._symmetric, self._antisymmetric, core)
+        diagonal(image)[...] = (self._diagonal @ diagonal(core)[..., None])[..., 0]
+        if any(self.frame.sides):
+            sides = self._beside * inside[..., rank:, :]
+            image = np.concatenate([image, sides], axis=-2)
+        return self.frame.assemble(image)

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a, kappa, log_ratio
+from dln_manifolds.geometry.coefficients import a, a_side, kappa, log_ratio
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
 from dln_manifolds.numerics.matrices import prefix_products, transpose
@@ -112,14 +112,37 @@ class Frame:
         return self.left @ self.right_t
 
     @cached_property
+    def log_ratio(self) -> Array:
+        """``tau_ij = log(s_i / s_j)``, shape ``(..., r, r)``."""
+        return self.power * log_ratio(self.values)
+
+    @property
     def half_log_ratio(self) -> Array:
-        """``u_ij = log(l_i / l_j) / 2``, shape ``(..., r, r)``."""
-        return (0.5 * self.power / self.depth) * log_ratio(self.values)
+        """``u_ij = log(l_i / l_j) / 2``, shape ``(..., r, r)``; zero at infinite depth."""
+        return (0.5 / self.depth) * self.log_ratio
 
     @cached_property
     def a(self) -> Array:
         """Eigenvalues ``a_ij`` of the cometric ``A_X``, shape ``(..., r, r)``."""
         return a(self.singular_values, self.depth)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Eigenvalues of the cometric on `blocks`: ``a_ij`` and, beside them, ``s_j^(2 - 2/N)``."""
+        return self._beside(self.a, a_side(self.singular_values, self.depth))
+
+    @cached_property
+    def root_weights(self) -> Array:
+        """Square roots of `weights`, within range also where they are not."""
+        return self._beside(self.root_a, self.singular_values ** (1 - 1 / self.depth))
+
+    def _beside(self, core: Array, side: Array) -> Array:
+        """Arrange weights of the core and of the columns beside it as `blocks` are."""
+        rows = sum(self.sides)
+        if not rows:
+            return core
+        shape = (*side.shape[:-1], rows, side.shape[-1])
+        return np.concatenate([core, np.broadcast_to(side[..., None, :], shape)], axis=-2)
 
     @cached_property
     def root_a(self) -> Array:
@@ -131,7 +154,7 @@ class Frame:
     @cached_property
     def chart_factors(self) -> tuple[Array, Array]:
         """``(l_i - l_j)/(s_i - s_j)``, ``(l_i + l_j)/(s_i + s_j)``: the differential of X -> T."""
-        # On symmetric and on antisymmetric parts, in the frame.
+        # On symmetric and on antisymmetric parts, in the frame; the second has no limit at N = inf.
         x = np.abs(self.half_log_ratio)
         slope = self.roots / self.singular_values
         # l/s decreases with s, so the pair takes that of its larger member.
@@ -165,6 +188,11 @@ class Frame:
         rank, rows, columns = self.values.shape[-1], self.left.shape[-2], self.right_t.shape[-1]
         return rows if rows > rank else 0, columns if columns > rank else 0
 
+    @property
+    def surplus(self) -> int:
+        """``m + n - 2r``: how many dimensions beside the core there are for each of its columns."""
+        return self.left.shape[-2] + self.right_t.shape[-1] - 2 * self.values.shape[-1]
+
     def blocks(self, matrix: Array) -> Array:
         """Split matrices: core ``C = U^T Z V``, ``Z V - U C`` and ``Z^T U - V C^T``, stacked.
 
@@ -191,6 +219,31 @@ class Frame:
         if right:
             total = total + self.left @ transpose(blocks[..., rank + left :, :])
         return total
+
+    def weingarten(self, vector: Array, normal: Array) -> Array:
+        """Return the Weingarten map of matrices of rank r: the adjoint of ``II(Z, .)``.
+
+        ``II(Z, Z')`` has the corner ``a S^-1 b'^T + a' S^-1 b^T`` with the blocks a and b beside
+        the core, so that of ``normal`` its corner counts alone.
+        """
+        return self.assemble(self.corner(normal, self.blocks(vector) / self.values[..., None, :]))
+
+    def corner(self, matrix: Array, blocks: Array) -> Array:
+        """Multiply the part of a matrix that its `blocks` miss by those of a tangent vector.
+
+        That part, ``M22 = (I - U U^T) M (I - V V^T)``, acts on the blocks beside the core: the
+        left one of the result is M22 times the right one, and its right one M22^T times the left.
+        """
+        rank, (left, right) = self.values.shape[-1], self.sides
+        result = np.zeros(
+            np.broadcast_shapes(matrix.shape[:-2], blocks.shape[:-2]) + blocks.shape[-2:]
+        )
+        if left and right:
+            down = matrix @ blocks[..., rank + left :, :]
+            up = transpose(matrix) @ blocks[..., rank : rank + left, :]
+            result[..., rank : rank + left, :] = down - self.left @ (transpose(self.left) @ down)
+            result[..., rank + left :, :] = up - transpose(self.right_t) @ (self.right_t @ up)
+        return result
 
     def compose(self, values: Array) -> Array:
         """Return the matrix, or the layers, with these bases and the given singular values."""

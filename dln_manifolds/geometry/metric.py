@@ -13,12 +13,17 @@ between 1/N and N whatever the singular values are:
 S and K the symmetric and antisymmetric part of ``U^T v V``. All geodesic computations happen here.
 """
 
-import itertools
-from functools import cached_property, lru_cache
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a_second_difference
+from dln_manifolds.geometry.coefficients import (
+    a_second_difference,
+    a_side,
+    a_side_difference,
+    index_triples,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
@@ -26,109 +31,228 @@ from dln_manifolds.numerics.matrices import parity_combine, transpose
 
 def apply_cometric(frame: Frame, covector: Array) -> Array:
     """Return ``A_X(P)``: the tangent vector of a covector (a Euclidean gradient) P at X."""
-    return frame.leave(frame.a * frame.enter(covector))
+    return frame.assemble(frame.weights * frame.blocks(covector))
 
 
 def apply_metric(frame: Frame, tangent_vec: Array) -> Array:
-    """Return ``A_X^{-1}(Z)``: the covector of a tangent vector Z at X."""
-    return frame.leave(frame.enter(tangent_vec) / frame.a)
+    """Return ``A_X^{-1}(Z)``, tangent as Z is: the covector of a tangent vector Z at X."""
+    return frame.assemble(frame.blocks(tangent_vec) / frame.weights)
 
 
 def inner_product(frame: Frame, vec_a: Array, vec_b: Array) -> Array:
     """Return ``g_X(Z, Z')``, shape ``(...)``."""
-    in_a = frame.enter(vec_a)
-    in_b = in_a if vec_b is vec_a else frame.enter(vec_b)
-    return np.sum(in_a * in_b / frame.a, axis=(-2, -1))
+    in_a = frame.blocks(vec_a)
+    in_b = in_a if vec_b is vec_a else frame.blocks(vec_b)
+    return np.sum(in_a * in_b / frame.weights, axis=(-2, -1))
 
 
 def inner_coproduct(frame: Frame, covec_a: Array, covec_b: Array) -> Array:
     """Return ``tr(P^T A_X P')``, shape ``(...)``."""
-    in_a = frame.enter(covec_a)
-    in_b = in_a if covec_b is covec_a else frame.enter(covec_b)
-    return np.sum(in_a * in_b * frame.a, axis=(-2, -1))
+    in_a = frame.blocks(covec_a)
+    in_b = in_a if covec_b is covec_a else frame.blocks(covec_b)
+    return np.sum(in_a * in_b * frame.weights, axis=(-2, -1))
 
 
 def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
-    """Matrix of ``Z -> U (eigenvalues * (U^T Z V)) V^T`` on row-major vectors, (..., n^2, n^2)."""
-    *batch, n = frame.values.shape
-    basis = np.einsum("...ai,...jb->...abij", frame.left, frame.right_t)
-    basis = basis.reshape(*batch, n * n, n * n)
-    weights = eigenvalues.reshape(*eigenvalues.shape[:-2], 1, n * n)
-    return (basis * weights) @ transpose(basis)
+    """Matrix of ``Z -> assemble(eigenvalues * blocks(Z))`` on row-major entries, (..., mn, mn).
+
+    Below full rank it is singular: normal vectors are mapped to zero.
+    """
+    *batch, rank = frame.values.shape
+    left, right = frame.left, transpose(frame.right_t)
+    rows, columns = left.shape[-2], right.shape[-2]
+    basis = np.einsum("...ai,...bj->...abij", left, right)
+    basis = basis.reshape(*batch, rows * columns, rank * rank)
+    core = eigenvalues[..., :rank, :].reshape(*eigenvalues.shape[:-2], 1, rank * rank)
+    matrix = (basis * core) @ transpose(basis)
+    if not any(frame.sides):
+        return matrix
+    # The columns beside the core have one eigenvalue each.
+    side = eigenvalues[..., rank, None, :]
+    row_space, column_space = (right * side) @ transpose(right), (left * side) @ transpose(left)
+    row_normal = np.eye(columns) - right @ transpose(right)
+    column_normal = np.eye(rows) - left @ transpose(left)
+    matrix = matrix.reshape(*matrix.shape[:-2], rows, columns, rows, columns)
+    matrix = matrix + np.einsum("...ac,...bd->...abcd", column_normal, row_space)
+    matrix = matrix + np.einsum("...ac,...bd->...abcd", column_space, row_normal)
+    return matrix.reshape(*matrix.shape[:-4], rows * columns, rows * columns)
 
 
-@lru_cache(maxsize=8)
-def index_triples(n: int) -> tuple[Array, Array]:
-    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
-    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
-    place = np.empty((n, n, n), dtype=int)
-    for order in itertools.permutations(range(3)):
-        i, j, k = triples[:, order].T
-        place[i, j, k] = np.arange(len(triples))
-    return triples, place
+class _Symbol(NamedTuple):
+    """Divided differences by which derivatives of ``A_X``, or of its root, weigh products.
+
+    ``left`` and ``right`` by [i, k, j] for turns of the left and right frame within the core;
+    ``up`` and ``down`` by [i, j] for those between core and side blocks; ``along`` within those.
+    """
+
+    left: Array
+    right: Array
+    up: Array
+    down: Array
+    along: Array
 
 
 class CometricDerivative:
     r"""First derivative of ``A_X`` by X, in every direction, exact at equal singular values.
 
-    In root coordinates ``A`` is a double operator function of ``T T^T`` and ``T^T T`` with the
-    symbol ``f[x_i, x_j]``, ``f(x) = x^N``; its derivatives have the symbol ``f[x_i, x_j, x_k]``.
+    ``A`` is a double operator function of ``(X X^T)^(1/N)`` and ``(X^T X)^(1/N)`` with the symbol
+    ``f[x_i, x_j]``, ``f(x) = x^N``; its derivatives have the symbol ``f[x_i, x_j, x_k]``. Below
+    full rank one more index stands for all directions in which X vanishes, with x = 0 and
+    ``f[0, 0] = 0``: along matrices of the same rank (ours). At infinite depth logarithms take the
+    place of roots and exp that of f.
+
+    Functions in the frame act on `Frame.blocks`. Others take matrices, whose part beyond the
+    blocks matters to derivatives along a curved set, and return tangent ones.
     """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
     @cached_property
-    def _symbol(self) -> Array:
+    def _table(self) -> Array:
         triples, place = index_triples(self.frame.values.shape[-1])
         values = a_second_difference(self.frame.singular_values, self.frame.depth, triples)
         return values[..., place]
 
+    @cached_property
+    def _side_table(self) -> Array:
+        return a_side_difference(self.frame.singular_values, self.frame.depth)
+
+    @property
+    def _symbol(self) -> _Symbol:
+        side = self._side_table if any(self.frame.sides) else self._table[..., 0]
+        return _Symbol(self._table, self._table, side, side, side)
+
+    @property
+    def _root_symbol(self) -> _Symbol:
+        # A^{1/2} is diagonal where A is: the equation L A^{1/2} + A^{1/2} L = DA of its derivative
+        # L is one division for each entry.
+        root, table = np.sqrt(self.frame.a), self._table
+        # sqrt(a_ij) + sqrt(a_kj), and sqrt(a_ij) + sqrt(a_ik), by [i, k, j]
+        left = table / (root[..., :, None, :] + root[..., None, :, :])
+        right = table / (root[..., :, None, :] + root[..., :, :, None])
+        if not any(self.frame.sides):
+            return _Symbol(left, right, root, root, root)
+        side = np.sqrt(a_side(self.frame.singular_values, self.frame.depth))
+        row, column, values = side[..., :, None], side[..., None, :], self._side_table
+        up, down = values / (root + column), values / (root + row)
+        return _Symbol(left, right, up, down, values / (row + column))
+
+    @property
+    def _side_slope(self) -> Array:
+        """``s_j / a_j0``: from blocks beside the core to the turn of the frame that moves them."""
+        s = self.frame.singular_values
+        return (s / a_side(s, self.frame.depth))[..., None, :]
+
+    @cached_property
+    def _corner_weight(self) -> Array:
+        """``f[x_j, 0, 0] s_j / a_j0 = s_j / l_j^2``, by which corners enter derivatives."""
+        return (self.frame.singular_values / self.frame.roots**2)[..., None, :]
+
+    def _split(self, blocks: Array) -> tuple[Array, Array, Array]:
+        rank, (left, _) = self.frame.values.shape[-1], self.frame.sides
+        parts = blocks[..., :rank, :], blocks[..., rank : rank + left, :]
+        return *parts, blocks[..., rank + left :, :]
+
     def along_in_frame(self, direction: Array, p: Array) -> Array:
         """Return ``(D A_X[direction])(p)``, all expressed in the frame."""
-        d = parity_combine(*self.frame.chart_factors, direction)
-        row, column = self.frame.roots[..., :, None], self.frame.roots[..., None, :]
-        # Derivatives of T T^T and T^T T.
-        left, right = d * column + row * transpose(d), transpose(d) * column + row * d
+        z, z_left, z_right = self._split(direction)
+        core, p_left, p_right = self._split(p)
+        s, weight = self.frame.singular_values, 1 / self.frame.a
+        row, column = s[..., :, None], s[..., None, :]
+        # Derivatives of (X X^T)^(1/N) and (X^T X)^(1/N).
+        left = (z * column + row * transpose(z)) * weight
+        right = (transpose(z) * column + row * z) * weight
         # f[x_i, x_k, x_j] (left_ik p_kj + p_ik right_kj), summed over k
-        total = np.einsum("...ikj,...ik,...kj->...ij", self._symbol, left, p)
-        return total + np.einsum("...ikj,...ik,...kj->...ij", self._symbol, p, right)
+        total = np.einsum("...ikj,...ik,...kj->...ij", self._table, left, core)
+        total = total + np.einsum("...ikj,...ik,...kj->...ij", self._table, core, right)
+        if not any(self.frame.sides):
+            return total
+        side = self._side_table
+        z_left, z_right = z_left * self._side_slope, z_right * self._side_slope
+        total = total + side * (transpose(z_left) @ p_left + transpose(p_right) @ z_right)
+        inside = side * core
+        down = z_left @ inside + p_left @ (side * right)
+        up = z_right @ transpose(inside) + p_right @ (side * left)
+        return np.concatenate([total, down, up], axis=-2)
 
     def gradient_in_frame(self, p: Array, q: Array) -> Array:
         """Return the gradient by X of ``tr(p^T A_X(q))`` at fixed p and q, all in the frame."""
-        # Adjoint of the derivative along X: first the derivatives by T T^T and T^T T.
-        left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol, p, q)
-        right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol, q, p)
-        return self._by_point(left, right)
-
-    def _by_point(self, left: Array, right: Array) -> Array:
-        """Turn derivatives by ``T T^T`` and ``T^T T`` into that by X, in the frame."""
-        row, column = self.frame.roots[..., :, None], self.frame.roots[..., None, :]
-        by_root = (left + transpose(left)) * column + row * (right + transpose(right))
-        # The differential of X -> T is symmetric in the frame.
-        return parity_combine(*self.frame.chart_factors, by_root)
+        return self._gradient(p, q, self._symbol)
 
     def root_gradient_in_frame(self, p: Array, q: Array) -> Array:
         """Return the gradient by X of ``tr(P^T A_X^{1/2}(Q))`` at fixed P and Q, in the frame."""
-        # A^{1/2} is diagonal where A is: the equation L A^{1/2} + A^{1/2} L = DA of its derivative
-        # L is one division for each entry.
-        root = np.sqrt(self.frame.a)
-        # sqrt(a_ij) + sqrt(a_kj), and sqrt(a_ij) + sqrt(a_ik), by [i, k, j]
-        rows = root[..., :, None, :] + root[..., None, :, :]
-        columns = root[..., :, None, :] + root[..., :, :, None]
-        left = np.einsum("...ikj,...ij,...kj->...ik", self._symbol / rows, p, q)
-        right = np.einsum("...ikj,...ik,...ij->...kj", self._symbol / columns, q, p)
-        return self._by_point(left, right)
+        return self._gradient(p, q, self._root_symbol)
+
+    def _gradient(self, p: Array, q: Array, symbol: _Symbol) -> Array:
+        """Return the adjoint of the derivative along X, of A or of its root."""
+        p, p_left, p_right = self._split(p)
+        q, q_left, q_right = self._split(q)
+        # Derivatives by (X X^T)^(1/N) and (X^T X)^(1/N), then by X.
+        left = np.einsum("...ikj,...ij,...kj->...ik", symbol.left, p, q)
+        right = np.einsum("...ikj,...ik,...ij->...kj", symbol.right, q, p)
+        sides = any(self.frame.sides)
+        if sides:
+            left = left + symbol.along * (transpose(q_right) @ p_right)
+            right = right + symbol.along * (transpose(q_left) @ p_left)
+        s = self.frame.singular_values
+        row, column = s[..., :, None], s[..., None, :]
+        total = (left + transpose(left)) * column + row * (right + transpose(right))
+        total = total / self.frame.a
+        if not sides:
+            return total
+        by_left = q_left @ transpose(symbol.up * p) + p_left @ transpose(symbol.up * q)
+        by_right = q_right @ (symbol.down * p) + p_right @ (symbol.down * q)
+        slope = self._side_slope
+        return np.concatenate([total, by_left * slope, by_right * slope], axis=-2)
 
     def along(self, direction: Array, covector: Array) -> Array:
-        """Return ``(D A_X[direction])(covector)``."""
-        frame = self.frame
-        return frame.leave(self.along_in_frame(frame.enter(direction), frame.enter(covector)))
+        """Return the tangent part of ``(D A_X[direction])(covector)``."""
+        frame, inside = self.frame, self.frame.blocks(direction)
+        result = self.along_in_frame(inside, frame.blocks(covector))
+        if all(frame.sides):
+            result = result + self._corner_weight * frame.corner(covector, inside)
+        return frame.assemble(result)
 
     def gradient(self, covec_a: Array, covec_b: Array) -> Array:
         r"""Return the Euclidean gradient by X of ``tr(P^T A_X(Q))`` at fixed P and Q."""
         frame = self.frame
-        return frame.leave(self.gradient_in_frame(frame.enter(covec_a), frame.enter(covec_b)))
+        in_a, in_b = frame.blocks(covec_a), frame.blocks(covec_b)
+        result = self.gradient_in_frame(in_a, in_b)
+        if all(frame.sides):
+            corners = frame.corner(covec_a, in_b) + frame.corner(covec_b, in_a)
+            result = result + self._corner_weight * corners
+        return frame.assemble(result)
+
+    def root_gradient(self, covec_a: Array, covec_b: Array) -> Array:
+        r"""Return the Euclidean gradient by X of ``tr(P^T A_X^{1/2}(Q))`` at fixed P and Q."""
+        frame = self.frame
+        in_a, in_b = frame.blocks(covec_a), frame.blocks(covec_b)
+        result = self.root_gradient_in_frame(in_a, in_b)
+        if all(frame.sides):
+            corners = frame.corner(covec_a, in_b) + frame.corner(covec_b, in_a)
+            # s_j / l_j^2 over sqrt(a_j0)
+            result = result + corners / frame.roots[..., None, :]
+        return frame.assemble(result)
+
+
+def riemannian_hessian(
+    derivative: CometricDerivative, gradient: Array, second: Array, vector: Array
+) -> Array:
+    r"""Return the Riemannian Hessian of a function along a tangent vector Z.
+
+    With the Euclidean gradient p, its derivative along Z and the covector ``xi = A_X^{-1}(Z)``,
+
+    .. math:: A_X(D p[Z]) + \tfrac12 (D A_X[Z] p + A_X (\partial_X \langle p, A_X \xi \rangle)
+              - D A_X[A_X p] \xi).
+
+    The parts of the middle and the last derivative that are not tangent cancel (ours).
+    """
+    frame = derivative.frame
+    momentum, along = apply_metric(frame, vector), apply_cometric(frame, gradient)
+    turned = derivative.along(vector, gradient) - derivative.along(along, momentum)
+    second = second + 0.5 * derivative.gradient(gradient, momentum)
+    return apply_cometric(frame, second) + 0.5 * turned
 
 
 def root_of(frame: Frame) -> Array:

@@ -69,25 +69,29 @@ def combine(matrix: Array, values: Array) -> Array:
     return (matrix @ flat).reshape(n_batch, len(matrix), *shape)
 
 
-# Iterates of `propagators` at most, and the change of the last that is rounding.
-_MOST_ITERATES, _SETTLED = 40, 1e-15
+# Iterates of `propagators` at most, the change of the last that is rounding, and that at which the
+# nodes resolve the solution at all.
+_MOST_ITERATES, _SETTLED, _CLOSE = 40, 1e-15, 1e-6
 
 
 def propagators(generators: Array) -> Array:
     """Solve ``Y' = A Y, Y(0) = I`` on [0, 1], given A at Gauss nodes; return Y there and at 1.
 
     Shapes ``(n_batch, n_nodes, r, r)`` and ``(n_batch, n_nodes + 1, r, r)``. Picard's iteration on
-    the polynomials through the nodes converges faster than geometrically.
+    the polynomials through the nodes converges faster than geometrically; where A is so large that it
+    does not, Y is left at the identity.
     """
     n_nodes, identity = generators.shape[1], np.eye(generators.shape[-1])
     weights = integrals(n_nodes, n_nodes)
     inner = np.broadcast_to(identity, generators.shape)
-    for _ in range(_MOST_ITERATES):
-        moved = identity + combine(weights, generators @ inner)
-        change = np.abs(moved[:, :-1] - inner).max(initial=0.0)
-        inner = moved[:, :-1]
-        if change <= _SETTLED:
-            break
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_ITERATES):
+            moved = identity + combine(weights, generators @ inner)
+            change = np.abs(moved[:, :-1] - inner).max(axis=(1, 2, 3), initial=0.0)
+            inner = moved[:, :-1]
+            if (change <= _SETTLED).all():
+                break
+    moved[~(change <= _CLOSE)] = identity
     return moved
 
 
