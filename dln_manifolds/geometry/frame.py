@@ -209,6 +209,12 @@ class Frame:
             parts.append(transpose(matrix) @ self.left - turned)
         return np.concatenate(parts, axis=-2) if len(parts) > 1 else core
 
+    def split(self, blocks: Array) -> tuple[Array, Array, Array]:
+        """Return core, left and right of `blocks`, those beside the core without rows if empty."""
+        rank, (left, _) = self.values.shape[-1], self.sides
+        core, beside = blocks[..., :rank, :], blocks[..., rank:, :]
+        return core, beside[..., :left, :], beside[..., left:, :]
+
     def assemble(self, blocks: Array) -> Array:
         """Return tangent vectors from their `blocks`."""
         rank, (left, right) = self.values.shape[-1], self.sides
