@@ -40,6 +40,17 @@ def acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> Ar
     return derivative.along_in_frame(velocity, momentum) - 0.5 * weights * force
 
 
+def power_differences(frame: Frame) -> tuple[Array, Array]:
+    """Return divided differences of ``x^N`` at roots, of ``e^x`` at infinite depth, at log(s).
+
+    First ones by [i, j], second ones by [i, k, j]: the derivatives of ``H -> H^N``.
+    """
+    # Those of a at square roots of s.
+    half = np.sqrt(frame.singular_values)
+    triples, place = index_triples(half.shape[-1])
+    return a(half, frame.depth), a_second_difference(half, frame.depth, triples)[..., place]
+
+
 def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
     """Return ``exp_X(Z)`` to second order: invertible, in the component of X, for any finite Z."""
     s = derivative.frame.singular_values
@@ -97,12 +108,8 @@ def _retract(
 
 def _stretched(frame: Frame, first: Array, second: Array) -> tuple[Array, Array]:
     """Return axes and ``log(M)`` of the new M, from its derivatives in the frame."""
-    # Divided differences of x^N at the roots l: those of a at square roots of s.
     s, depth = frame.singular_values, frame.depth
-    half = np.sqrt(s)
-    triples, place = index_triples(half.shape[-1])
-    slope = a(half, depth)
-    bend = a_second_difference(half, depth, triples)[..., place]
+    slope, bend = power_differences(frame)
     root_1 = first / slope
     root_2 = (second - 2 * np.einsum("...ikj,...ik,...kj->...ij", bend, root_1, root_1)) / slope
     scale = np.sqrt(frame.roots)
