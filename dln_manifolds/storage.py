@@ -20,13 +20,21 @@ from geomstats.geometry.manifold import Manifold
 
 import dln_manifolds
 from dln_manifolds.errors import InvalidFileError
-from dln_manifolds.geodesics import GeodesicSolution, LayerSystem, ObservableSystem, Trajectory
+from dln_manifolds.geodesics import (
+    FlatSystem,
+    GeodesicSolution,
+    LayerSystem,
+    ObservableSystem,
+    System,
+    Trajectory,
+    system_of_matrices,
+)
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
 
-_FORMAT, _CONTENTS = 1, "contents"
+_FORMAT, _CONTENTS = 2, "contents"
 
 
 def save(file: str | PathLike[str], /, **items: Any) -> None:
@@ -138,10 +146,10 @@ def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
     return {"class": type(thing).__name__, "arguments": arguments}
 
 
-# Systems by the names that the first files gave to their flows.
-_SYSTEMS = {"RootField": ObservableSystem, "BalancedField": LayerSystem}
-# Parts of solutions that have another name in files.
-_RENAMED = {name: f"_{name}" for name in ("scale", "trajectory", "between")} | {"system": "_field"}
+_SYSTEMS = {system.__name__: system for system in (FlatSystem, LayerSystem, ObservableSystem)}
+# What the first files call flows of layers, and parts of solutions.
+_FIRST_LAYERS = "BalancedField"
+_FIRST_NAMES = {"trajectory": "_trajectory", "between": "_between", "system": "_field"}
 
 
 def _describe_solution(
@@ -149,16 +157,14 @@ def _describe_solution(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for part in dataclasses.fields(solution):
-        value, key = getattr(solution, part.name), _RENAMED.get(part.name, part.name)
+        value, key = getattr(solution, part.name), part.name
         if isinstance(value, np.ndarray | np.generic):
             arrays[f"{name}/{key}"] = np.asarray(value)
         elif isinstance(value, Trajectory):
-            arrays[f"{name}/{key}/times"] = np.stack(value.times)
-            # Only the geodesic is recorded, nothing attached to it.
-            arrays[f"{name}/{key}/states"] = np.stack(value.states)[:, :, :, 0]
+            for kind in ("times", "states", "scales"):
+                arrays[f"{name}/{key}/{kind}"] = np.stack(getattr(value, kind))
         elif part.name == "system":
-            kind = next(name for name, system in _SYSTEMS.items() if type(value) is system)
-            values[key] = {"class": kind, "arguments": dataclasses.asdict(value)}
+            values[key] = {"class": type(value).__name__, "arguments": dataclasses.asdict(value)}
         else:
             values[key] = value
     return {"values": values}
@@ -203,22 +209,50 @@ def _public(name: str, base: type) -> Any:
 def _restore_solution(
     name: str, values: dict[str, Any], arrays: dict[str, Array]
 ) -> GeodesicSolution:
-    parts: dict[str, Any] = {}
+    first = _FIRST_NAMES["system"] in values
+    system = _first_system(name, values, arrays) if first else _system(values["system"])
+    parts: dict[str, Any] = {"system": system}
     for part in dataclasses.fields(GeodesicSolution):
-        stored = _RENAMED.get(part.name, part.name)
+        stored = _FIRST_NAMES.get(part.name, part.name) if first else part.name
         key = f"{name}/{stored}"
         if key in arrays:
             parts[part.name] = arrays[key]
         elif f"{key}/times" in arrays:
-            times, states = arrays[f"{key}/times"], arrays[f"{key}/states"]
-            parts[part.name] = Trajectory(list(times), list(states[:, :, :, None]))
-        elif part.name == "system":
-            flow = values[stored]
-            if flow["class"] not in _SYSTEMS:
-                raise InvalidFileError(f"needs a flow {flow['class']}, which is unknown.")
-            # Files of version 1 kept the depth of layers beside their flow only.
-            given = {"depth": values.get("depth"), **_plain(flow["arguments"])}
-            parts[part.name] = _SYSTEMS[flow["class"]](**given)
-        else:
+            kinds = ("times", "states") if first else ("times", "states", "scales")
+            recorded = (list(arrays[f"{key}/{kind}"]) for kind in kinds)
+            parts[part.name] = Trajectory(*recorded)
+        elif part.name not in parts and part.name != "upper_bound":
             parts[part.name] = values[stored]
+    if first:
+        # Upper bounds were not known then; the length is one.
+        parts["upper_bound"] = parts["length"].copy()
+        parts["trajectory"] = _first_trajectory(parts, arrays[f"{name}/_scale"])
     return GeodesicSolution(**parts)
+
+
+def _system(described: dict[str, Any]) -> System:
+    if described["class"] not in _SYSTEMS:
+        raise InvalidFileError(f"needs a system {described['class']}, which is unknown.")
+    return _SYSTEMS[described["class"]](**_plain(described["arguments"]))
+
+
+def _first_system(name: str, values: dict[str, Any], arrays: dict[str, Array]) -> System:
+    """Return the system of a geodesic of the first format: that kept the depth alone."""
+    flow = values[_FIRST_NAMES["system"]]
+    # Of layers beside their flow only.
+    depth = flow["arguments"].get("depth", values.get("depth"))
+    if flow["class"] == _FIRST_LAYERS:
+        return LayerSystem(depth)
+    n = arrays[f"{name}/initial_velocity"].shape[-1]
+    return system_of_matrices(depth, (n, n), n)
+
+
+def _first_trajectory(parts: dict[str, Any], scale: Array) -> Trajectory:
+    """Return what the first format recorded, as today's systems record it."""
+    system, recorded = parts["system"], parts["trajectory"]
+    states = [state[:, :, None] for state in recorded.states]
+    scales = [scale] * len(states)
+    if isinstance(system, ObservableSystem) and states:
+        both = [system.of_root_states(state, scale) for state in states]
+        states, scales = ([pair[k] for pair in both] for k in range(2))
+    return Trajectory(recorded.times, states, scales)

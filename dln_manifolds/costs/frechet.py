@@ -10,10 +10,10 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
-    ObservableSystem,
     Points,
     log_pullback,
     solve_log,
+    system_of_matrices,
 )
 from dln_manifolds.geometry.bounds import lower_bound
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
@@ -78,7 +78,7 @@ class FrechetVariance(Cost):
 
     def _state(self, point: Array) -> _State:
         base = self._base(point)
-        system = ObservableSystem(self.depth)
+        system = system_of_matrices(self.depth, base.value.shape[-2:], base.frame.values.shape[-1])
         solution = solve_log(system, base, self._data, tolerance=self.tolerance)
         velocities = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
         momenta = apply_metric(base.frame, velocities)

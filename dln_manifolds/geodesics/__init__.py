@@ -1,8 +1,9 @@
 """Geodesics: exp, log, parallel transport and their derivatives, verified; no host known."""
 
 from dln_manifolds.geodesics.adjoint import exp_pullback, log_pullback, squared_length_gradients
+from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.layer_system import LayerSystem
-from dln_manifolds.geodesics.observable_system import ObservableSystem
+from dln_manifolds.geodesics.observable_system import ObservableSystem, system_of_matrices
 from dln_manifolds.geodesics.solution import FailurePolicy, GeodesicSolution
 from dln_manifolds.geodesics.solve import parallel_transport, solve_exp, solve_log
 from dln_manifolds.geodesics.system import Bounds, Points, Status, System, Trajectory
@@ -10,6 +11,7 @@ from dln_manifolds.geodesics.system import Bounds, Points, Status, System, Traje
 __all__ = [
     "Bounds",
     "FailurePolicy",
+    "FlatSystem",
     "GeodesicSolution",
     "LayerSystem",
     "ObservableSystem",
@@ -23,4 +25,5 @@ __all__ = [
     "solve_exp",
     "solve_log",
     "squared_length_gradients",
+    "system_of_matrices",
 ]

@@ -34,9 +34,9 @@ def exp_pullback(
     out.
     """
     system = solution.system
-    first, rate, last, end = _ends(solution, members)
+    _, _, last, end = _ends(solution, members)
     covectors = system.covector(last, cotangent)[:, None]
-    fields, changes = _backwards(system, end, covectors, solution.tolerance)
+    first, rate, fields, changes = _backwards(system, end, covectors, solution.tolerance)
     field, change = fields[:, 0], changes[:, 0]
     by_point = _by_point(system, first, rate, field, change)
     return by_point, -system.gradient(first, system.momentum(first, field))
@@ -51,10 +51,10 @@ def log_pullback(
     differential of exp is singular: log has no derivative.
     """
     system = solution.system
-    first, rate, last, end = _ends(solution, members)
-    target = -system.vector(first, system.covector(first, cotangent))
+    _, _, last, end = _ends(solution, members)
     basis = system.covector_basis(last)
-    fields, changes = _backwards(system, end, basis, solution.tolerance)
+    first, rate, fields, changes = _backwards(system, end, basis, solution.tolerance)
+    target = -system.vector(first, system.covector(first, cotangent))
     coordinates = solve_variations(fields, target)
     change = np.einsum("bk,bk...->b...", coordinates, changes)
     by_point = _by_point(system, first, rate, target, change)
@@ -95,12 +95,12 @@ def _by_point(system: System, first: Unit, rate: Array, field: Array, change: Ar
 
 def _backwards(
     system: System, end: Array, covectors: Array, tolerance: float
-) -> tuple[Array, Array]:
+) -> tuple[Unit, Array, Array, Array]:
     """Follow variations that end in ``(0, c)`` back to the start of geodesics of unit time.
 
     ``end`` are the states at their end, ``(n_batch, 2, 1, *shape)``, and ``covectors`` have the
-    shape ``(n_batch, k, *shape)``, as both results: vectors and changes of covectors as the system
-    sees them, NaN where the integrator stalled.
+    shape ``(n_batch, k, *shape)``. Returns the start, its rates, and in that shape vectors and
+    changes of covectors as the system sees them, NaN where the integrator stalled.
     """
     n_batch, k = covectors.shape[:2]
     state = np.zeros((n_batch, 2, 1 + k, *end.shape[3:]))
@@ -114,7 +114,8 @@ def _backwards(
     final[:, 1] *= -1
     fields, changes = system.gauged(final[:, :, 0], final[:, 0, 1:], final[:, 1, 1:])
     size[result.status != Status.CONVERGED] = np.nan
-    return weigh(size, fields), weigh(size, changes)
+    first = system.at(final[:, 0, 0], np.zeros(n_batch))
+    return first, final[:, 1, 0], weigh(size, fields), weigh(size, changes)
 
 
 def solve_variations(variations: Array, target: Array) -> Array:

@@ -38,7 +38,7 @@ def flow(
     *,
     tolerance: float,
     record: bool = False,
-    max_steps: int = _MAX_STEPS,
+    max_steps: int | None = None,
 ) -> FlowResult:
     """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
@@ -48,7 +48,7 @@ def flow(
     """
     run = _Run(system, state, span, tolerance, record)
     pending = np.nonzero(run.status == _STALLED)[0]
-    for _ in range(max_steps):
+    for _ in range(_MAX_STEPS if max_steps is None else max_steps):
         if pending.size == 0:
             break
         run.step(pending)

@@ -1,10 +1,11 @@
 """End-to-end matrices as a system: the geodesic flow of the polar chart, any rank and depth."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.polar_cone import PolarCone
 from dln_manifolds.geodesics.polar_paths import PolarPaths
 from dln_manifolds.geodesics.root_paths import RootPaths
@@ -46,7 +47,7 @@ class ObservableSystem:
     depth: float
     shape: tuple[int, int]
     rank: int
-    reach: float = field(default=0.0, init=False)
+    reach = 0.0
 
     @cached_property
     def layout(self) -> Layout:
@@ -119,6 +120,24 @@ class ObservableSystem:
     def cone(self, first: Unit, last: Unit) -> PolarCone:
         """Return the cone law between points of these scales."""
         return PolarCone(first.scale, last.scale, self.layout)
+
+    def of_root_states(self, states: Array, scale: Array) -> tuple[Array, Array]:
+        """Return states and scales of points T of the root chart with momenta in the metric g_N.
+
+        ``states`` are ``(n_batch, 2, 1, n, n)``, as the first version recorded them for square
+        matrices of full rank, at finite depth; T was divided by ``scale``.
+        """
+        root = Frame.of_root(states[:, 0, 0], self.depth)
+        frame, extra = PolarFrame.of_matrices(root, self.layout)
+        size = np.exp(extra / self.depth)
+        inside = root.enter(states[:, 1, 0]) / size[:, None, None]
+        turned = transpose(inside)
+        mean = 0.5 * (frame.roots[:, :, None] + frame.roots[:, None, :])
+        momentum = 0.5 * (inside + turned) + self.depth * mean * (inside - turned)
+        rate = np.zeros_like(frame.position)
+        self.layout.split(rate)[0][...] = momentum
+        unit = np.stack([frame.position, rate], axis=1)[:, :, None]
+        return unit, self.depth * np.log(scale) + extra
 
     def gap(self, position: Array, other: Array) -> Array:
         """Return ``position - other``, the other in the gauge that is nearest to it."""
@@ -301,6 +320,15 @@ class ObservableSystem:
         frame = _frame(unit)
         velocity = frame.velocity(frame.raised(rate))
         return frame.frame.weingarten(velocity, gradient)
+
+
+def system_of_matrices(
+    depth: float, shape: tuple[int, int], rank: int
+) -> ObservableSystem | FlatSystem:
+    """Return the system of end-to-end matrices; square ones of full rank are flat at N = 1."""
+    if depth == 1 and shape == (rank, rank):
+        return FlatSystem()
+    return ObservableSystem(depth, shape, rank)
 
 
 class _Linearized(ObservableSystem):

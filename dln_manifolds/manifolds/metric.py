@@ -11,10 +11,9 @@ from dln_manifolds.geodesics import (
     Bounds,
     FailurePolicy,
     GeodesicSolution,
-    LayerSystem,
-    ObservableSystem,
     Points,
     Status,
+    System,
     parallel_transport,
     solve_exp,
     solve_log,
@@ -62,7 +61,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
         self.tolerance = float(tolerance)
 
     @abc.abstractmethod
-    def _make_system(self) -> ObservableSystem | LayerSystem:
+    def _make_system(self) -> System:
         """Return what the solvers of geodesics need to know of this geometry."""
 
     @property

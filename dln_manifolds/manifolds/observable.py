@@ -7,7 +7,7 @@ from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
 from dln_manifolds.checks import At, one_of
-from dln_manifolds.geodesics import ObservableSystem
+from dln_manifolds.geodesics import System, system_of_matrices
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.metric import CometricDerivative, operator_matrix, riemannian_hessian
 from dln_manifolds.geometry.stratum import MatrixStratum
@@ -38,8 +38,8 @@ class DLNObservableMetric(GeodesicMetric):
     take the base point first.
     """
 
-    def _make_system(self) -> ObservableSystem:
-        return ObservableSystem(self.stratum.depth, self.stratum.shape, self.stratum.rank)
+    def _make_system(self) -> System:
+        return system_of_matrices(self.stratum.depth, self.stratum.shape, self.stratum.rank)
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At(self.stratum, base_point, **vectors)

@@ -10,7 +10,7 @@ from dln_manifolds.errors import (
     IncompleteGeodesicError,
     InvalidPointError,
 )
-from dln_manifolds.geodesics import FailurePolicy, LayerSystem, ObservableSystem, Points, solve_log
+from dln_manifolds.geodesics import FailurePolicy, Points, System, solve_log
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
@@ -24,7 +24,7 @@ class PairwiseDistances:
     """What a metric with solved geodesics says of many points at once."""
 
     stratum: Stratum
-    system: ObservableSystem | LayerSystem
+    system: System
     policy: FailurePolicy
     tolerance: float
 
@@ -166,7 +166,7 @@ class PairwiseDistances:
 
 
 def _solve_block(
-    system: ObservableSystem | LayerSystem,
+    system: System,
     policy: FailurePolicy,
     tolerance: float,
     points: Points,
