@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from bad_input import ARRANGEMENTS, Cases, from_table, places, repeatable, several
 from numpy.testing import assert_allclose, assert_array_equal
+from pymanopt.optimizers import TrustRegions
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold, InvalidPointError, storage
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    InvalidPointError,
+    costs,
+    pymanopt_problem,
+    storage,
+)
 from dln_manifolds.autodiff import kinds
 from dln_manifolds.checks import check_connected
 
@@ -497,3 +505,19 @@ def test_inversion_and_scaling_are_isometries_at_infinite_depth():
     inverse = np.linalg.inv(points)
     assert_allclose(space.metric.norm(-inverse @ vectors @ inverse, inverse), lengths, rtol=1e-11)
     assert np.isinf(space.metric.injectivity_radius(points)).all()
+
+
+# --- costs
+
+
+def test_costs_of_matrices_of_lower_rank():
+    """A loss and the entropy, minimized by pymanopt on the matrices of a rank."""
+    space = DLNObservableManifold(shape=(5, 4), rank=2, depth=3)
+    target, seen = RNG.normal(size=(5, 4)), RNG.uniform(size=(5, 4)) < 0.8
+    cost = costs.MatrixCompletion(target, seen) - costs.Entropy(3, rank=2) / 4
+    problem = pymanopt_problem(space, cost)
+    solver = TrustRegions(verbosity=0, min_gradient_norm=1e-9)
+    point = solver.run(problem, initial_point=space.random_point()).point
+    assert space.belongs(point)
+    assert space.norm(point, problem.riemannian_gradient(point)) <= 1e-8
+    assert_allclose(costs.Entropy(3, rank=2)(point), space.entropy(point), rtol=1e-12)
