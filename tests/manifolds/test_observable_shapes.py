@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from bad_input import ARRANGEMENTS, Cases, from_table, places, repeatable, several
 from numpy.testing import assert_allclose, assert_array_equal
-from pymanopt.optimizers import TrustRegions
+from pymanopt.optimizers import (
+    ConjugateGradient,
+    NelderMead,
+    ParticleSwarm,
+    SteepestDescent,
+    TrustRegions,
+)
 
 from dln_manifolds import (
     BalancedManifold,
     DLNObservableManifold,
+    DLNQuotientMetric,
     InvalidPointError,
     costs,
     pymanopt_problem,
@@ -128,6 +135,11 @@ def test_what_cannot_be_made_is_named(arguments, error, message):
 def test_layers_are_square_and_of_full_rank():
     with pytest.raises(TypeError):
         BalancedManifold(widths=(4, 3, 5))
+    space = DLNObservableManifold(shape=(5, 4), rank=2, depth=3, equip=False)
+    with pytest.raises(NotImplementedError, match="square matrices of full rank only"):
+        space.equip_with_metric(DLNQuotientMetric)
+    with pytest.raises(ValueError, match="depth must be an integer to have layers, not inf"):
+        DLNObservableManifold(3, math.inf, equip=False).equip_with_metric(DLNQuotientMetric)
 
 
 # --- points
@@ -521,3 +533,19 @@ def test_costs_of_matrices_of_lower_rank():
     assert space.belongs(point)
     assert space.norm(point, problem.riemannian_gradient(point)) <= 1e-8
     assert_allclose(costs.Entropy(3, rank=2)(point), space.entropy(point), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "solver", [SteepestDescent, ConjugateGradient, TrustRegions, NelderMead, ParticleSwarm]
+)
+@each
+def test_all_solvers_run(space, solver):
+    target = space.random_point()
+    problem = pymanopt_problem(space, costs.MatrixCompletion(target, np.ones(space.shape)))
+    options = {"population_size": 5} if solver is ParticleSwarm else {}
+    free = solver in (NelderMead, ParticleSwarm)  # of derivatives: they draw points themselves
+    start = None if free else space.random_point()
+    result = solver(verbosity=0, max_iterations=3, **options).run(problem, initial_point=start)
+    assert space.belongs(result.point)
+    assert np.isfinite(result.cost)
+    assert free or result.cost < problem.cost(start)
