@@ -12,7 +12,6 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
 from dln_manifolds.geometry.stratum import (
     LayerStratum,
-    MatrixStratum,
     Stratum,
     balance_tolerance,
     component,
@@ -132,13 +131,6 @@ def checked_point(stratum: Stratum, value: object, name: str) -> tuple[Array, Fr
 def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Array, Frame, DType]:
     """Do as `checked_point`, for layers of any shape ``(N, n, n)``."""
     return checked_point(LayerStratum.square(shape[-1], shape[0]), point, name)
-
-
-def checked_frame(
-    point: object, shape: tuple[int, ...], depth: float, name: str
-) -> tuple[Frame, DType]:
-    """Do as `checked_point`, for end-to-end matrices of any shape and full rank."""
-    return checked_point(MatrixStratum.of(shape=shape, depth=depth), point, name)[1:]
 
 
 def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from dln_manifolds.costs.base import Cost, Domain, real_number
 from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -15,22 +16,24 @@ _LEAST = 1e-100
 
 
 class Entropy(Cost):
-    r"""The entropy ``S(X) = log vol(O_X)`` of an invertible end-to-end matrix.
+    r"""The entropy ``S(X) = log vol(O_X)`` of an end-to-end matrix.
 
     Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
     unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
-    count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1.
-    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1, the
+    ``rank`` full if not given: below that, derivatives are along the matrices of that rank. Menon
+    and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
-    def __init__(self, depth: float) -> None:
+    def __init__(self, depth: float, rank: int | None = None) -> None:
         self.depth = real_number(depth, "depth", at_least=1)
+        self.rank = None if rank is None else whole("rank", rank)
         self.domain = Domain(of_layers=False, depth=self.depth)
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
 
     def _frame(self, point: Array) -> Frame:
-        frame = Frame.of_point(point, self.depth)
+        frame = Frame.of_point(point, self.depth, self.rank)
         least = _LEAST * frame.values[..., :1] + np.finfo(float).tiny
         return replace(frame, values=np.maximum(frame.values, least))
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.checks import check_connected, checked_frame
+from dln_manifolds.checks import check_connected, checked_point
 from dln_manifolds.costs.base import Cost, Domain, real_array, real_number
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import (
@@ -17,6 +17,7 @@ from dln_manifolds.geodesics import (
 )
 from dln_manifolds.geometry.bounds import lower_bound
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
+from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -35,10 +36,10 @@ class FrechetVariance(Cost):
     One point X at a time. All logarithms are one batch, solved once per point; a Hessian-vector
     product takes the variations along these geodesics.
 
-    The data ``points``, ``shape=[k, n, n]``, are invertible and of one component, the ``weights``,
-    ``shape=[k,]``, not negative, and equal by default: they are divided by their sum, and data of
-    weight zero are left out. The ``depth`` is N >= 1, and ``tolerance`` the relative local error of
-    the flow that verifies logarithms.
+    The data ``points``, ``shape=[k, m, n]``, are of the ``rank``, full if not given, and of one
+    component, the ``weights``, ``shape=[k,]``, not negative, and equal by default: they are divided
+    by their sum, and data of weight zero are left out. The ``depth`` is N >= 1, and ``tolerance``
+    the relative local error of the flow that verifies logarithms.
 
     All methods raise `DisconnectedPointsError` if ``det X`` has another sign than that of a datum,
     `ConvergenceError` if a logarithm is not solved, and `IncompleteGeodesicError` if a geodesic to
@@ -52,19 +53,20 @@ class FrechetVariance(Cost):
         weights: ArrayLike | None = None,
         *,
         tolerance: float = 1e-13,
+        rank: int | None = None,
     ) -> None:
         self.depth, self.tolerance = real_number(depth, "depth", at_least=1), tolerance
         points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
-            raise InvalidPointError(f"points must have shape (k, n, n), not {points.shape}.")
+            raise InvalidPointError(f"points must have shape (k, m, n), not {points.shape}.")
+        self.stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
         self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
         weights = np.ones(len(points)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(points),) or (weights < 0).any() or not weights.any():
             raise ValueError(f"weights must be {len(points)} numbers >= 0, and not all zero.")
         # Data of weight zero are left out: not even their geodesics have to exist.
         self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
-        frames, _ = checked_frame(self.points, points.shape[1:], self.depth, "points")
-        self._data = Points(self.points, frames)
+        self._data = Points(*checked_point(self.stratum, self.points, "points")[:2])
         self._states = PointMemo(self._state)
 
     def _base(self, point: Array) -> Points:
@@ -72,7 +74,7 @@ class FrechetVariance(Cost):
         if point.ndim != 2:
             raise InvalidPointError(f"One point at a time is needed, not {point.shape}.")
         base = np.broadcast_to(point, self.points.shape)
-        first, _ = checked_frame(base, base.shape[1:], self.depth, "point")
+        base, first, _ = checked_point(self.stratum, base, "point")
         check_connected(first, self._data.frame)
         return Points(base, first)
 

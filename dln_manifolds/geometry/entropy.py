@@ -1,13 +1,12 @@
 r"""Entropy and volumes: functions of the singular values alone.
 
-The fibre over X of rank r, in a network whose hidden widths are ``d_p``, is an orbit of a product
-of Stiefel manifolds with volume
+The fibre over X of rank r, in a network whose hidden widths are ``d_p``, is an orbit of the groups
+``O(d_p)`` with volume
 
 .. math::
-    vol(O_X) = \prod_p vol(St(d_p, r)) \prod_{i<j} \sqrt{a_{ij}} \prod_j l_j^D, \qquad
+    vol(O_X) = \prod_p \frac{c_{d_p}}{c_{d_p - r}} \prod_{i<j} \sqrt{a_{ij}} \prod_j l_j^D, \qquad
+    c_n = vol(O(n)) = 2^{n(n-1)/4} \prod_{k=1}^n \frac{2 \pi^{k/2}}{\Gamma(k/2)}, \qquad
     D = \sum_p (d_p - r),
-
-    vol(St(d, r)) = 2^{r(r-1)/4} \prod_{k=d-r+1}^d \frac{2 \pi^{k/2}}{\Gamma(k/2)},
 
 and the entropy is its logarithm: Menon and Yu, arXiv 2509.09088, for square X of full rank, where
 the first factor is ``c_n^(N-1)``; ours otherwise. Their van(Sigma^(2/N)) in the denominator of
@@ -38,12 +37,19 @@ from dln_manifolds.numerics.polynomials import gauss
 Widths = Sequence[int] | None
 
 
-def log_volume_stiefel(d: int, r: int) -> float:
-    """Return the logarithm of the volume of St(d, r) in the Frobenius metric; O(n) is St(n, n)."""
-    return r * (r - 1) / 4 * math.log(2) + sum(
-        math.log(2) + k / 2 * math.log(math.pi) - math.lgamma(k / 2)
-        for k in range(d - r + 1, d + 1)
+def log_volume_orthogonal_group(n: int) -> float:
+    """Return ``log(c_n)``, the volume of O(n) in the Frobenius metric."""
+    return n * (n - 1) / 4 * math.log(2) + sum(
+        math.log(2) + k / 2 * math.log(math.pi) - math.lgamma(k / 2) for k in range(1, n + 1)
     )
+
+
+def _log_constant(rank: int, depth: float, widths: Widths) -> float:
+    """Return ``sum_p log(c_{d_p} / c_{d_p - r})``."""
+    log_c = log_volume_orthogonal_group
+    if widths is not None:
+        return sum(log_c(width) - log_c(width - rank) for width in widths)
+    return (depth - 1) * log_c(rank) if math.isfinite(depth) else 0.0
 
 
 def _surplus(widths: Widths, rank: int) -> int:
@@ -52,18 +58,14 @@ def _surplus(widths: Widths, rank: int) -> int:
 
 
 def entropy(singular_values: Array, depth: float, widths: Widths = None) -> Array:
-    r"""Return ``sum_p log vol St(d_p, r) + (1/2) sum_{i<j} log a_ij + D sum_j log l_j``, (...)."""
+    r"""Return ``sum_p log(c_{d_p} / c_{d_p-r}) + (1/2) sum_{i<j} log a_ij + D sum_j log l_j``."""
     r = singular_values.shape[-1]
     row, column = np.triu_indices(r, 1)
     total = 0.5 * np.sum(log_a(singular_values, depth)[..., row, column], axis=-1)
-    if widths is not None:
-        constant = sum(log_volume_stiefel(width, r) for width in widths)
-    else:
-        constant = (depth - 1) * log_volume_stiefel(r, r) if math.isfinite(depth) else 0.0
     surplus = _surplus(widths, r)
     if surplus:
         total = total + surplus / depth * np.sum(np.log(singular_values), axis=-1)
-    return constant + total
+    return _log_constant(r, depth, widths) + total
 
 
 def log_riemannian_density(singular_values: Array, depth: float, surplus: int = 0) -> Array:

@@ -6,11 +6,11 @@ from geomstats.geometry.manifold import register_quotient
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
-from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_frame
+from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_point
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
 from dln_manifolds.geometry import balancing, sectors
-from dln_manifolds.geometry.stratum import LayerStratum, balance_tolerance
+from dln_manifolds.geometry.stratum import LayerStratum, MatrixStratum, balance_tolerance
 from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
@@ -144,7 +144,8 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with ``Q_0 = V``, ``Q_N = U`` and the identity in
         between: all layers but the first and the last are ``diag(s^(1/N))``.
         """
-        frame, dtype = checked_frame(point, self.stratum.shape, self.depth, "point")
+        matrices = MatrixStratum.square(self.n, self.depth)
+        _, frame, dtype = checked_point(matrices, point, "point")
         return cast(balancing.factor(frame, self.stratum.depth), dtype)
 
     def act(self, group_elem: ArrayLike, point: ArrayLike) -> Array:

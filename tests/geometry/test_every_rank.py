@@ -31,7 +31,7 @@ PLACES = [
     for kind in KINDS
     if math.isfinite(depth) or shape == (4, 4, 4)
 ]
-places = pytest.mark.parametrize("m, n, rank, depth, kind", PLACES)
+places = pytest.mark.parametrize(("m", "n", "rank", "depth", "kind"), PLACES)
 
 
 def normal(shape, seed=0):
@@ -79,7 +79,7 @@ def literal_cometric(x, p, depth):
     )
 
 
-@pytest.mark.parametrize("m, n, rank", SHAPES)
+@pytest.mark.parametrize(("m", "n", "rank"), SHAPES)
 @pytest.mark.parametrize("depth", [2, 3, 7])
 def test_cometric_is_the_sum_over_layers(m, n, rank, depth):
     x, p = point(m, n, rank, "equal"), normal((m, n))
@@ -95,52 +95,54 @@ def test_products_and_operators_agree(m, n, rank, depth, kind):
     frame = Frame.of_point(point(m, n, rank, kind), depth, rank)
     z, y = tangent(frame), tangent(frame, 1)
     covector = observable.apply_metric(frame, z)
-    assert np.linalg.norm(observable.apply_cometric(frame, covector) - z) < 1e-13
+    assert np.linalg.norm(observable.apply_cometric(frame, covector) - z) < 1e-13 * min(depth, 1e4)
     product = observable.inner_product(frame, z, y)
     assert product == pytest.approx(np.sum(covector * y), rel=1e-12, abs=1e-14)
     dual = observable.inner_coproduct(frame, covector, observable.apply_metric(frame, y))
     assert dual == pytest.approx(product, rel=1e-12, abs=1e-14)
     matrix = observable.operator_matrix(frame, 1 / frame.weights)
-    assert z.ravel() @ matrix @ y.ravel() == pytest.approx(product, rel=1e-12, abs=1e-14)
+    assert z.ravel() @ matrix @ y.ravel() == pytest.approx(product, rel=1e-11, abs=1e-13)
     assert np.linalg.matrix_rank(matrix, tol=1e-9 / min(depth, 1e4)) == rank * (m + n - rank)
     np.testing.assert_allclose(frame.root_weights**2, frame.weights, rtol=1e-13)
 
 
-def nearly_of_full_rank(x, depth):
-    """Square matrix of mpmath numbers whose other singular values hardly matter to ``A_X``."""
-    size = max(x.shape)
-    padded = np.zeros((size, size))
-    padded[: x.shape[0], : x.shape[1]] = x
-    left, _, right_t = ref.svd(ref.matrix(padded))
-    rank = np.linalg.matrix_rank(x)
-    values = [mp.mpf(0)] * rank + [mp.mpf(10) ** (-60 * depth / (depth - 1))] * (size - rank)
-    return ref.matrix(padded) + left * mp.diag(values) * right_t
+def cut_cometric(x, p, rank, depth):
+    """``A_X(P)`` of matrices of mpmath numbers, all but ``rank`` singular values cut off."""
+    squares, vectors = mp.eigsy(x * x.T)
+    left = vectors[:, x.rows - rank :]
+    s = [mp.sqrt(squares[k]) for k in range(x.rows - rank, x.rows)]
+    right = x.T * left * mp.diag([1 / value for value in s])
+    side = mp.diag([value ** (2 - 2 / depth) for value in s])
+    core = left.T * p * right
+    for i in range(rank):
+        for j in range(rank):
+            core[i, j] *= ref.a(s[i], s[j], depth)
+    beside_left, beside_right = p * right - left * left.T * p * right, left.T * p
+    beside_right -= beside_right * right * right.T
+    return left * core * right.T + beside_left * side * right.T + left * side * beside_right
 
 
-@pytest.mark.parametrize("m, n, rank", [(3, 3, 2), (3, 3, 1), (2, 3, 2), (3, 2, 1)])
-@pytest.mark.parametrize("depth", [1.5, 2, 3, 10])
+@pytest.mark.parametrize(
+    ("m", "n", "rank"), [(3, 3, 3), (3, 3, 2), (4, 3, 2), (2, 3, 2), (3, 2, 1)]
+)
+@pytest.mark.parametrize("depth", [1, 1.5, 2, 3, 100])
 @pytest.mark.parametrize("kind", KINDS)
-def test_derivative_is_the_limit_of_full_rank(m, n, rank, depth, kind):
-    # Of singular values 1e-60^(N/(N-1)) instead of zero: they add 1e-60 or so to A.
+def test_derivative_of_the_cometric(m, n, rank, depth, kind):
     x = point(m, n, rank, kind)
     frame = Frame.of_point(x, depth, rank)
     z, p = tangent(frame), normal((m, n), 5)
-    size = max(m, n)
-
-    def padded(matrix):
-        whole = np.zeros((size, size))
-        whole[:m, :n] = matrix
-        return ref.matrix(whole)
-
-    with mp.workdps(400):
-        last = mp.mpf(depth)
-        wanted = ref.derivative(
-            lambda y: ref.cometric(y, padded(p), last), nearly_of_full_rank(x, last), padded(z)
-        )
-    wanted = np.array(wanted.tolist(), dtype=float)[:m, :n]
+    right_t, inverse = frame.right_t, np.linalg.pinv(x, rcond=1e-10)
+    with mp.workdps(120):
+        # The curve (1 + t K_L) X (1 + t K_R) keeps the rank.
+        exact_x, exact_p, last = ref.matrix(x), ref.matrix(p), mp.mpf(depth)
+        step = mp.mpf("1e-30")
+        from_left = mp.eye(m) + step * ref.matrix(z @ inverse)
+        from_right = mp.eye(n) + step * ref.matrix(inverse @ (z - z @ right_t.T @ right_t))
+        moved = cut_cometric(from_left * exact_x * from_right, exact_p, rank, last)
+        change = (moved - cut_cometric(exact_x, exact_p, rank, last)) / step
+    wanted = frame.assemble(frame.blocks(np.array(change.tolist(), dtype=float)))
     got = CometricDerivative(frame).along(z, p)
-    wanted = frame.assemble(frame.blocks(wanted))
-    check(np.linalg.norm(got - wanted), 100 * EPS * depth * np.linalg.norm(wanted))
+    check(np.linalg.norm(got - wanted), 100 * EPS * (8 + depth) * (1 + np.linalg.norm(wanted)))
 
 
 @places
@@ -224,14 +226,14 @@ def test_retraction_and_chord_agree_with_geodesics_to_second_order(m, n, rank, d
     np.testing.assert_allclose(chord_length(ends, batch), chords, rtol=1e-11)
 
 
-@pytest.mark.parametrize("m, n, rank", SHAPES)
+@pytest.mark.parametrize(("m", "n", "rank"), SHAPES)
 @pytest.mark.parametrize("depth", [1, 3, 100, math.inf])
 def test_long_steps_keep_the_rank(m, n, rank, depth):
     if math.isinf(depth) and rank < max(m, n):
         pytest.skip("no infinite depth below full rank")
     x = point(m, n, rank, "equal")
     steps = np.array([0, 1e-300, 1e-6, 1.0, 1e3, 1e10, 1e100])[:, None, None, None]
-    vectors = np.concatenate([steps * normal((5, m, n)), -steps * x])
+    vectors = steps * np.concatenate([normal((5, m, n)), [-x]])
     derivative = CometricDerivative(Frame.of_point(x, depth, rank))
     values = np.linalg.svd(retract(derivative, vectors), compute_uv=False)
     assert np.isfinite(values).all()
@@ -240,7 +242,7 @@ def test_long_steps_keep_the_rank(m, n, rank, depth):
     assert (values[..., rank:] <= max(m, n) * EPS * values[..., :1]).all()
 
 
-@pytest.mark.parametrize("m, n, rank", SHAPES)
+@pytest.mark.parametrize(("m", "n", "rank"), SHAPES)
 @pytest.mark.parametrize("depth", [1, 2, 30, 1e6, math.inf])
 def test_chords_of_distant_and_of_opposite_ends_are_finite(m, n, rank, depth):
     if math.isinf(depth) and rank < max(m, n):
@@ -297,20 +299,9 @@ def test_differentials_of_the_volumes(m, n, rank, depth, kind, widths):
     np.testing.assert_allclose(np.tensordot(DIFFERENCE, field, 1), second, atol=1e-6)
 
 
-@pytest.mark.parametrize("d, r", [(1, 1), (2, 1), (3, 1), (3, 2), (5, 3)])
-def test_volume_of_stiefel_manifolds(d, r):
-    # O(d) -> St(d, r) has the fibre O(d - r); rows beyond r count twice in the norm of O(d).
-    fibre = volume.log_volume_stiefel(d - r, d - r)
-    twice = r * (d - r) / 2 * math.log(2)
-    whole = volume.log_volume_stiefel(d, d)
-    assert volume.log_volume_stiefel(d, r) == pytest.approx(whole - fibre - twice, abs=1e-12)
-    sphere = 2 * math.pi ** (d / 2) / math.gamma(d / 2)
-    assert volume.log_volume_stiefel(d, 1) == pytest.approx(math.log(sphere))
-
-
 def test_entropy_of_two_layers_with_a_wide_middle():
     # W_1 = q l v^T, W_2 = u l q^T with q on the sphere: the fibre has the radius sqrt(2) l.
     s, width = 3.0, 4
-    sphere = 2 * math.pi**2 * (math.sqrt(2) * math.sqrt(s)) ** (width - 1)
+    sphere = 2 * math.pi**2 * (math.sqrt(2 * s)) ** (width - 1)
     got = volume.entropy(np.array([s]), 2, (width,))
     assert math.exp(got) == pytest.approx(sphere)

@@ -6,8 +6,23 @@ import numpy as np
 import pytest
 from bad_input import ARRANGEMENTS, Cases, from_table, places, repeatable, several
 from numpy.testing import assert_allclose, assert_array_equal
+from pymanopt.optimizers import (
+    ConjugateGradient,
+    NelderMead,
+    ParticleSwarm,
+    SteepestDescent,
+    TrustRegions,
+)
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold, InvalidPointError, storage
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    DLNQuotientMetric,
+    InvalidPointError,
+    costs,
+    pymanopt_problem,
+    storage,
+)
 from dln_manifolds.autodiff import kinds
 from dln_manifolds.checks import check_connected
 
@@ -120,6 +135,11 @@ def test_what_cannot_be_made_is_named(arguments, error, message):
 def test_layers_are_square_and_of_full_rank():
     with pytest.raises(TypeError):
         BalancedManifold(widths=(4, 3, 5))
+    space = DLNObservableManifold(shape=(5, 4), rank=2, depth=3, equip=False)
+    with pytest.raises(NotImplementedError, match="square matrices of full rank only"):
+        space.equip_with_metric(DLNQuotientMetric)
+    with pytest.raises(ValueError, match="depth must be an integer to have layers, not inf"):
+        DLNObservableManifold(3, math.inf, equip=False).equip_with_metric(DLNQuotientMetric)
 
 
 # --- points
@@ -211,9 +231,10 @@ def test_hidden_widths_enter_the_entropy_alone():
     wide, narrow = (DLNObservableManifold(widths=(4, k, 5), rank=2) for k in (6, 2))
     point, vector = narrow.random_point(), RNG.normal(size=(5, 4))
     values = np.linalg.svd(point, compute_uv=False)[:2]
-    # vol St(6, 2) / vol St(2, 2) = (vol S^5 vol S^4) / (vol S^1 vol S^0), and D = 4.
+    # vol St(6, 2) / vol St(2, 2) = (vol S^5 vol S^4) / (vol S^1 vol S^0), and D = 4 directions for
+    # each of two columns, in which two layers move as far as their root singular value.
     spheres = math.pi**3 * (8 * math.pi**2 / 3) / (2 * math.pi * 2)
-    expected = math.log(spheres) + 4 * np.sum(np.log(values)) / 2
+    expected = math.log(spheres) + 4 * np.sum(0.5 * np.log(values) + 0.5 * math.log(2))
     assert_allclose(wide.entropy(point) - narrow.entropy(point), expected, rtol=1e-12)
     assert_array_equal(wide.metric.norm(vector, point), narrow.metric.norm(vector, point))
 
@@ -497,3 +518,35 @@ def test_inversion_and_scaling_are_isometries_at_infinite_depth():
     inverse = np.linalg.inv(points)
     assert_allclose(space.metric.norm(-inverse @ vectors @ inverse, inverse), lengths, rtol=1e-11)
     assert np.isinf(space.metric.injectivity_radius(points)).all()
+
+
+# --- costs
+
+
+def test_costs_of_matrices_of_lower_rank():
+    """A loss and the entropy, minimized by pymanopt on the matrices of a rank."""
+    space = DLNObservableManifold(shape=(5, 4), rank=2, depth=3)
+    target, seen = RNG.normal(size=(5, 4)), RNG.uniform(size=(5, 4)) < 0.8
+    cost = costs.MatrixCompletion(target, seen) - costs.Entropy(3, rank=2) / 4
+    problem = pymanopt_problem(space, cost)
+    solver = TrustRegions(verbosity=0, min_gradient_norm=1e-9)
+    point = solver.run(problem, initial_point=space.random_point()).point
+    assert space.belongs(point)
+    assert space.norm(point, problem.riemannian_gradient(point)) <= 1e-8
+    assert_allclose(costs.Entropy(3, rank=2)(point), space.entropy(point), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "solver", [SteepestDescent, ConjugateGradient, TrustRegions, NelderMead, ParticleSwarm]
+)
+@each
+def test_all_solvers_run(space, solver):
+    target = space.random_point()
+    problem = pymanopt_problem(space, costs.MatrixCompletion(target, np.ones(space.shape)))
+    options = {"population_size": 5} if solver is ParticleSwarm else {}
+    free = solver in (NelderMead, ParticleSwarm)  # of derivatives: they draw points themselves
+    start = None if free else space.random_point()
+    result = solver(verbosity=0, max_iterations=3, **options).run(problem, initial_point=start)
+    assert space.belongs(result.point)
+    assert np.isfinite(result.cost)
+    assert free or result.cost < problem.cost(start)
