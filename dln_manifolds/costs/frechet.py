@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.checks import check_connected, checked_frame
+from dln_manifolds.checks import check_connected, checked_point
 from dln_manifolds.costs.base import Cost, Domain, real_array, real_number
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import (
@@ -17,6 +17,7 @@ from dln_manifolds.geodesics import (
 )
 from dln_manifolds.geometry.bounds import lower_bound
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
+from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -35,10 +36,10 @@ class FrechetVariance(Cost):
     One point X at a time. All logarithms are one batch, solved once per point; a Hessian-vector
     product takes the variations along these geodesics.
 
-    The data ``points``, ``shape=[k, n, n]``, are invertible and of one component, the ``weights``,
-    ``shape=[k,]``, not negative, and equal by default: they are divided by their sum, and data of
-    weight zero are left out. The ``depth`` is N >= 1, and ``tolerance`` the relative local error of
-    the flow that verifies logarithms.
+    The data ``points``, ``shape=[k, m, n]``, are of one ``rank``, by default the full one, and of
+    one component, the ``weights``, ``shape=[k,]``, not negative, and equal by default: they are
+    divided by their sum, and data of weight zero are left out. The ``depth`` is N >= 1, and
+    ``tolerance`` the relative local error of the flow that verifies logarithms.
 
     All methods raise `DisconnectedPointsError` if ``det X`` has another sign than that of a datum,
     `ConvergenceError` if a logarithm is not solved, and `IncompleteGeodesicError` if a geodesic to
@@ -51,19 +52,22 @@ class FrechetVariance(Cost):
         depth: float,
         weights: ArrayLike | None = None,
         *,
+        rank: int | None = None,
         tolerance: float = 1e-13,
     ) -> None:
         self.depth, self.tolerance = real_number(depth, "depth", at_least=1), tolerance
         points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
-            raise InvalidPointError(f"points must have shape (k, n, n), not {points.shape}.")
+            raise InvalidPointError(f"points must have shape (k, m, n), not {points.shape}.")
         self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
         weights = np.ones(len(points)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(points),) or (weights < 0).any() or not weights.any():
             raise ValueError(f"weights must be {len(points)} numbers >= 0, and not all zero.")
         # Data of weight zero are left out: not even their geodesics have to exist.
         self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
-        frames, _ = checked_frame(self.points, points.shape[1:], self.depth, "points")
+        self._stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
+        self._system = ObservableSystem(self.depth, self._stratum.shape, self._stratum.rank)
+        _, frames, _ = checked_point(self._stratum, self.points, "points")
         self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
 
@@ -72,14 +76,13 @@ class FrechetVariance(Cost):
         if point.ndim != 2:
             raise InvalidPointError(f"One point at a time is needed, not {point.shape}.")
         base = np.broadcast_to(point, self.points.shape)
-        first, _ = checked_frame(base, base.shape[1:], self.depth, "point")
+        _, first, _ = checked_point(self._stratum, base, "point")
         check_connected(first, self._data.frame)
         return Points(base, first)
 
     def _state(self, point: Array) -> _State:
         base = self._base(point)
-        system = ObservableSystem(self.depth)
-        solution = solve_log(system, base, self._data, tolerance=self.tolerance)
+        solution = solve_log(self._system, base, self._data, tolerance=self.tolerance)
         velocities = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
         momenta = apply_metric(base.frame, velocities)
         return _State(CometricDerivative(base.frame), solution, momenta)
