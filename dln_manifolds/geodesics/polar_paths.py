@@ -246,8 +246,8 @@ class QuadraticModel:
 
     def product(self, direction: Array) -> Array:
         """Apply the Hessian to a direction."""
-        pull = self.variation.apply(combine(self.basis.functions, direction))
-        return combine(self.basis.weighted_functions.T, pull)
+        pull = self.variation.apply(combine(self.basis.interleaved, direction))
+        return combine(self.basis.weighted_interleaved.T, pull)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""

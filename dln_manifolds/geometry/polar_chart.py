@@ -28,6 +28,7 @@ out: they change nothing. Square matrices of full rank are the case p = 0. (Ours
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -39,9 +40,10 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 
 # Relative gap to which eigenvalues are spread for second derivatives.
 _SPREAD = 1e-4
-# Signs of transposes: of symmetric and skew matrices. Signs of cores: of left and right turns.
-_PARITY = _SIDES = np.array([1.0, -1.0])[:, None, None]
-_FRAME_PARITY = np.array([1.0, -1.0, 1.0, -1.0, 1.0])[:, None, None]
+# Doubles of directions that are varied at once: what stays in cache, and on the heap.
+_CHUNK = 6000
+# Signs of the cores of left and right turns.
+_SIDES = np.array([1.0, -1.0])[:, None, None]
 
 
 def paired(x: Array) -> Array:
@@ -193,112 +195,173 @@ def _completed(
 
 
 class SecondVariation:
-    """Linearized derivatives of L at nodes: its Hessian, along directions and their velocities.
-
-    A direction turns the eigenframe of D by ``omega_ij = h_ij / (d_j - d_i)`` and moves the
-    eigenvalues by ``h_ii``. Small products cost by the call, so their factors are stacked.
-    """
+    """Linearized derivatives of L at nodes: its Hessian, along directions and their velocities."""
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
-        d, roots = nodal.core.d.copy(), nodal.core.roots
-        # Too close for quotients of differences. Newton's method, which this serves, has the same
-        # limit with eigenvalues that are spread.
-        for i in range(1, d.shape[-1]):
-            d[..., i] = np.maximum(d[..., i], d[..., i - 1] + _SPREAD * roots[..., i])
+        d, roots = nodal.core.d, nodal.core.roots
+        self._n_nodes = d.shape[1]
         weights = pair_weights(d, depth, second=True)
-        velocity, beside = (nodal.core.s, nodal.core.w), nodal[1:4]
-        nodal = _completed(d, nodal.core.axes, weights, velocity, beside, depth)
-        core, m = nodal.core, nodal.common
-        a, b, s, w, j, self._gap = core.a, core.b, core.s, core.w, core.commutator, core.gap
-        inverse = self._gap.copy()
-        diagonal(inverse)[...] = np.inf
-        self._inverse = 1 / inverse
-        self._sides = _SideVariation.of(nodal, depth) if nodal.rows.shape[-2] else None
-        force = nodal.force if self._sides is None else core_force(core, depth)
-        self._quotient = force * self._inverse
-        axes, axes_t = core.axes, np.ascontiguousarray(transpose(core.axes))
-        # of directions and velocities; half, as both parts of a core are sums with its transpose
-        self._axes, self._axes_t = (np.concatenate([x, x], axis=1) for x in (axes, axes_t))
-        self._half_axes_t = 0.5 * self._axes_t
-        per_mean = per_layer(1 / core.mean, depth)
-        self._weights = np.stack([core.alpha, core.mean**2 / core.alpha], axis=-3)
-        self._rise = np.stack([a * core.slope, b * (per_mean - core.slope)], axis=-3)
-        self._diagonal = _diagonal_map(core, weights, per_mean)
-        self._in_frame = np.concatenate([s, w, a, b, force], axis=-2)
-        self._turned = np.concatenate([0.5 * w, 2 * m, -0.25 * j, -0.5 * b], axis=-2)
-        self._stretched = np.concatenate([m, 0.5 * a], axis=-2)
-        self._numerator = np.concatenate([a, -b, -s, w], axis=-1)
-        self._paired = np.concatenate([-m, a], axis=-1)
-        self._skewed = np.concatenate([b, 0.25 * j, -w, -2 * m], axis=-1)
+        if (np.diff(d, axis=-1) < _SPREAD * roots[..., 1:]).any():
+            # Too close for quotients of differences. Newton's method, which this serves, has the
+            # same limit with eigenvalues that are spread.
+            d = d.copy()
+            for i in range(1, d.shape[-1]):
+                d[..., i] = np.maximum(d[..., i], d[..., i - 1] + _SPREAD * roots[..., i])
+            weights = pair_weights(d, depth, second=True)
+            velocity = nodal.core.s, nodal.core.w
+            nodal = _completed(d, nodal.core.axes, weights, velocity, nodal[1:4], depth)
+        self._core = _CoreVariation.of(nodal, weights, depth).mapped(_flat)
+        self._sides = None
+        if nodal.rows.shape[-2]:
+            self._sides = _SideVariation.of(nodal, depth).mapped(_flat)
 
     def take(self, members: Array) -> Self:
         """Return the linearization of some members, along the first batch axis."""
+
+        def chosen(value: Array) -> Array:
+            apart = value.reshape(-1, self._n_nodes, *value.shape[1:])[members]
+            return _flat(apart)
+
         part = object.__new__(type(self))
-        for name, value in vars(self).items():
-            if value is not None:
-                value = value.take(members) if name == "_sides" else value[members]
-            setattr(part, name, value)
+        part._n_nodes, part._core = self._n_nodes, self._core.mapped(chosen)
+        part._sides = None if self._sides is None else self._sides.mapped(chosen)
         return part
 
     def apply(self, moved: Array) -> Array:
-        """Differentiate along directions at all nodes, followed by their velocities.
+        """Differentiate along directions and their velocities, at each node one after the other.
 
-        Both ``(n_batch, 2 n_nodes, r + 2p, r)``; returns changes of the derivatives alike.
+        Shape ``(n_batch, 2 n_nodes, r + 2p, r)``; returns changes of the derivatives alike.
         """
-        r = moved.shape[-1]
-        moved = moved @ self._axes
-        core = self._half_axes_t @ moved[..., :r, :]
-        n_batch, n_nodes = len(core), core.shape[1] // 2
-        stretched, turned = core + transpose(core), core - transpose(core)
-        h, k = stretched[:, :n_nodes], turned[:, :n_nodes]
-        shape = (n_batch, n_nodes, -1, r, r)
-        by_k = skewed((self._turned @ k).reshape(shape))
-        by_h = (self._stretched @ h).reshape(shape)
-        # changes of a, m, w, and of the sum and the difference of the cores of p_L and p_R
-        change = np.empty((n_batch, n_nodes, 5, r, r))
-        da, dm, dw, both, apart = (change[:, :, i] for i in range(5))
-        dm[...] = by_k[:, :, 0]
-        np.add(2 * turned[:, n_nodes:], by_k[:, :, 1], out=dw)
-        np.add(skewed(by_h[:, :, 1]), by_k[:, :, 3], out=both)
-        apart[...] = by_k[:, :, 2]
-        if self._sides is not None:
-            beside = self._sides.moved(k, moved[..., r:, :], change)
-        ds = stretched[:, n_nodes:] + paired(by_h[:, :, 0]) - dm * self._gap
-        db, force = self._core(h, ds, dw, da)
-        both -= 0.5 * da * self._gap
-        apart += db
-        turning = self._skewed @ change[:, :, 1:].reshape(n_batch, n_nodes, 4 * r, r)
-        value = force + paired(self._paired @ change[:, :, :2].reshape(n_batch, n_nodes, 2 * r, r))
-        slope = da + 2 * apart
-        if self._sides is None:
-            result = np.concatenate([value + skewed(turning), slope], axis=1)
-            return np.asarray(self._axes @ result @ self._axes_t)
-        core, sides = self._sides.pulled(h, k, beside, change)
-        turning += core[1]
-        value += core[0]
-        result = np.concatenate([value + skewed(turning), slope], axis=1)
-        return _conjugated(self._axes, self._axes_t, stacked(result, sides))
+        n_batch, double, rows, r = moved.shape
+        pairs = moved.reshape(n_batch * double // 2, 2, rows, r)
+        step = max(1, _CHUNK // (rows * r))
+        if len(pairs) <= step:
+            return _varied(self._core, self._sides, pairs).reshape(moved.shape)
+        result = np.empty_like(pairs)
+        for low in range(0, len(pairs), step):
+            some = slice(low, low + step)
+            core, sides = self._core.mapped(lambda value: value[some]), self._sides
+            if sides is not None:
+                sides = sides.mapped(lambda value: value[some])
+            result[some] = _varied(core, sides, pairs[some])
+        return result.reshape(moved.shape)
 
-    def _core(self, h: Array, ds: Array, dw: Array, da: Array) -> tuple[Array, Array]:
+
+def _flat(value: Array) -> Array:
+    """Merge members and nodes."""
+    return value.reshape(-1, *value.shape[2:])
+
+
+def _varied(core: _CoreVariation, sides: _SideVariation | None, moved: Array) -> Array:
+    """Do as `SecondVariation.apply` on a list of nodes, ``(n, 2, rows, r)``."""
+    n, _, rows, r = moved.shape
+    moved = (moved.reshape(n, 2 * rows, r) @ core.axes).reshape(moved.shape)
+    block = core.half_axes_t[:, None] @ moved[:, :, :r]
+    stretched, turned = block + transpose(block), block - transpose(block)
+    h, k = stretched[:, 0], turned[:, 0]
+    by_k = skewed((core.turned @ k).reshape(n, 4, r, r))
+    by_h = (core.stretched @ h).reshape(n, 2, r, r)
+    # changes of a, m, w, and of the mean and half the difference of the cores of p_L and p_R
+    change = np.empty((n, 5, r, r))
+    da, dm, dw, mean, apart = (change[:, i] for i in range(5))
+    dm[...], apart[...] = by_k[:, 0], by_k[:, 2]
+    np.add(2 * turned[:, 1], by_k[:, 1], out=dw)
+    np.add(skewed(by_h[:, 1]), by_k[:, 3], out=mean)
+    if sides is not None:
+        beside = sides.moved(k, moved[:, :, r:], change)
+    ds = stretched[:, 1] + paired(by_h[:, 0]) - dm * core.gap
+    db, force = core.varied(h, ds, dw, da)
+    mean -= 0.5 * da * core.gap
+    apart += db
+    turning = core.skewed @ change[:, 1:].reshape(n, 4 * r, r)
+    force += paired(core.paired @ change[:, :2].reshape(n, 2 * r, r))
+    pulled = np.empty_like(moved)
+    if sides is not None:
+        turning += sides.pulled(h, k, beside, change, force, pulled[:, :, r:])
+    np.add(force, skewed(turning), out=pulled[:, 0, :r])
+    np.add(da, 2 * apart, out=pulled[:, 1, :r])
+    pulled[:, :, :r] = core.axes[:, None] @ pulled[:, :, :r]
+    return (pulled.reshape(n, 2 * rows, r) @ core.axes_t).reshape(pulled.shape)
+
+
+class _CoreVariation(NamedTuple):
+    """What the variation of the core multiplies with, stacked: small products cost by the call.
+
+    A direction turns the eigenframe of D by ``omega_ij = h_ij / (d_j - d_i)`` and moves the
+    eigenvalues by ``h_ii``.
+    """
+
+    axes: Array
+    axes_t: Array
+    half_axes_t: Array
+    gap: Array
+    inverse: Array
+    quotient: Array
+    weights: Array
+    rise: Array
+    diagonal: Array
+    in_frame: Array
+    turned: Array
+    stretched: Array
+    numerator: Array
+    paired: Array
+    skewed: Array
+
+    @classmethod
+    def of(cls, nodal: NodalState, weights: PairWeights, depth: float) -> _CoreVariation:
+        """Prepare factors at nodes."""
+        core, m = nodal.core, nodal.common
+        a, b, s, w, j, gap = core.a, core.b, core.s, core.w, core.commutator, core.gap
+        inverse = gap.copy()
+        diagonal(inverse)[...] = np.inf
+        inverse = 1 / inverse
+        force = core_force(core, depth) if nodal.rows.shape[-2] else nodal.force
+        per_mean = per_layer(1 / core.mean, depth)
+        axes_t = np.ascontiguousarray(transpose(core.axes))
+        return cls(
+            np.ascontiguousarray(core.axes),
+            axes_t,
+            0.5 * axes_t,
+            gap,
+            inverse,
+            force * inverse,
+            np.stack([core.alpha, core.mean**2 / core.alpha], axis=-3),
+            np.stack([a * core.slope, b * (per_mean - core.slope)], axis=-3),
+            _diagonal_map(core, weights, per_mean),
+            np.concatenate([s, a, force, w, b], axis=-2),
+            np.concatenate([0.5 * w, 2 * m, -0.25 * j, -0.5 * b], axis=-2),
+            np.concatenate([m, 0.5 * a], axis=-2),
+            np.concatenate([a, -b, -s, w], axis=-1),
+            np.concatenate([-m, a], axis=-1),
+            np.concatenate([b, 0.25 * j, -w, -2 * m], axis=-1),
+        )
+
+    def mapped(self, function: Callable[[Array], Array]) -> _CoreVariation:
+        """Apply a function to all factors."""
+        return _CoreVariation(*map(function, self))
+
+    def varied(self, h: Array, ds: Array, dw: Array, da: Array) -> tuple[Array, Array]:
         """Return the changes of b and of G, and write that of a."""
-        n_batch, n_nodes, r = h.shape[:3]
-        turn = (self._in_frame @ (h * self._inverse)).reshape(n_batch, n_nodes, 5, r, r)
-        turn = turn + _FRAME_PARITY * transpose(turn)
-        moves = np.empty((n_batch, n_nodes, 4, r, r))
-        velocity, momentum = moves[:, :, :2], moves[:, :, 2:]
-        np.subtract(ds, turn[:, :, 0], out=velocity[:, :, 0])
-        np.subtract(dw, turn[:, :, 1], out=velocity[:, :, 1])
+        n, r = h.shape[:2]
+        turn = (self.in_frame @ (h * self.inverse)).reshape(n, 5, r, r)
+        even, odd = paired(turn[:, :3]), skewed(turn[:, 3:])
+        moves = np.empty((n, 4, r, r))
+        velocity, momentum = moves[:, :2], moves[:, 2:]
+        np.subtract(ds, even[:, 0], out=velocity[:, 0])
+        np.subtract(dw, odd[:, 0], out=velocity[:, 1])
         dl = diagonal(h)
-        rise = self._rise * dl[:, :, None, :, None]
-        np.multiply(self._weights, velocity, out=momentum)
-        momentum += rise + _PARITY * transpose(rise)
-        force = skewed(self._numerator @ moves.reshape(n_batch, n_nodes, 4 * r, r)) * self._inverse
-        force -= (dl[..., :, None] - dl[..., None, :]) * self._quotient
-        along = 2 * np.einsum("bqkij,bqkij->bqi", self._rise, velocity)
-        diagonal(force)[...] = along + (self._diagonal @ dl[..., None])[..., 0]
-        force += turn[:, :, 4]
-        np.add(momentum[:, :, 0], turn[:, :, 2], out=da)
-        return momentum[:, :, 1] + turn[:, :, 3], force
+        rise = self.rise * dl[:, None, :, None]
+        np.multiply(self.weights, velocity, out=momentum)
+        momentum[:, 0] += paired(rise[:, 0])
+        momentum[:, 1] += skewed(rise[:, 1])
+        force = skewed(self.numerator @ moves.reshape(n, 4 * r, r)) * self.inverse
+        force -= (dl[:, :, None] - dl[:, None, :]) * self.quotient
+        along = self.rise * velocity
+        along = 2 * (along[:, 0] + along[:, 1]) + self.diagonal * dl[:, None]
+        diagonal(force)[...] = along.sum(axis=-1)
+        force += even[:, 2]
+        np.add(momentum[:, 0], even[:, 1], out=da)
+        return momentum[:, 1] + odd[:, 1], force
 
 
 def _diagonal_map(core: Core, weights: PairWeights, per_mean: Array) -> Array:
@@ -348,41 +411,44 @@ class _SideVariation(NamedTuple):
             overlap,
         )
 
-    def take(self, members: Array) -> _SideVariation:
-        """Return those of some members."""
-        return _SideVariation(*(value[members] for value in self))
+    def mapped(self, function: Callable[[Array], Array]) -> _SideVariation:
+        """Apply a function to all factors."""
+        return _SideVariation(*map(function, self))
 
     def moved(self, k: Array, moved: Array, change: Array) -> tuple[Array, Array, Array]:
         """Return A, y's change and ``[y pi]^T A``; add what the core owes to A."""
-        n_batch, double, rows, r = moved.shape
-        both = moved.reshape(n_batch, 2, double // 2, 2, rows // 2, r)
-        turn, velocity = both[:, 0], both[:, 1]
-        dy = velocity + self.rows @ (_SIDES * k[..., None, :, :])
+        n, _, rows, r = moved.shape
+        turn, velocity = (moved[:, i].reshape(n, 2, rows // 2, r) for i in range(2))
+        dy = velocity + self.rows @ (_SIDES * k[:, None])
         dy += self.corners @ turn - turn @ self.turns
         products = self.below @ turn
-        owed = skewed(products.reshape(*products.shape[:-2], 2, r, r))
-        total, apart = owed.sum(axis=2), owed[:, :, 0] - owed[:, :, 1]
-        change[:, :, 1] -= 0.5 * total[:, :, 0]
-        change[:, :, 2] -= apart[:, :, 0]
-        change[:, :, 3] += 0.125 * total[:, :, 1]
-        change[:, :, 4] += 0.125 * apart[:, :, 1]
+        owed = skewed(products.reshape(n, 2, 2, r, r))
+        total, apart = owed.sum(axis=1), owed[:, 0] - owed[:, 1]
+        change[:, 1] -= 0.5 * total[:, 0]
+        change[:, 2] -= apart[:, 0]
+        change[:, 3] += 0.125 * total[:, 1]
+        change[:, 4] += 0.125 * apart[:, 1]
         return turn, dy, products
 
     def pulled(
-        self, h: Array, k: Array, beside: tuple[Array, Array, Array], change: Array
-    ) -> tuple[tuple[Array, Array], Array]:
-        """Return what the core gains, symmetric and before `skewed`, and the sides' changes."""
+        self,
+        h: Array,
+        k: Array,
+        beside: tuple[Array, Array, Array],
+        change: Array,
+        force: Array,
+        pulled: Array,
+    ) -> Array:
+        """Write the changes beside the core, add to its force; return what is to be `skewed`."""
         (turn, dy, products), r = beside, h.shape[-1]
-        y, pi, dm, dw, mean, apart = (
-            self.rows,
-            self.momentum,
-            *(change[:, :, i] for i in range(1, 5)),
-        )
-        force = paired((transpose(y) @ dy).sum(axis=2)) * self.mean + paired(self.squared @ h)
-        slope = dy * self.side_weights + y @ (2 * self.mean * h)[..., None, :, :]
-        slope += turn @ self.cores - pi @ (0.5 * _SIDES * k[..., None, :, :])
-        owed = _SIDES * (0.5 * transpose(slope) @ y + 0.25 * transpose(pi) @ dy)
+        y, pi, dm, dw, mean, apart = self.rows, self.momentum, *(change[:, i] for i in range(1, 5))
+        force += paired((transpose(y) @ dy).sum(axis=1)) * self.mean + paired(self.squared @ h)
+        slope = dy * self.side_weights + y @ (2 * self.mean * h)[:, None]
+        slope += turn @ self.cores - pi @ (0.5 * _SIDES * k[:, None])
         value = slope @ self.turns - self.corners @ slope - turn @ self.overlap - dy @ self.cores
         value += 0.5 * pi @ (transpose(products[..., :r, :]) + _both(dm, dw))
         value += y @ (0.5 * transpose(products[..., r:, :]) - 2 * _both(mean, 2 * apart))
-        return (force, -owed.sum(axis=2)), np.concatenate([value, slope], axis=1)
+        shape = (len(h), 2 * y.shape[-2], r)
+        pulled[:, 0], pulled[:, 1] = value.reshape(shape), slope.reshape(shape)
+        owed = _SIDES * (0.5 * transpose(slope) @ y + 0.25 * transpose(pi) @ dy)
+        return -owed.sum(axis=1)

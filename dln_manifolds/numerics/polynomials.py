@@ -116,6 +116,16 @@ class ModalBasis:
         return self.functions * np.tile(self.weights, 2)[:, None]
 
     @cached_property
+    def interleaved(self) -> Array:
+        """Mode and slope of each node, one after the other."""
+        return np.stack([self.modes, self.slopes], axis=1).reshape(-1, self.modes.shape[1])
+
+    @cached_property
+    def weighted_interleaved(self) -> Array:
+        """Both times quadrature weights."""
+        return self.interleaved * np.repeat(self.weights, 2)[:, None]
+
+    @cached_property
     def weighted_slopes(self) -> Array:
         """Slopes times quadrature weights."""
         return self.slopes * self.weights[:, None]
