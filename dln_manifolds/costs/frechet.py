@@ -36,10 +36,10 @@ class FrechetVariance(Cost):
     One point X at a time. All logarithms are one batch, solved once per point; a Hessian-vector
     product takes the variations along these geodesics.
 
-    The data ``points``, ``shape=[k, m, n]``, are of the ``rank``, full if not given, and of one
-    component, the ``weights``, ``shape=[k,]``, not negative, and equal by default: they are divided
-    by their sum, and data of weight zero are left out. The ``depth`` is N >= 1, and ``tolerance``
-    the relative local error of the flow that verifies logarithms.
+    The data ``points``, ``shape=[k, m, n]``, are of one ``rank``, by default the full one, and of
+    one component, the ``weights``, ``shape=[k,]``, not negative, and equal by default: they are
+    divided by their sum, and data of weight zero are left out. The ``depth`` is N >= 1, and
+    ``tolerance`` the relative local error of the flow that verifies logarithms.
 
     All methods raise `DisconnectedPointsError` if ``det X`` has another sign than that of a datum,
     `ConvergenceError` if a logarithm is not solved, and `IncompleteGeodesicError` if a geodesic to
@@ -52,21 +52,25 @@ class FrechetVariance(Cost):
         depth: float,
         weights: ArrayLike | None = None,
         *,
-        tolerance: float = 1e-13,
         rank: int | None = None,
+        tolerance: float = 1e-13,
     ) -> None:
         self.depth, self.tolerance = real_number(depth, "depth", at_least=1), tolerance
         points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
             raise InvalidPointError(f"points must have shape (k, m, n), not {points.shape}.")
-        self.stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
         self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
         weights = np.ones(len(points)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(points),) or (weights < 0).any() or not weights.any():
             raise ValueError(f"weights must be {len(points)} numbers >= 0, and not all zero.")
         # Data of weight zero are left out: not even their geodesics have to exist.
         self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
-        self._data = Points(*checked_point(self.stratum, self.points, "points")[:2])
+        self._stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
+        self._system = system_of_matrices(
+            self.depth, self._stratum.shape, self._stratum.rank
+        )
+        _, frames, _ = checked_point(self._stratum, self.points, "points")
+        self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
 
     def _base(self, point: Array) -> Points:
@@ -74,14 +78,13 @@ class FrechetVariance(Cost):
         if point.ndim != 2:
             raise InvalidPointError(f"One point at a time is needed, not {point.shape}.")
         base = np.broadcast_to(point, self.points.shape)
-        base, first, _ = checked_point(self.stratum, base, "point")
+        _, first, _ = checked_point(self._stratum, base, "point")
         check_connected(first, self._data.frame)
         return Points(base, first)
 
     def _state(self, point: Array) -> _State:
         base = self._base(point)
-        system = system_of_matrices(self.depth, base.value.shape[-2:], base.frame.values.shape[-1])
-        solution = solve_log(system, base, self._data, tolerance=self.tolerance)
+        solution = solve_log(self._system, base, self._data, tolerance=self.tolerance)
         velocities = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
         momenta = apply_metric(base.frame, velocities)
         return _State(CometricDerivative(base.frame), solution, momenta)

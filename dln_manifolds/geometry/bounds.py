@@ -24,7 +24,8 @@ the second one is ``(M - 1) tanh y >= tanh((M - 1) y)`` with ``M = N/2, y = 2u``
 
 **Upper bound**: the length of a path that exists. After alignment, ``P`` the orthogonal polar
 factor of ``L_1 (A + B) L_0``, both frames turn with constant velocities from ``U_0`` to ``U_1 P``
-and ``V_0`` to ``V_1 P``, in at most 2r dimensions, while the stretch of the polar chart
+and ``V_0`` to ``V_1 P``, in at most 2r dimensions (or their spaces go straight and they turn inside
+these, if that is shorter), while the stretch of the polar chart
 (:mod:`dln_manifolds.geometry.stretch`) goes straight. Of that path the angle as seen from the tip
 is measured, and the cone law of :mod:`dln_manifolds.geometry.scaling` gives the shortest path with
 that angle. The speed is exact, the integral is that of Gauss' rule, rounded up by its difference
@@ -104,12 +105,17 @@ def upper_bound(first: Frame, last: Frame) -> Array:
     depth, rank = first.depth, first.values.shape[-1]
     start, end = _sizes(first), _sizes(last)
     turn, connected = _alignment(first, last, start, end)
-    left = _steady_turn(first.left, last.left @ turn)
-    right = _steady_turn(transpose(first.right_t), transpose(last.right_t) @ turn)
+    frames = (
+        (first.left, last.left @ turn),
+        (transpose(first.right_t), transpose(last.right_t) @ turn),
+    )
+    ways = [[_steady_turn(*pair) for pair in frames]]
+    if any(first.sides):
+        ways.append([_least_turn(*pair) for pair in frames])
     there = transpose(turn) @ (end.stretch[..., :, None] * turn)
     ends = start.stretch[..., :, None] * np.eye(rank), 0.5 * (there + transpose(there))
-    angle, other = (_angle(*ends, left, right, depth, n) for n in (_NODES, _FEWER_NODES))
-    chord = angle + np.abs(angle - other)
+    angles = ([_angle(*ends, way, depth, n) for n in (_NODES, _FEWER_NODES)] for way in ways)
+    chord = np.min([angle + np.abs(angle - other) for angle, other in angles], axis=0)
     if math.isfinite(depth):
         # No angle as seen from the tip is larger than pi: a straight line leads through there.
         whole = 2 * depth * math.sqrt(rank)
@@ -196,10 +202,25 @@ def _alignment(first: Frame, last: Frame, start: _Sizes, end: _Sizes) -> tuple[A
 
 
 class _Turn(NamedTuple):
-    """Velocities of columns that turn in their own frame, ``velocity + t change``, (..., k, r)."""
+    """How columns turn, as velocities in their own frame, shape ``(..., k, r)``.
+
+    ``velocity + t change``, and beside that with the angular velocity ``inside`` of r x r rotations
+    from the right.
+    """
 
     velocity: Array
     change: Array
+    inside: Array | None = None
+
+    def at(self, t: Array) -> tuple[Array, Array]:
+        """Return velocities among the columns and out of their space, ``(..., n_times, *, r)``."""
+        rank = self.velocity.shape[-1]
+        body = self.velocity[..., None, :, :] + t * self.change[..., None, :, :]
+        core, side = body[..., :rank, :], body[..., rank:, :]
+        if self.inside is None:
+            return core, side
+        gauge = rotation(t * self.inside[..., None, :, :])
+        return transpose(gauge) @ core @ gauge + self.inside[..., None, :, :], side @ gauge
 
 
 def _steady_turn(start: Array, end: Array) -> _Turn:
@@ -217,9 +238,18 @@ def _steady_turn(start: Array, end: Array) -> _Turn:
     return _Turn((omega + rest)[..., :rank], (omega @ rest - rest @ omega)[..., :rank])
 
 
-def _angle(
-    stretch: Array, aim: Array, left: _Turn, right: _Turn, depth: float, n_nodes: int
-) -> Array:
+def _least_turn(start: Array, end: Array) -> _Turn:
+    """Return how columns turn if their space goes straight, which is what is dear in deep networks.
+
+    On a geodesic of spaces, by their principal angles, while the columns turn inside.
+    """
+    start, end = np.broadcast_arrays(start, end)
+    overlap = transpose(start) @ end
+    inside = skew_logarithm(signed_polar(overlap, np.ones(overlap.shape[:-2])))
+    return _steady_turn(start, end @ transpose(rotation(inside)))._replace(inside=inside)
+
+
+def _angle(stretch: Array, aim: Array, turns: list[_Turn], depth: float, n_nodes: int) -> Array:
     """Return the angle of the path as seen from the tip, times the distance from there.
 
     ``(n_batch...)``; lengths in ``N g_N``, at size one, of the part of the motion that keeps the
@@ -229,11 +259,8 @@ def _angle(
     t = rule.nodes[:, None, None]
     rate = (aim - stretch)[..., None, :, :]
     here = stretch[..., None, :, :] + t * rate
-    turns = [
-        turn.velocity[..., None, :, :] + t * turn.change[..., None, :, :] for turn in (left, right)
-    ]
     values, basis = np.linalg.eigh(here)
-    cores = [turn[..., :rank, :] for turn in turns]
+    cores, sides = zip(*(turn.at(t) for turn in turns), strict=True)
     middle = 0.5 * (cores[0] + cores[1])
     moved = transpose(basis) @ (rate + middle @ here - here @ middle) @ basis
     opposite = transpose(basis) @ (cores[0] - cores[1]) @ basis
@@ -242,8 +269,8 @@ def _angle(
     alpha = pair_weights(values, depth).alpha
     square = np.sum(alpha * moved**2 + (mean * opposite) ** 2 / alpha, axis=(-2, -1))
     if math.isfinite(depth):
-        for turn in turns:
-            beside = (turn[..., rank:, :] @ basis) * roots[..., None, :]
+        for side in sides:
+            beside = (side @ basis) * roots[..., None, :]
             square = square + depth * np.sum(beside**2, axis=(-2, -1))
     size = np.sum(roots**2, axis=-1)
     square = square - np.sum(roots * diagonal(moved), axis=-1) ** 2 / size

@@ -14,6 +14,7 @@ from dln_manifolds import (
     diagnostics,
     pymanopt_problem,
 )
+from dln_manifolds.geometry.frame import Frame
 
 
 def data(n, depth, count=3):
@@ -105,3 +106,24 @@ def test_free_energy_of_the_variance():
     result = diagnostics.check_hessian(pymanopt_problem(space, cost), space.random_point(bound=0.3))
     assert result, result.message
     assert abs(result.slope - 3) <= 0.1, result.message
+
+
+@pytest.mark.parametrize(("m", "n", "rank", "depth"), [(4, 3, 2, 3), (4, 4, 2, 2), (5, 3, 3, 2.5)])
+def test_derivatives_at_lower_rank(m, n, rank, depth):
+    rng = np.random.default_rng(1)
+    C = rng.normal(size=(4, m, rank)) @ rng.normal(size=(4, rank, n))
+    cost = costs.FrechetVariance(C, depth, rank=rank)
+    X = rng.normal(size=(m, rank)) @ rng.normal(size=(rank, n))
+    frame = Frame.of_point(X, depth, rank)
+    Z, W = (frame.assemble(frame.blocks(rng.normal(size=(m, n)))) for _ in range(2))
+
+    def moved(step):
+        there = Frame.of_point(X + step * Z, depth, rank)
+        return there.compose(there.values)
+
+    ends = moved(1e-5), moved(-1e-5)
+    slope = (cost(ends[0]) - cost(ends[1])) / 2e-5
+    assert_allclose(np.sum(cost.euclidean_gradient(X) * Z), slope, rtol=1e-8)
+    change = (cost.euclidean_gradient(ends[0]) - cost.euclidean_gradient(ends[1])) / 2e-5
+    assert_allclose(np.sum(cost.euclidean_hessian(X, Z) * W), np.sum(change * W), rtol=1e-6)
+    assert cost.lower_bound(X) <= cost(X)
