@@ -116,12 +116,18 @@ class LayerSystem(Submanifold[Frame]):
         positive matrices and ``O_p`` turning from one polar factor to the other.
         """
         turn_0, turn_1 = nearest_orthogonal(start), nearest_orthogonal(end)
-        eigenvectors, angles = rotation_angles(transpose(turn_0) @ turn_1)
-        t = times[:, None, None]
+        turn = transpose(turn_0) @ turn_1
+        eigenvectors, angles = rotation_angles(turn)
+        t = np.append(times, 1.0)[:, None, None]
         phases = np.exp(1j * t * angles[:, None])
         vectors = eigenvectors[:, None]
-        rotation = (vectors * phases[..., None, :]) @ np.conj(transpose(vectors))
-        turns = turn_0[:, None] @ rotation.real
+        rotation = ((vectors * phases[..., None, :]) @ np.conj(transpose(vectors))).real
+        # Angles are known to 1e-6 only: what is left at the end turns steadily, too.
+        t, rotation, reached = t[:-1], rotation[:, :-1], rotation[:, -1]
+        rest = transpose(reached) @ turn
+        rest = 0.5 * t[..., None] * (rest - transpose(rest))[:, None]
+        rotation = rotation + rotation @ (rest + 0.5 * rest @ rest)
+        turns = turn_0[:, None] @ rotation
         first = [
             (transpose(right_t) * s[:, None, :]) @ right_t
             for _, s, right_t in (np.linalg.svd(start[:, 0]), np.linalg.svd(end[:, 0]))

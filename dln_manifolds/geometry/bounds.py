@@ -38,10 +38,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dln_manifolds.geometry.facing import (
+    common_bases,
+    completed,
+    signed_polar,
+    skew_logarithm,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stretch import pair_weights, per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import diagonal, rotation_angles, transpose
+from dln_manifolds.numerics.matrices import diagonal, rotation, transpose
 from dln_manifolds.numerics.polynomials import gauss
 
 _EPS = float(np.finfo(float).eps)
@@ -181,15 +187,12 @@ def _alignment(first: Frame, last: Frame, start: _Sizes, end: _Sizes) -> tuple[A
     depth, rank = first.depth, first.values.shape[-1]
     both = left, right = couplings(first, last)
     roots_0, roots_1 = roots_of(start.stretch, depth), roots_of(end.stretch, depth)
-    u, _, vt = np.linalg.svd(roots_1[..., :, None] * (left + right) * roots_0[..., None, :])
+    matrix = roots_1[..., :, None] * (left + right) * roots_0[..., None, :]
     square = (first.left.shape[-2] == rank, first.right_t.shape[-1] == rank)
     signs = [np.linalg.slogdet(c)[0] for c, flag in zip(both, square, strict=True) if flag]
     if not signs:
-        return u @ vt, np.ones(u.shape[:-2], dtype=bool)
-    wrong = np.linalg.slogdet(u @ vt)[0] * signs[0] < 0
-    # The smallest singular direction loses least.
-    u[..., -1] *= np.where(wrong, -1.0, 1.0)[..., None]
-    return u @ vt, np.asarray(signs[0] * signs[-1] > 0)
+        return signed_polar(matrix, None), np.ones(matrix.shape[:-2], dtype=bool)
+    return signed_polar(matrix, signs[0]), np.asarray(signs[0] * signs[-1] > 0)
 
 
 class _Turn(NamedTuple):
@@ -206,26 +209,12 @@ def _steady_turn(start: Array, end: Array) -> _Turn:
     rotations are known to 1e-6 only, and the Cayley transform C does the rest.
     """
     start, end = np.broadcast_arrays(start, end)
-    m, rank = start.shape[-2:]
-    size = min(m, 2 * rank)
-    rotation = transpose(start) @ end
-    if size > rank:
-        basis = np.linalg.qr(np.concatenate([start, end], axis=-1))[0]
-        rotation = np.concatenate([rotation, transpose(basis[..., rank:]) @ end], axis=-2)
-        beside = np.linalg.qr(rotation, mode="complete")[0][..., rank:]
-        # The complement that turns least, so that all is a rotation.
-        u, _, vt = np.linalg.svd(transpose(beside[..., rank:, :]))
-        sign = np.linalg.slogdet(np.concatenate([rotation, beside @ (u @ vt)], axis=-1))[0]
-        u[..., -1] *= sign[..., None]
-        rotation = np.concatenate([rotation, beside @ (u @ vt)], axis=-1)
-    vectors, angles = rotation_angles(rotation)
-    adjoint = np.conj(transpose(vectors))
-    omega = ((vectors * (1j * angles[..., None, :])) @ adjoint).real
-    omega = 0.5 * (omega - transpose(omega))
-    reached = ((vectors * np.exp(1j * angles[..., None, :])) @ adjoint).real
-    rest = transpose(reached) @ rotation
-    rest = rest - transpose(rest)  # twice its sine
-    return _Turn((omega + 0.5 * rest)[..., :rank], 0.5 * (omega @ rest - rest @ omega)[..., :rank])
+    rank = start.shape[-1]
+    turn = completed(transpose(common_bases(start, end)) @ end)
+    omega = skew_logarithm(turn)
+    rest = transpose(rotation(omega)) @ turn
+    rest = 0.5 * (rest - transpose(rest))
+    return _Turn((omega + rest)[..., :rank], (omega @ rest - rest @ omega)[..., :rank])
 
 
 def _angle(

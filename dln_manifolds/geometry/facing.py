@@ -95,7 +95,7 @@ def facing(left_end: Array, right_end: Array, turn: Array) -> Facing:
     turns = [completed(end @ turn) for end in (left_end, right_end)]
     for rounds in range(_ROUNDS + 1):
         velocities = [skew_logarithm(x) for x in turns]
-        share = 0.5 * sum(x[..., :rank, :rank] for x in velocities)
+        share = 0.5 * np.sum([x[..., :rank, :rank] for x in velocities], axis=0)
         corners = [x[..., rank:, rank:] for x in velocities]
         largest = max(np.abs(x).max(initial=0.0) for x in (share, *corners))
         if rounds == _ROUNDS or largest < _SETTLED:

@@ -200,14 +200,22 @@ class Frame:
         core alone. What is neither in the column space nor in the row space of X drops out.
         """
         core = self.enter(matrix)
-        left, right = self.sides
-        parts = [core]
-        if left:
-            parts.append(matrix @ transpose(self.right_t) - self.left @ core)
-        if right:
-            turned = transpose(self.right_t) @ transpose(core)
-            parts.append(transpose(matrix) @ self.left - turned)
+        if not any(self.sides):
+            return core
+        left = matrix @ transpose(self.right_t) - self.left @ core
+        right = transpose(matrix) @ self.left - transpose(self.right_t) @ transpose(core)
+        return self.stack(core, left, right)
+
+    def stack(self, core: Array, left: Array, right: Array) -> Array:
+        """Return `blocks` from core, left and right; without those that are always zero."""
+        parts = [core, *(x for x, rows in zip((left, right), self.sides, strict=True) if rows)]
         return np.concatenate(parts, axis=-2) if len(parts) > 1 else core
+
+    def split(self, blocks: Array) -> tuple[Array, Array, Array]:
+        """Return core, left and right of `blocks`, those beside the core without rows if empty."""
+        rank, (left, _) = self.values.shape[-1], self.sides
+        core, beside = blocks[..., :rank, :], blocks[..., rank:, :]
+        return core, beside[..., :left, :], beside[..., left:, :]
 
     def assemble(self, blocks: Array) -> Array:
         """Return tangent vectors from their `blocks`."""

@@ -1,4 +1,4 @@
-r"""The Lagrangian of the root chart at matrices of any shape and rank, as a turning frame sees them.
+r"""The Lagrangian of the root chart at any shape and rank, as a turning frame sees it.
 
 Matrices of rank r whose leading block M is invertible are graphs over it:
 
@@ -16,31 +16,19 @@ there is no corner, and x is T. In bases ``E_L`` and ``E_R`` of column and row s
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
+from dln_manifolds.geometry.flow_frames import SingularFrame
 from dln_manifolds.geometry.hamiltonian import NodalState, SecondVariation, nodal_state
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose, turned
+from dln_manifolds.numerics.matrices import frobenius, transpose, turned
 
-# Slopes of the graph beyond which the chart is not trusted.
-_STEEPEST = 30.0
-
-
-class SingularFrame(NamedTuple):
-    """Points of the root chart and their velocities in singular bases, as a turning frame sees them.
-
-    ``left``, ``roots`` and ``right``: ``T = U diag(l) V^T``; ``velocity`` and ``momentum`` are those
-    of the core in that frame, ``sides`` the parts ``a V`` and ``b U`` beside it.
-    """
-
-    left: Array
-    roots: Array
-    right: Array
-    velocity: Array
-    momentum: Array
-    sides: tuple[Array, Array]
+# Paths that pretend to be short jump between nodes, where M all but vanishes and the graph is
+# steep. Slopes of it beyond which the chart is not trusted (those of geodesics are below 2), and
+# the largest ``|(M' + M)^{-1} (M' - M)|`` of neighbours.
+_STEEPEST, _LONGEST = 10.0, 1.0
 
 
 class SquarePoints:
@@ -74,9 +62,8 @@ class SquarePoints:
         """Return the singular frame."""
         nodal = self.nodal
         nothing = np.zeros_like(nodal.left)
-        right = transpose(nodal.right_t)
-        sides = nothing, nothing
-        return SingularFrame(nodal.left, nodal.roots, right, nodal.velocity, nodal.momentum, sides)
+        bases = nodal.left, nodal.roots, transpose(nodal.right_t)
+        return SingularFrame(*bases, nodal.velocity, nodal.momentum, (nothing, nothing))
 
     def take(self, members: Array) -> Self:
         """Return some members."""
@@ -109,8 +96,8 @@ class SquareVariation:
 class GraphPoints:
     """Matrices of rank r by their chart x with velocities, ``(n_batch, n_nodes, m, n)``.
 
-    The energy is infinite where M has no positive determinant or the graph is steep: there between
-    nodes a path may have jumped through lower rank.
+    The energy is infinite at all nodes of members whose M has a determinant that is not positive,
+    or jumps between nodes, or whose graph is steep: they may have jumped through lower rank.
     """
 
     def __init__(
@@ -131,10 +118,10 @@ class GraphPoints:
         velocity = with_corner(rate, rank, self.a @ q_rate + self.a_moved @ self.b_t)
         velocity += turned(turns, root)
         self._in_frames(root, velocity)
-        steepest = [np.abs(s).max(axis=(-2, -1), initial=0.0) for s in (self.a, self.b_t)]
-        allowed &= np.maximum(*steepest) <= _STEEPEST
-        sides = sum(np.sum(side * side, axis=(-2, -1)) for side in self.sides)
-        self.energy: Array = np.where(allowed, self.nodal.energy + 0.5 * sides, np.inf)
+        for slope in (self.a, self.b_t):
+            allowed &= np.abs(slope).max(axis=(-3, -2, -1), initial=0.0) <= _STEEPEST
+        beside = sum(np.sum(side * side, axis=(-2, -1)) for side in self.sides)
+        self.energy: Array = np.where(allowed[:, None], self.nodal.energy + 0.5 * beside, np.inf)
 
     def _in_frames(self, root: Array, velocity: Array) -> None:
         """Split velocity, momentum and force into core and sides."""
@@ -211,18 +198,17 @@ class GraphPoints:
         """Return some members."""
         part = object.__new__(type(self))
         for name, value in vars(self).items():
-            if name == "nodal":
-                chosen = NodalState(*(entry[members] for entry in value))
-            elif isinstance(value, tuple):
-                chosen = tuple(entry[members] for entry in value)
-            else:
-                chosen = value[members] if isinstance(value, np.ndarray) else value
-            setattr(part, name, chosen)
+            if isinstance(value, tuple):
+                value = tuple(entry[members] for entry in value)
+            elif isinstance(value, np.ndarray):
+                value = value[members]
+            setattr(part, name, value)
+        part.nodal = NodalState(*part.nodal)
         return part
 
 
 class GraphVariation:
-    """Second derivatives of the Lagrangian at `GraphPoints`: every line of these, differentiated."""
+    """Second derivatives of the Lagrangian at `GraphPoints`: all of these, differentiated."""
 
     def __init__(self, points: GraphPoints, core: SecondVariation) -> None:
         self._points, self._core = points, core
@@ -328,12 +314,21 @@ def with_corner(x: Array, rank: int, corner: Array | float) -> Array:
 
 
 def _regular(x: Array, rate: Array, rank: int, interior: bool) -> tuple[Array, Array, Array]:
-    """Return points and rates, those outside the chart replaced by one inside, and which were in."""
-    allowed = np.isfinite(x).all(axis=(-2, -1)) & np.isfinite(rate).all(axis=(-2, -1))
+    """Return points and rates, those of members outside the chart replaced, and who was inside."""
+    axes = (-3, -2, -1)
+    allowed = np.asarray(np.isfinite(x).all(axis=axes) & np.isfinite(rate).all(axis=axes))
     if interior:
-        leading = np.where(allowed[..., None, None], x[..., :rank, :rank], 0.0)
-        allowed &= np.linalg.slogdet(leading)[0] > 0
+        leading = np.where(allowed[:, None, None, None], x[..., :rank, :rank], 0.0)
+        middle = leading[:, :-1] + leading[:, 1:]
+        signs = np.linalg.slogdet(np.concatenate([leading, middle], axis=1))[0]
+        allowed &= (signs > 0).all(axis=1)
+        # |(z - 1) / (z + 1)| < 1 if z, an eigenvalue of M^{-1} M', is to the right of zero
+        turn = np.linalg.solve(
+            np.where(allowed[:, None, None, None], middle, np.eye(rank)),
+            leading[:, 1:] - leading[:, :-1],
+        )
+        allowed &= frobenius(turn).max(axis=1) <= _LONGEST
     if not allowed.all():
-        where = allowed[..., None, None]
+        where = allowed[:, None, None, None]
         x, rate = np.where(where, x, np.eye(*x.shape[-2:])), np.where(where, rate, 0.0)
     return x, rate, allowed

@@ -149,15 +149,10 @@ class CometricDerivative:
         """``f[x_j, 0, 0] s_j / a_j0 = s_j / l_j^2``, by which corners enter derivatives."""
         return (self.frame.singular_values / self.frame.roots**2)[..., None, :]
 
-    def _split(self, blocks: Array) -> tuple[Array, Array, Array]:
-        rank, (left, _) = self.frame.values.shape[-1], self.frame.sides
-        parts = blocks[..., :rank, :], blocks[..., rank : rank + left, :]
-        return *parts, blocks[..., rank + left :, :]
-
     def along_in_frame(self, direction: Array, p: Array) -> Array:
         """Return ``(D A_X[direction])(p)``, all expressed in the frame."""
-        z, z_left, z_right = self._split(direction)
-        core, p_left, p_right = self._split(p)
+        z, z_left, z_right = self.frame.split(direction)
+        core, p_left, p_right = self.frame.split(p)
         s, weight = self.frame.singular_values, 1 / self.frame.a
         row, column = s[..., :, None], s[..., None, :]
         # Derivatives of (X X^T)^(1/N) and (X^T X)^(1/N).
@@ -186,8 +181,8 @@ class CometricDerivative:
 
     def _gradient(self, p: Array, q: Array, symbol: _Symbol) -> Array:
         """Return the adjoint of the derivative along X, of A or of its root."""
-        p, p_left, p_right = self._split(p)
-        q, q_left, q_right = self._split(q)
+        p, p_left, p_right = self.frame.split(p)
+        q, q_left, q_right = self.frame.split(q)
         # Derivatives by (X X^T)^(1/N) and (X^T X)^(1/N), then by X.
         left = np.einsum("...ikj,...ij,...kj->...ik", symbol.left, p, q)
         right = np.einsum("...ikj,...ik,...ij->...kj", symbol.right, q, p)

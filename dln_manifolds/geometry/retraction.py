@@ -1,18 +1,21 @@
-r"""A retraction of second order that is finite and invertible for every finite step.
+r"""A retraction of second order that is finite, and keeps the rank, for every finite step.
 
-Write ``X = O H^N`` with an orthogonal O and a positive definite ``H = V diag(l) V^T``. The Taylor
-polynomial of a geodesic gives those of O and of H; the first is continued by the Cayley transform,
-which is always orthogonal, the second by a function with the same Taylor polynomial that is always
-positive: straight where H grows, as geodesics of the root chart nearly are.
+Write ``X = E_L M E_R^T`` with orthonormal columns ``E_L`` and ``E_R`` and a positive definite
+``M = H^N``, or ``M = e^D`` at infinite depth, that starts as ``diag(s)``; at square full rank
+``E_R`` stays. The Taylor polynomial of a geodesic gives those of all three. The first two are
+continued by the Cayley transform, which is always orthogonal; the last one by a function with the
+same Taylor polynomial that is always positive: straight where H grows, as geodesics of the root
+chart nearly are.
 """
 
 import math
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a, a_second_difference, index_triples
+from dln_manifolds.geometry.coefficients import a, a_second_difference, index_triples, unit_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.stretch import log_values_of, per_layer, stretch_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
@@ -24,15 +27,28 @@ _ORDINARY = 1e60
 _FASTEST = 1e6
 # The smallest singular value stays this factor above numerical singularity, n eps s_max.
 _MARGIN = 8.0
+# From this depth on roots of doubles never differ enough for H to lose the smallest.
+_DEEP = 20.0
 
 
 def acceleration_in_frame(derivative: CometricDerivative, velocity: Array) -> Array:
-    """Return ``X''(0) = DA[Z](P) - A(d<P, A P>/dX) / 2`` of the geodesic with velocity Z."""
+    """Return the blocks of ``X''(0) = DA[Z](P) - A(d<P, A P>/dX) / 2`` of the geodesic along Z."""
     # The momentum is as badly scaled as A: it must not leave the frame.
-    frame = derivative.frame
-    momentum = velocity / frame.a
+    weights = derivative.frame.weights
+    momentum = velocity / weights
     force = derivative.gradient_in_frame(momentum, momentum)
-    return derivative.along_in_frame(velocity, momentum) - 0.5 * frame.a * force
+    return derivative.along_in_frame(velocity, momentum) - 0.5 * weights * force
+
+
+def power_differences(frame: Frame) -> tuple[Array, Array]:
+    """Return divided differences of ``x^N`` at roots, of ``e^x`` at infinite depth, at log(s).
+
+    First ones by [i, j], second ones by [i, k, j]: the derivatives of ``H -> H^N``.
+    """
+    # Those of a at square roots of s.
+    half = np.sqrt(frame.singular_values)
+    triples, place = index_triples(half.shape[-1])
+    return a(half, frame.depth), a_second_difference(half, frame.depth, triples)[..., place]
 
 
 def retract(derivative: CometricDerivative, tangent_vec: Array) -> Array:
@@ -54,43 +70,81 @@ def _retract(
 ) -> Array:
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
-    s, n = frame.singular_values, frame.values.shape[-1]
-    # Polar decomposition in the frame: U^T X(t) V = Q(t) M(t) with Q(0) = I, M(0) = diag(s).
+    s, (rows, columns) = frame.singular_values, (frame.left.shape[-2], frame.right_t.shape[-1])
     row, column = s[..., :, None], s[..., None, :]
-    first = frame.enter(tangent_vec)
-    skew_1 = (first - transpose(first)) / (row + column)
-    sym_1 = first - skew_1 * column
+    first = frame.blocks(tangent_vec)
     second = acceleration_in_frame(derivative, first)
-    second = second - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
-    skew_2 = (second - transpose(second)) / (row + column)
-    sym_2 = second - skew_2 * column
-    stretched = _stretch(frame, 0.5 * (sym_1 + transpose(sym_1)), 0.5 * (sym_2 + transpose(sym_2)))
-    axes, roots, _ = np.linalg.svd(stretched)
-    roots = np.maximum(roots, np.finfo(float).tiny)
-    log_values = 2 * frame.depth * np.log(roots) + math.log(unit)
+    core, *sides = frame.split(first)
+    # X' = k M + M' in the core, b M beside it, with E_L' = U k + b_L and E_R' = b_R.
+    skew_1 = (core - transpose(core)) / (row + column)
+    sym_1 = core - skew_1 * column
+    turns_1 = [side / column for side in sides]
+    core, *sides = frame.split(second)
+    core = core - (skew_1 @ skew_1) * column - 2 * skew_1 @ sym_1
+    # Beside the core E'' = b' + b k, with k = 0 on the right.
+    turns = turns_1
+    if any(frame.sides):
+        left, right = turns_1
+        core = core + transpose(left) @ left * column + row * (transpose(right) @ right)
+        left_2 = (sides[0] - 2 * left @ sym_1) / column - left @ skew_1
+        right_2 = (sides[1] - 2 * right @ (sym_1 - row * skew_1)) / column
+        turns = [left + 0.5 * left_2, right + 0.5 * right_2]
+    skew_2 = (core - transpose(core)) / (row + column)
+    sym_2 = core - skew_2 * column
+    symmetric = [0.5 * (x + transpose(x)) for x in (sym_1, sym_2)]
+    axes, log_values = _stretched(frame, *symmetric)
+    log_values = log_values + math.log(unit)
     values = np.exp(np.clip(log_values, math.log(bounds[0]), math.log(bounds[1])))
-    floor = np.minimum(_MARGIN * n * np.finfo(float).eps, s[..., -1:] / s[..., :1])
-    values = np.maximum(values, floor * values[..., :1])
-    turned = _cayley(skew_1 + 0.5 * skew_2) @ axes
-    return frame.leave((turned * values[..., None, :]) @ transpose(axes))
+    least = _MARGIN * max(rows, columns) * np.finfo(float).eps
+    floor = np.minimum(least, s[..., -1:] / s[..., :1])
+    values = np.maximum(values, floor * values.max(axis=-1, keepdims=True))
+    skew = skew_1 + 0.5 * skew_2
+    left = _turned(frame.left, skew, turns[0])
+    right = transpose(frame.right_t)
+    if frame.sides[1]:
+        right = _turned(right, np.zeros_like(skew), turns[1])
+    return ((left @ axes) * values[..., None, :]) @ transpose(right @ axes)
 
 
-def _stretch(frame: Frame, first: Array, second: Array) -> Array:
-    """Return B with ``B B^T`` the new H, from the derivatives of ``M = H^N`` in the frame."""
-    # Divided differences of x^N at the roots l: those of a at square roots of s.
-    half = np.sqrt(frame.singular_values)
-    triples, place = index_triples(half.shape[-1])
-    slope = a(half, frame.depth)
-    bend = a_second_difference(half, frame.depth, triples)[..., place]
+def _stretched(frame: Frame, first: Array, second: Array) -> tuple[Array, Array]:
+    """Return axes and ``log(M)`` of the new M, from its derivatives in the frame."""
+    s, depth = frame.singular_values, frame.depth
+    slope, bend = power_differences(frame)
     root_1 = first / slope
     root_2 = (second - 2 * np.einsum("...ikj,...ik,...kj->...ij", bend, root_1, root_1)) / slope
     scale = np.sqrt(frame.roots)
     relative = (root_1 + 0.5 * root_2) / (scale[..., :, None] * scale[..., None, :])
     x, vectors = np.linalg.eigh(relative)
     # 1 + x + O(x^3), positive for every real x: 1 + x where x >= 0.
-    below = np.minimum(x, 0.0)
-    positive = np.where(x >= 0, 1 + x, 1 / (1 - below + below * below))
-    return scale[..., :, None] * vectors * np.sqrt(positive)[..., None, :]
+    vectors = scale[..., :, None] * vectors
+    if depth < _DEEP:
+        below = np.minimum(x, 0.0)
+        positive = np.where(x >= 0, 1 + x, 1 / (1 - below + below * below))
+        axes, roots, _ = np.linalg.svd(vectors * np.sqrt(positive)[..., None, :])
+        return axes, 2 * depth * np.log(np.maximum(roots, np.finfo(float).tiny))
+    # The same for D, H = 1 + D / N, of which H at great depth keeps few digits.
+    x = unit_of(depth) * x
+    below = -per_layer(np.minimum(x, 0.0), depth)
+    change = x * (1 + below) / (1 + below + below * below)
+    stretch = (vectors * change[..., None, :]) @ transpose(vectors)
+    old = stretch_of(np.log(s), depth)
+    values, axes = np.linalg.eigh(stretch + old[..., :, None] * np.eye(s.shape[-1]))
+    return axes, log_values_of(np.maximum(values, -depth * (1 - np.finfo(float).eps)), depth)
+
+
+def _turned(frame: Array, skew: Array, side: Array) -> Array:
+    """Turn orthonormal columns E by the Cayley transform of ``E k E^T + b E^T - E b^T``."""
+    rank = skew.shape[-1]
+    if not side.shape[-2]:
+        return frame @ _cayley(skew)
+    # In the span of E and b, at most 2r-dimensional.
+    normal, lengths, right_t = np.linalg.svd(side, full_matrices=False)
+    lower = lengths[..., :, None] * right_t
+    count = lower.shape[-2]
+    above = np.concatenate([skew, -transpose(lower)], axis=-1)
+    below = np.concatenate([lower, np.zeros((*lower.shape[:-1], count))], axis=-1)
+    turn = _cayley(np.concatenate([above, below], axis=-2))[..., :rank]
+    return frame @ turn[..., :rank, :] + normal @ turn[..., rank:, :]
 
 
 def _cayley(skew: Array) -> Array:

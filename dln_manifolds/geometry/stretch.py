@@ -19,7 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a_second_difference, index_pairs, index_triples
+from dln_manifolds.geometry.coefficients import (
+    a,
+    a_second_difference,
+    index_pairs,
+    index_triples,
+    unit_of,
+)
 from dln_manifolds.numerics import functions
 from dln_manifolds.numerics.arrays import Array
 
@@ -46,37 +52,19 @@ def stretch_of(log_values: Array, depth: float) -> Array:
 
 def first_differences(stretch: Array, depth: float) -> Array:
     """Return ``(f(d_i) - f(d_j)) / (d_i - d_j)``, the derivative of f where they are equal."""
-    row, column = np.broadcast_arrays(stretch[..., :, None], stretch[..., None, :])
-    high, low = np.maximum(row, column), np.minimum(row, column)
-    gap = np.maximum(high - low, _NO_GAP)
-    # f(d) (1 - f(d') / f(d)) by the larger one, and logarithms of their ratio.
-    value = np.exp(log_values_of(high, depth))
-    if not math.isfinite(depth):
-        return value * -np.expm1(-gap) / gap
-    excess = np.maximum(gap / (depth + low), _NO_GAP)
-    logarithm = np.log1p(excess)
-    slope = logarithm / excess / roots_of(low, depth)
-    return value * -np.expm1(-depth * logarithm) / (depth * logarithm) * slope
+    return a(_half_values(stretch, depth), depth) / unit_of(depth)
 
 
 def second_differences(stretch: Array, depth: float) -> Array:
     """Return divided differences ``f[d_i, d_k, d_j]`` of descending d, ``(..., r, r, r)``."""
     triples, place = index_triples(stretch.shape[-1])
-    if math.isfinite(depth):
-        # Those of x^N, in which a at roots of points is a first difference.
-        half = np.exp(0.5 * log_values_of(stretch, depth))
-        return a_second_difference(half, depth, triples)[..., place] / depth**2
-    first, middle, last = (stretch[..., index] for index in triples.T)
-    up, down = first - middle, middle - last
+    values = a_second_difference(_half_values(stretch, depth), depth, triples)
+    return values[..., place] / unit_of(depth) ** 2
 
-    def excess(x: Array) -> Array:
-        # (e^x - 1 - x) / x
-        nonzero = np.where(x == 0, 1.0, x)
-        return np.where(x == 0, 0.0, functions.exp_minus_linear(nonzero) / nonzero)
 
-    total = np.where(up + down == 0, 1.0, up + down)
-    mean = np.where(up + down == 0, 0.5, (excess(up) - excess(-down)) / total)
-    return (np.exp(middle) * mean)[..., place]
+def _half_values(stretch: Array, depth: float) -> Array:
+    """Return ``f(d)^(1/2)``: singular values for which a is a difference of first order."""
+    return np.exp(0.5 * log_values_of(stretch, depth))
 
 
 # Below this |2 h| the poles of the closed forms cancel digits, and the series are summed.

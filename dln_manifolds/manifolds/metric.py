@@ -283,7 +283,7 @@ class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
 
         ``c_1 = N/2, c_2 = 0`` for N <= 2, else ``c_1 = 2/N``, ``c_2 = min(1 - 2/N, (N^2-4)/(6N))``
         (ours; proved in :mod:`dln_manifolds.geometry.bounds`). From above it is the length of a
-        path whose singular frames turn steadily. Medians of Gaussian pairs are 0.75 to 0.99 and
+        path whose singular frames turn steadily. Medians of Gaussian pairs are 0.70 to 0.99 and
         1.00 to 1.08 times the distance (n = 2, 3, 5, N = 1 to 30).
 
         Of layers: the larger of their chord and of the bound of their end-to-end matrices, and the
