@@ -112,7 +112,11 @@ def _varied(core: _CoreVariation, sides: _SideVariation | None, moved: Array) ->
         turning += sides.pulled(h, k, beside, change, force, pulled[:, :, r:])
     np.add(force, skewed(turning), out=pulled[:, 0, :r])
     np.add(da, 2 * apart, out=pulled[:, 1, :r])
-    pulled[:, :, :r] = core.axes[:, None] @ pulled[:, :, :r]
+    block = core.axes[:, None] @ pulled[:, :, :r]
+    if sides is None:
+        pulled = block
+    else:
+        pulled[:, :, :r] = block
     return (pulled.reshape(n, 2 * rows, r) @ core.axes_t).reshape(pulled.shape)
 
 
