@@ -24,8 +24,9 @@ import numpy as np
 from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.facing import Facing
-from dln_manifolds.geometry.polar_chart import NodalState, SecondVariation, nodal_state, turns_of
+from dln_manifolds.geometry.polar_chart import NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
+from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
 from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
@@ -63,24 +64,29 @@ class Ends:
     """What paths join, and how it is seen.
 
     ``first`` and ``last`` are ``D_0`` and ``D_1``, the latter in the gauge in which the bases face
-    each other; ``velocities`` and ``correction`` are Omega and ``K_1`` of both sides, padded with
-    zeros to the same number of rows, ``bases`` the common bases of both ends.
+    each other; ``velocities``, ``at_one`` and ``correction`` are Omega, its exponential and ``K_1``
+    of both sides, padded to the same number of rows, ``bases`` the common bases of both ends.
     """
 
     layout: Layout
     first: Array
     last: Array
     velocities: Array
+    at_one: Array
     correction: Array
     bases: tuple[Array, Array]
-    frame: Facing
 
     def take(self, members: Array) -> Ends:
         """Return some members."""
-        arrays = (self.first, self.last, self.velocities, self.correction)
-        bases = self.bases[0][members], self.bases[1][members]
-        frame = Facing(*(value[members] for value in self.frame))
-        return Ends(self.layout, *(value[members] for value in arrays), bases, frame)
+        return replace(
+            self,
+            first=self.first[members],
+            last=self.last[members],
+            velocities=self.velocities[members],
+            at_one=self.at_one[members],
+            correction=self.correction[members],
+            bases=(self.bases[0][members], self.bases[1][members]),
+        )
 
     def turns(self, times: Array) -> Turns:
         """Return the body velocities of ``exp(t Omega) C(t K_1)``, and no rotations yet."""
@@ -190,7 +196,7 @@ class PolarPath:
         # a half turn has no Cayley transform: what is beyond is of no use
         doubled = 2 * np.linalg.inv(rotations + _NUDGED * np.eye(rotations.shape[-1]))
         modes = combine(self.basis.weighted_slopes.T, transpose(doubled) @ bodies @ doubled)
-        return Guess(_flat(self.stretch[members], modes), tuple(ends.frame))
+        return Guess(_flat(self.stretch[members], modes), (ends.velocities, ends.at_one))
 
     def rate_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by the start."""
@@ -308,7 +314,7 @@ class PolarPaths:
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""
-        ends, basis = self._ends(Facing(*guess.frames), rows, aim), modal_basis(*LEVELS[level])
+        ends, basis = self._ends(guess.frames, rows, aim), modal_basis(*LEVELS[level])
         r, k, n_nodes = self.layout.rank, self._size, basis.nodes.size
         stretch = guess.unknowns[..., : r * r].reshape(*guess.unknowns.shape[:2], r, r)
         modes = guess.unknowns[..., r * r :].reshape(*guess.unknowns.shape[:2], 2, k, k)
@@ -333,31 +339,41 @@ class PolarPaths:
 
     def _straight(self, frame: Facing) -> Guess:
         """Return paths without modes."""
+        identity = np.eye(self._size)
+        velocities = self._padded(frame.left, frame.right, 0 * identity)
+        at_one = self._padded(frame.left_turn, frame.right_turn, identity)
         size = self.layout.rank**2 + 2 * self._size**2
-        return Guess(np.zeros((len(frame.left), LEVELS[0][0], size)), tuple(frame))
+        return Guess(np.zeros((len(frame.left), LEVELS[0][0], size)), (velocities, at_one))
 
-    def _ends(self, frame: Facing, rows: Array, aim: Array) -> Ends:
+    def _padded(self, left: Array, right: Array, blank: Array) -> Array:
+        """Stack matrices of both sides, the smaller ones as blocks of ``blank``."""
+        both = np.empty((len(left), 2, *blank.shape))
+        both[...] = blank
+        both[:, 0, : left.shape[-2], : left.shape[-1]] = left
+        both[:, 1, : right.shape[-2], : right.shape[-1]] = right
+        return both
+
+    def _ends(self, frames: tuple[Array, ...], rows: Array, aim: Array) -> Ends:
         """Return what paths join that end at the aim."""
-        stretch, left, right = self.layout.split(aim)
+        (stretch, left, right), (velocities, at_one) = self.layout.split(aim), frames
         r, bases = self.layout.rank, (self.pairs.bases[0][rows], self.pairs.bases[1][rows])
-        last = [_orthonormal(side) for side in self.pairs.reduced(left, right, rows)]
-        turned = (frame.left_turn, frame.right_turn)
+        blank = np.zeros((self._size, r))
+        last = _orthonormal(self._padded(*self.pairs.reduced(left, right, rows), blank))
         # P, exactly orthogonal: the velocities are not quite those from base to base
-        facing = sum(
-            transpose(basis) @ turn[..., :r] for basis, turn in zip(last, turned, strict=True)
+        facing = _orthonormal((transpose(last) @ at_one[..., :r]).sum(axis=1))
+        missed = transpose(at_one) @ _with_complement(last @ facing[:, None], at_one)
+        identity = np.eye(self._size)
+        correction = 2 * (missed - identity) @ np.linalg.inv(missed + identity)
+        first = self._start[rows][:, :r]
+        return Ends(
+            self.layout,
+            first,
+            transpose(facing) @ stretch @ facing,
+            velocities,
+            at_one,
+            0.5 * skewed(correction),
+            bases,
         )
-        facing = _orthonormal(facing)
-        velocities, corrections = np.zeros((2, len(rows), 2, self._size, self._size))
-        for side, (basis, turn) in enumerate(zip(last, turned, strict=True)):
-            k = turn.shape[-1]
-            missed = transpose(turn) @ _with_complement(basis @ facing, turn)
-            identity = np.eye(k)
-            correction = 2 * (missed - identity) @ np.linalg.inv(missed + identity)
-            corrections[:, side, :k, :k] = 0.5 * (correction - transpose(correction))
-            velocities[:, side, :k, :k] = (frame.left, frame.right)[side]
-        first = self.layout.split(self._start[rows])[0]
-        last_stretch = transpose(facing) @ stretch @ facing
-        return Ends(self.layout, first, last_stretch, velocities, corrections, bases, frame)
 
 
 def _orthonormal(columns: Array) -> Array:
