@@ -9,13 +9,13 @@ import numpy as np
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
 from dln_manifolds.geometry.stratum import (
     LayerStratum,
     MatrixStratum,
     Stratum,
     balance_tolerance,
     component,
-    is_invertible,
 )
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 
@@ -113,21 +113,20 @@ def tentative(value: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
 def checked_point(stratum: Stratum, value: object, name: str) -> tuple[Array, Frame, DType]:
     """Validate points and decompose them once; also return the dtype of results.
 
-    Refuses what `as_matrices` does, singular matrices, and layers that are not balanced.
+    Refuses what `as_matrices` does, matrices of another rank, and layers that are not balanced.
     """
     array, dtype = as_matrices(value, stratum.point_shape, name)
     if isinstance(stratum, LayerStratum):
         array = _balanced(array, dtype, name)
-    frame = stratum.frame(array)
-    check_invertible(frame, dtype, name)
+    frame, values = stratum.decompose(array)
+    _check_rank(stratum, values, dtype, name)
+    rank, size = stratum.rank, max(stratum.shape)
+    if values.shape[-1] > rank:
+        # Looser ones, of single precision for instance, become exact.
+        loose = values[..., rank] > resolution(size, DOUBLE) * values[..., 0]
+        if loose.any():
+            array = np.where(spread(loose, 2), frame.compose(frame.values), array)
     return array, frame, dtype
-
-
-def checked_frame(
-    point: object, shape: tuple[int, ...], depth: float, name: str
-) -> tuple[Frame, DType]:
-    """Do as `checked_point`, for end-to-end matrices of any square shape."""
-    return checked_point(MatrixStratum.square(shape[-1], depth), point, name)[1:]
 
 
 def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Array, Frame, DType]:
@@ -135,22 +134,42 @@ def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Ar
     return checked_point(LayerStratum.square(shape[-1], shape[0]), point, name)
 
 
-def check_invertible(frame: Frame, dtype: DType, name: str) -> None:
-    """Raise `InvalidPointError` if a member is numerically singular."""
-    invertible = is_invertible(frame.values, dtype)
-    if invertible.all():
+def checked_frame(
+    point: object, shape: tuple[int, ...], depth: float, name: str
+) -> tuple[Frame, DType]:
+    """Do as `checked_point`, for end-to-end matrices of any shape and full rank."""
+    return checked_point(MatrixStratum.of(shape=shape, depth=depth), point, name)[1:]
+
+
+def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> None:
+    """Raise `InvalidPointError` if a member has another rank, by its singular values."""
+    rank, size = stratum.rank, max(stratum.shape)
+    good = has_rank(values, rank, size, dtype)
+    if good.all():
         return
-    where = np.argwhere(~invertible)[0]
-    values = frame.values[tuple(where)]
-    if frame.layered:
+    where = np.argwhere(~good)[0]
+    found, member = values[tuple(where)], _member(where)
+    if isinstance(stratum, LayerStratum):
         raise InvalidPointError(
-            f"{name} has singular layers{_member(where)}: their singular values run from "
-            f"{values[0]:.3g} to {values[-1]:.3g}."
+            f"{name} has singular layers{member}: their singular values run from {found[0]:.3g} to "
+            f"{found[-1]:.3g}."
         )
+    unit = resolution(size, dtype) * found[0]
+    actual = int(np.count_nonzero(found > unit))
+    elsewhere = f"rank={actual} makes the space of such matrices" if actual else "zero has no space"
+    if actual > rank:
+        raise InvalidPointError(
+            f"{name} has rank {actual}, more than {rank}{member}: singular value {rank + 1} is "
+            f"{found[rank]:.3g}, above {MARGIN:g} max(m, n) eps times the largest, "
+            f"{MARGIN * unit:.3g}. space.projection(point) returns the nearest matrix of rank "
+            f"{rank}; {elsewhere}."
+        )
+    what = "is singular" if stratum.is_square else f"has rank {actual}, less than {rank}"
     raise InvalidPointError(
-        f"{name} is singular{_member(where)}: its singular values run from {values[0]:.3g} to "
-        f"{values[-1]:.3g}, below n eps times the largest. The manifold holds the invertible "
-        f"matrices only; space.projection(point) raises the singular values that are too small."
+        f"{name} {what}{member}: its singular values run from {found[0]:.3g} to {found[-1]:.3g}, "
+        f"and number {rank} is {found[rank - 1]:.3g}, not above max(m, n) eps times the largest, "
+        f"{unit:.3g}. space.projection(point) raises the singular values that are too small; "
+        f"{elsewhere}."
     )
 
 
@@ -255,8 +274,8 @@ class At:
         # As tangent as the coarser of vector and base point can tell.
         coarser = SINGLE if SINGLE in (dtype, self._dtypes[0]) else DOUBLE
         # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is:
-        # what is round-off for the layers passes.
-        rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(self.frame.roots, axis=-1)
+        # what is round-off for points passes.
+        rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(self.frame.values, axis=-1)
         wrong = normal > balance_tolerance(coarser) * size + rounding
         if wrong.any():
             where = np.argwhere(wrong)[0]

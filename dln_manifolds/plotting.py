@@ -18,6 +18,7 @@ import numpy as np
 
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import GeodesicSolution
+from dln_manifolds.geometry import rank
 from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 from dln_manifolds.geometry.entropy import entropy as entropy_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike
@@ -68,7 +69,7 @@ def _look(style: int) -> dict[str, object]:
 
 
 def _points(geodesic: Curve, number: int, name: str) -> tuple[Array, Array]:
-    """Return times and end-to-end matrices of one geodesic, shape (n_times, n, n)."""
+    """Return times and end-to-end matrices of one geodesic, shape (n_times, m, n)."""
     if number < 2:
         raise ValueError(f"{name} must be at least 2, not {number}.")
     if not callable(geodesic):
@@ -98,18 +99,20 @@ def plot_geodesic(
     ``{E X u : |u| <= 1}`` with E two rows of the identity. A dot marks the image of the first unit
     vector, which tells X from X Q. For geodesics see Chen, arXiv 2510.07324.
 
-    With times t of shape ``(n_t,)``, ``geodesic(t)`` is points, shape ``(n_t, n, n)``, or layers,
+    With times t of shape ``(n_t,)``, ``geodesic(t)`` is points, shape ``(n_t, m, n)``, or layers,
     ``(n_t, N, n, n)``: a `GeodesicSolution`, what ``metric.geodesic`` returns, or any curve. Times
     are evenly spaced from 0 to 1, ``n_ellipses`` of them, at least 2, and read off the horizontal
-    axis. The two coordinates in ``plane`` are shown, if n > 2. The colour says the time unless one
-    ``color`` for all is given. Scales are equal.
+    axis. The two coordinates in ``plane`` are shown, if m > 2; m and n are at least 2. The colour
+    says the time unless one ``color`` for all is given. Scales are equal.
     """
     ax = _axes(ax)
     from matplotlib import colormaps
 
     times, points = _points(geodesic, n_ellipses, "n_ellipses")
-    if points.shape[-1] < 2:
-        raise InvalidPointError("Ellipses need matrices of width n >= 2; these have n = 1.")
+    if min(points.shape[1:]) < 2:
+        raise InvalidPointError(
+            f"Ellipses need at least two rows and columns; these matrices are {points.shape[1:]}."
+        )
     rows = points[:, list(plane), :]
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
     outlines = (left * values[:, None, :]) @ _CIRCLE
@@ -140,13 +143,18 @@ def plot_singular_values(
 ) -> Axes:
     r"""Draw the singular values of X(t) along a geodesic, on a logarithmic axis.
 
-    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324. The
+    Where singular vectors agree, ``s_i(t)^(1/N)`` is linear in t: Chen, arXiv 2510.07324. Those
+    that are zero in double precision all the way, of matrices of lower rank, are left out. The
     ``geodesic`` is one as for `plot_geodesic`, the product of layers is taken, and ``n_times``, at
     least 2, is the number of times, evenly spaced from 0 to 1.
     """
     ax = _axes(ax)
     times, points = _points(geodesic, n_times, "n_times")
-    lines = ax.semilogy(times, np.linalg.svd(points, compute_uv=False), **_look(style))
+    values = np.linalg.svd(points, compute_uv=False)
+    zero = (
+        values <= rank.MARGIN * rank.resolution(max(points.shape[1:]), values.dtype) * values[:, :1]
+    )
+    lines = ax.semilogy(times, values[:, ~zero.all(axis=0)], **_look(style))
     if label is not None:
         lines[0].set_label(label)
         ax.legend()
@@ -204,25 +212,25 @@ def plot_entropy_landscape(
     levels: int = 12,
     colorbar: bool = True,
 ) -> Axes:
-    r"""Draw the entropy S of 2 x 2 matrices over the plane of their singular values.
+    r"""Draw the entropy S of matrices of rank 2 over the plane of their singular values.
 
-    ``S = (N-1) log c_2 + (1/2) log((s_1^2 - s_2^2) / (s_1^(2/N) - s_2^(2/N)))`` depends on the
-    singular values alone (Menon and Yu, arXiv 2509.09088). It is symmetric in them and smooth
-    across the diagonal, where they agree.
+    ``S = (N-1) log c_2 + (1/2) log((s_1^2 - s_2^2) / (s_1^(2/N) - s_2^(2/N)))``, of wider hidden
+    layers with more terms, depends on the singular values alone (Menon and Yu, arXiv 2509.09088).
+    It is symmetric in them and smooth across the diagonal, where they agree.
 
-    The ``space`` has width n = 2. The logarithmic axes reach from the smallest to the largest
+    The ``space`` has rank 2. The logarithmic axes reach from the smallest to the largest
     singular value in ``limits``, both positive; the grid has ``resolution`` points along each, at
     least 2. There are about as many contour lines as ``levels``, explained by a ``colorbar`` beside
     the axes or else by numbers on the lines.
     """
-    if space.n != 2:
-        raise ValueError(f"The landscape is a plane for n = 2, and this space has n = {space.n}.")
+    if space.rank != 2:
+        raise ValueError(f"The landscape is a plane for rank 2, and this is {space!r}.")
     low, high = limits
     if not 0 < low < high:
         raise ValueError(f"limits must satisfy 0 < low < high, not {limits}.")
     ax = _axes(ax)
     values = np.geomspace(low, high, resolution)
-    matrices = np.zeros((resolution, resolution, 2, 2))
+    matrices = np.zeros((resolution, resolution, *space.stratum.shape))
     matrices[..., 0, 0], matrices[..., 1, 1] = values, values[:, None]
     layered = len(space.shape) == 3
     entropy = np.asarray(space.entropy(space.factor(matrices) if layered else matrices))

@@ -21,6 +21,7 @@ from geomstats.geometry.manifold import Manifold
 import dln_manifolds
 from dln_manifolds.errors import InvalidFileError
 from dln_manifolds.geodesics import GeodesicSolution, LayerSystem, ObservableSystem, Trajectory
+from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
@@ -113,7 +114,11 @@ def _is_space(item: Any) -> bool:
 def _describe_space(space: Any) -> dict[str, Any]:
     metric = getattr(space, "metric", None)
     described = None if metric is None else _arguments(metric, {"space"})
-    return {"kind": "space", **_arguments(space, {"equip"}), "metric": described}
+    if isinstance(space, NetworkSpace):
+        made = {"class": type(space).__name__, "arguments": space.arguments}
+    else:
+        made = _arguments(space, {"equip"})
+    return {"kind": "space", **made, "metric": described}
 
 
 def _arguments(thing: Any, without: set[str]) -> dict[str, Any]:
@@ -153,7 +158,7 @@ def _describe_solution(
             arrays[f"{name}/{key}/states"] = np.stack(value.states)[:, :, :, 0]
         elif part.name == "system":
             kind = next(name for name, system in _SYSTEMS.items() if type(value) is system)
-            values[key] = {"class": kind, "arguments": {"depth": value.depth}}
+            values[key] = {"class": kind, "arguments": dataclasses.asdict(value)}
         else:
             values[key] = value
     return {"values": values}
@@ -212,8 +217,8 @@ def _restore_solution(
             if flow["class"] not in _SYSTEMS:
                 raise InvalidFileError(f"needs a flow {flow['class']}, which is unknown.")
             # Files of version 1 kept the depth of layers beside their flow only.
-            depth = flow["arguments"].get("depth", values.get("depth"))
-            parts[part.name] = _SYSTEMS[flow["class"]](depth)
+            given = {"depth": values.get("depth"), **_plain(flow["arguments"])}
+            parts[part.name] = _SYSTEMS[flow["class"]](**given)
         else:
             parts[part.name] = values[stored]
     return GeodesicSolution(**parts)

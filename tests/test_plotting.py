@@ -139,6 +139,35 @@ def test_inputs_are_not_changed(ax):
     np.testing.assert_array_equal(points, given)
 
 
+def test_matrices_of_lower_rank_have_as_many_curves_as_their_rank(ax):
+    space = DLNObservableManifold(shape=(4, 3), rank=2, depth=2)
+    start, end = space.random_point(2)
+
+    def path(t):
+        return space.projection((1 - t[:, None, None]) * start + t[:, None, None] * end)
+
+    plotting.plot_singular_values(path, ax, n_times=5)
+    assert len(ax.lines) == 2
+    expected = np.linalg.svd(path(np.linspace(0, 1, 5)), compute_uv=False)
+    for k, line in enumerate(ax.lines):
+        np.testing.assert_allclose(xy(line)[1], expected[:, k], rtol=1e-12)
+    plotting.plot_geodesic(path, Figure().subplots(), plane=(1, 3))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        DLNObservableManifold(shape=(4, 3), rank=2, depth=2),
+        DLNObservableManifold(widths=(2, 5, 3)),
+        DLNObservableManifold(n=2, depth=np.inf),
+    ],
+    ids=repr,
+)
+def test_landscapes_of_every_shape_of_rank_two(ax, space):
+    plotting.plot_entropy_landscape(space, ax, resolution=11, colorbar=False)
+    assert ax.collections
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -148,12 +177,12 @@ def test_inputs_are_not_changed(ax):
         (
             lambda ax: plotting.plot_geodesic(lambda t: np.ones((len(t), 1, 1)), ax),
             InvalidPointError,
-            "n >= 2",
+            "two rows and columns",
         ),
         (
             lambda ax: plotting.plot_entropy_landscape(DLNObservableManifold(3, 2), ax),
             ValueError,
-            "n = 3",
+            "rank 2, and this is .*n=3",
         ),
         (
             lambda ax: plotting.plot_entropy_landscape(

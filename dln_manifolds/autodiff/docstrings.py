@@ -17,7 +17,7 @@ _MEANINGS = {
     "b": ("answer", "", "Whether it is so, for each member of the batch."),
     "m": ("matrix", "M, M", "A matrix on row-major entries."),
 }
-_ENTRIES = {"n, n": "n^2", "N, n, n": "N n^2"}
+_ENTRIES = {"m, n": "m n", "N, n, n": "N n^2"}
 _OTHERS = {
     "n_samples": ("int", "How many to draw; more than one give a first axis."),
     "n_vectors": ("int", "How many to draw; more than one give a first axis."),

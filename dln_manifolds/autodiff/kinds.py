@@ -54,12 +54,12 @@ POINT_FIRST = _table("""
 # front stands for one point at a time.
 OF_METRIC = METRIC | COORDINATES | DENSITIES
 OF_METRIC |= _table("""
-    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:
+    parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""
     belongs      a:b   is_tangent   ap:b   projection    aa:   zero_vector *p:v
-    random_point :p    jacobi_basis p:     tangent_space p:
+    random_point :p    jacobi_basis p:     tangent_space p:     entropy_hessian vp:v
 """)
 OF_BUNDLE = BUNDLE | _table("""
     horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b

@@ -221,6 +221,7 @@ METRIC: Table = {
     "squared_dist": lambda metric, a, b: _dist(metric, a, b, squared=True),
     "dist_pairwise": _dist_pairwise,
     "geodesic": Composite(_geodesic),
+    "bounds": Refusal("They bound a function that has one: differentiate dist."),
 }
 
 SPACE: Table = {

@@ -1,8 +1,9 @@
 """Tables of derivative rules, by method: of both manifolds, their metrics, and the bundle.
 
-Gradients by layers are along the manifold, tangent vectors. Where a tangent vector is an argument
-beside its point, the point moves with the vector taken along parallel, which is the same as the
-vector staying what it is in the ambient space and being projected.
+Gradients by layers, and by matrices of lower than full rank, are along the manifold. Where a
+tangent vector is an argument beside its point, the point moves with the vector taken along
+parallel, which is the same as the vector staying what it is in the ambient space and being
+projected.
 """
 
 import numpy as np
@@ -28,79 +29,106 @@ from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import second_fundamental_form as layers
 from dln_manifolds.geometry.alignment import align, aligned_pullback
 from dln_manifolds.geometry.balancing import end_to_end_pullback
-from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
+from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
+from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
 from dln_manifolds.numerics.arrays import Array
 
 # --- end-to-end matrices
 
 
+def _curved(at: At, *pairs: tuple[Array, Array]) -> Array:
+    """Gradient by X of ``<c, F_X(v)>`` from the turns of the tangent space alone.
+
+    Of functions F of tangent parts with tangent values: the Weingarten map of ``F(v)`` along c, and
+    of ``F(c)`` along v, given as pairs. Zero at full rank.
+    """
+    return np.add(*(weingarten(at.frame, inside, beside) for inside, beside in pairs))
+
+
 def _matrix_inner(at: At, a: Array, b: Array) -> tuple[Array, Array, Array]:
     frame, derivative = at.frame, CometricDerivative(at.frame)
     # Momenta are as badly scaled as the metric: they stay in the frame.
-    p, q = (frame.enter(vector) / frame.a for vector in (a, b))
-    return frame.leave(q), frame.leave(p), -frame.leave(derivative.gradient_in_frame(p, q))
+    p, q = (frame.blocks(vector) / frame.weights for vector in (a, b))
+    by_point = -frame.assemble(derivative.gradient_in_frame(p, q))
+    return frame.assemble(q), frame.assemble(p), by_point
 
 
 def _matrix_coinner(at: At, a: Array, b: Array) -> tuple[Array, ...]:
-    frame, derivative = at.frame, CometricDerivative(at.frame)
-    p, q = (frame.enter(covector) for covector in (a, b))
-    by_point = frame.leave(derivative.gradient_in_frame(p, q))
-    return frame.leave(frame.a * q), frame.leave(frame.a * p), by_point
+    by_point = CometricDerivative(at.frame).gradient(a, b)
+    return apply_cometric(at.frame, b), apply_cometric(at.frame, a), by_point
 
 
 def _operator(at: At, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
     """Gradient by X of ``<C, matrix of A_X or of its inverse>``: one direction per row of C."""
-    frame = at.frame.beside()
-    n = frame.values.shape[-1]
-    rows = cotangent.reshape(*cotangent.shape[:-1], n, n)
-    p, q = frame.enter(np.eye(n * n).reshape(n * n, n, n)), frame.enter(rows)
-    if inverse:
-        p, q = p / frame.a, -q / frame.a
-    gradient = CometricDerivative(frame).gradient_in_frame(p, q)
-    return (np.sum(frame.leave(gradient), axis=-3),)
+    frame, (m, n) = at.frame.beside(), at.stratum.point_shape
+    rows, units = cotangent.reshape(*cotangent.shape[:-1], m, n), np.eye(m * n)
+    units, derivative = units.reshape(m * n, m, n), CometricDerivative(frame)
+    if not inverse:
+        return (np.sum(derivative.gradient(units, rows), axis=-3),)
+    p, q = (frame.blocks(matrix) / frame.weights for matrix in (units, rows))
+    gradient = -frame.assemble(derivative.gradient_in_frame(p, q))
+    for inside, beside in ((p, rows), (q, units)):
+        gradient = gradient + weingarten(frame, frame.assemble(inside), beside)
+    return (np.sum(gradient, axis=-3),)
 
 
 def _scaled(at: At, vector: Array, cotangent: Array, inverse: bool) -> tuple[Array, ...]:
     """Gradients of ``A_X^{1/2}`` or of its inverse, applied to a vector."""
-    frame, root = at.frame, CometricDerivative(at.frame).root_gradient_in_frame
-    inside, entered = frame.enter(vector), frame.enter(cotangent)
-    if inverse:
-        inside, entered = inside / frame.root_a, entered / frame.root_a
-        return frame.leave(entered), -frame.leave(root(entered, inside))
-    return frame.leave(frame.root_a * entered), frame.leave(root(entered, inside))
+    frame, derivative = at.frame, CometricDerivative(at.frame)
+    if not inverse:
+        by_vector = frame.assemble(frame.root_weights * frame.blocks(cotangent))
+        return by_vector, derivative.root_gradient(cotangent, vector)
+    inside, entered = (frame.blocks(x) / frame.root_weights for x in (vector, cotangent))
+    by_point = -frame.assemble(derivative.root_gradient_in_frame(entered, inside))
+    by_vector, scaled = frame.assemble(entered), frame.assemble(inside)
+    return by_vector, by_point + _curved(at, (scaled, cotangent), (by_vector, vector))
 
 
 def _matrix_entropy(at: At) -> tuple[Array]:
-    return (volume.entropy_differential(at.frame),)
+    return (volume.entropy_differential(at.frame, at.stratum.hidden_widths),)
 
 
 def _matrix_entropy_gradient(at: At, cotangent: Array) -> tuple[Array, ...]:
     # The gradient by X of <C, A_X(dS)>: A_X moves, and dS does.
-    frame, inside = at.frame, at.frame.enter(cotangent)
-    slope = frame.enter(volume.entropy_differential(frame))
-    bent = volume.EntropyHessian(frame).apply(frame.leave(frame.a * inside))
-    return (frame.leave(CometricDerivative(frame).gradient_in_frame(inside, slope)) + bent,)
+    frame, widths = at.frame, at.stratum.hidden_widths
+    slope = volume.entropy_differential(frame, widths)
+    bent = volume.EntropyHessian(frame, widths).apply(apply_cometric(frame, cotangent))
+    return (CometricDerivative(frame).gradient(cotangent, slope) + bent,)
 
 
 def _log_density(at: At) -> tuple[Array, ...]:
     return (volume.log_riemannian_density_differential(at.frame),)
 
 
+def _matrix_tangent(space: Manifold, vector: Array, base_point: Array | None) -> Result:
+    value, stratum = space.to_tangent(vector, base_point), space.stratum
+    if stratum.is_open:
+        return value, lambda cotangent: (cotangent, None)
+    at, array = At(stratum, base_point), np.asarray(vector, dtype=float)
+
+    def pull(cotangent: Array) -> tuple[Array, Array]:
+        inside = [stratum.tangent_part(at.frame, x) for x in (cotangent, array)]
+        return inside[0], _curved(at, (inside[0], array), (inside[1], cotangent))
+
+    return value, pull
+
+
 def _matrix_projection(space: Manifold, point: Array, vector: Array | None) -> Result:
     if vector is not None:
-        return space.projection(point, vector), lambda cotangent: (None, cotangent)
-    value = space.projection(point)
-    raised = np.argwhere((value != point).any(axis=(-2, -1)))
+        value, pull_back = _matrix_tangent(space, vector, point)
+        return value, lambda cotangent: tuple(pull_back(cotangent))[::-1]
+    value, array, rank = space.projection(point), np.asarray(point, dtype=float), space.rank
+    raised = np.argwhere(is_raised(array, rank, np.asarray(point).dtype))
 
     def pull(cotangent: Array) -> tuple[Array]:
-        # The identity, but where singular values were raised: there it has kinks.
+        # Where singular values were raised there are kinks.
         if len(raised):
             member = f" (batch member {raised[0].tolist()})" if raised.size else ""
             raise InvalidPointError(
-                f"point is numerically singular{member}: its projection to the invertible matrices "
-                f"has no derivative."
+                f"point is numerically of lower rank than {rank}{member}: its projection has no "
+                f"derivative."
             )
-        return (cotangent,)
+        return (truncation_pullback(array, rank, cotangent),)
 
     return value, pull
 
@@ -142,8 +170,8 @@ OBSERVABLE_SPACE: Table = {
     **rules_at_points(
         kinds.SPACE, entropy=_matrix_entropy, entropy_gradient=_matrix_entropy_gradient
     ),
-    **rules_at_points(kinds.SPACE, anywhere=True, to_tangent=lambda at, vector, c: (c,)),
     **exponential("volume_density", _matrix_entropy),
+    "to_tangent": _matrix_tangent,
     "projection": _matrix_projection,
 }
 

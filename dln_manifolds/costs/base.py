@@ -6,7 +6,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import reduce, wraps
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _NUMBER = (int, float, np.integer, np.floating)
 _USUAL = np.dtype(np.float64)
-_METHODS = {"__call__", "euclidean_gradient", "euclidean_hessian"}
+_METHODS = {"__call__", "euclidean_gradient", "euclidean_hessian", "lower_bound"}
 
 
 def real_array(value: ArrayLike, name: str, ndim: int | None = None) -> Array:
@@ -128,6 +128,13 @@ class Cost(ABC):
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Return the derivative of the Euclidean gradient along a vector, of its shape."""
 
+    def lower_bound(self, point: Array) -> float:
+        """Return what the value at a point is not below: cheap where the value is dear.
+
+        Minus infinity where nothing is known, as it is unless a class says more.
+        """
+        return -inf
+
     def __add__(self, other: object) -> Cost:
         return _Sum((self, other), (1.0, 1.0)) if isinstance(other, Cost) else NotImplemented
 
@@ -161,6 +168,12 @@ class _Sum(Cost):
 
     def __call__(self, point: Array) -> Array:
         return self._combine(term(point) for term in self.terms)
+
+    def lower_bound(self, point: Array) -> float:
+        pairs = zip(self.factors, self.terms, strict=True)
+        return sum(
+            factor * term.lower_bound(point) if factor > 0 else -inf for factor, term in pairs
+        )
 
     def euclidean_gradient(self, point: Array) -> Array:
         return self._combine(term.euclidean_gradient(point) for term in self.terms)

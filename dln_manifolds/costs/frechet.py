@@ -15,6 +15,7 @@ from dln_manifolds.geodesics import (
     log_pullback,
     solve_log,
 )
+from dln_manifolds.geometry.bounds import lower_bound
 from dln_manifolds.geometry.metric import CometricDerivative, apply_metric
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
@@ -66,20 +67,31 @@ class FrechetVariance(Cost):
         self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
 
-    def _state(self, point: Array) -> _State:
+    def _base(self, point: Array) -> Points:
+        """Return the point, checked, as many times as there are data."""
         if point.ndim != 2:
             raise InvalidPointError(f"One point at a time is needed, not {point.shape}.")
         base = np.broadcast_to(point, self.points.shape)
         first, _ = checked_frame(base, base.shape[1:], self.depth, "point")
         check_connected(first, self._data.frame)
+        return Points(base, first)
+
+    def _state(self, point: Array) -> _State:
+        base = self._base(point)
         system = ObservableSystem(self.depth)
-        solution = solve_log(system, Points(base, first), self._data, tolerance=self.tolerance)
+        solution = solve_log(system, base, self._data, tolerance=self.tolerance)
         velocities = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
-        return _State(CometricDerivative(first), solution, apply_metric(first, velocities))
+        momenta = apply_metric(base.frame, velocities)
+        return _State(CometricDerivative(base.frame), solution, momenta)
 
     def __call__(self, point: Array) -> Array:
         """Return V(X)."""
         return np.asarray(np.dot(self.weights, self._states(point).solution.length ** 2))[()]
+
+    def lower_bound(self, point: Array) -> float:
+        """Return ``sum_k w_k b_k^2`` with rigorous lower bounds of distances, for no logarithm."""
+        bounds = lower_bound(self._base(point).frame, self._data.frame)
+        return float(np.dot(self.weights, bounds**2))
 
     def euclidean_gradient(self, point: Array) -> Array:
         """Return ``-2 sum_k w_k A_X^{-1}(log_X(Y_k))``."""

@@ -5,9 +5,10 @@ from dln_manifolds.geodesics.layer_system import LayerSystem
 from dln_manifolds.geodesics.observable_system import ObservableSystem
 from dln_manifolds.geodesics.solution import FailurePolicy, GeodesicSolution
 from dln_manifolds.geodesics.solve import parallel_transport, solve_exp, solve_log
-from dln_manifolds.geodesics.system import Points, Status, System, Trajectory
+from dln_manifolds.geodesics.system import Bounds, Points, Status, System, Trajectory
 
 __all__ = [
+    "Bounds",
     "FailurePolicy",
     "GeodesicSolution",
     "LayerSystem",

@@ -69,17 +69,21 @@ def squared_length_gradients(solution: GeodesicSolution, members: Array) -> tupl
     """
     system = solution.system
     first, rate, last, end = _ends(solution, members)
-    # Squared lengths grow like the square of positions, points like a power of them.
-    factor = 2 * solution.scale[members] ** (2 - system.degree)
+    factor = 2 * system.length_factor(solution.trajectory.scales[-1][members])
     by_ends = system.gradient(first, -rate), system.gradient(last, end[:, 1, 0])
     return weigh(factor, by_ends[0]), weigh(factor, by_ends[1])
 
 
 def _ends(solution: GeodesicSolution, members: Array) -> tuple[Unit, Array, Unit, Array]:
-    """Return both ends of geodesics, the rate at the first and the state at the last."""
+    """Return both ends of geodesics, the rate at the first and the state at the last.
+
+    Both divided by the scale of the last, which is forgotten.
+    """
+    system, scales = solution.system, solution.trajectory.scales
     start, end = (state[members] for state in solution.ends)
-    ones = np.ones(len(start))
-    first, last = (solution.system.at(state[:, 0, 0], ones) for state in (start, end))
+    start = system.rescaled(start, scales[0][members], scales[-1][members])
+    forgotten = np.zeros(len(start))
+    first, last = (system.at(state[:, 0, 0], forgotten) for state in (start, end))
     return first, start[:, 1, 0], last, end
 
 
@@ -95,7 +99,8 @@ def _backwards(
     """Follow variations that end in ``(0, c)`` back to the start of geodesics of unit time.
 
     ``end`` are the states at their end, ``(n_batch, 2, 1, *shape)``, and ``covectors`` have the
-    shape ``(n_batch, k, *shape)``, as both results; NaN where the integrator stalled.
+    shape ``(n_batch, k, *shape)``, as both results: vectors and changes of covectors as the system
+    sees them, NaN where the integrator stalled.
     """
     n_batch, k = covectors.shape[:2]
     state = np.zeros((n_batch, 2, 1 + k, *end.shape[3:]))
@@ -105,9 +110,11 @@ def _backwards(
     state[:, 0, 0], state[:, 1, 0] = end[:, 0, 0], -end[:, 1, 0]
     state[:, 1, 1:] = weigh(-1 / size, covectors)
     result = flow(system.linearized, state, np.ones(n_batch), tolerance=tolerance)
-    final = weigh(size, result.state[:, :, 1:])
-    final[result.status != Status.CONVERGED] = np.nan
-    return final[:, 0], -final[:, 1]
+    final = result.state
+    final[:, 1] *= -1
+    fields, changes = system.gauged(final[:, :, 0], final[:, 0, 1:], final[:, 1, 1:])
+    size[result.status != Status.CONVERGED] = np.nan
+    return weigh(size, fields), weigh(size, changes)
 
 
 def solve_variations(variations: Array, target: Array) -> Array:

@@ -9,7 +9,7 @@ iteration, Picard's: one evaluation of the flow at all nodes each time.
 none of the others' accuracy. For a single geodesic that costs fewer calls than Runge-Kutta, whose
 steps are shorter. :func:`follow` takes all of [0, 1] in one step and starts from a path that has
 nearly found the geodesic. That saves most iterations and changes nothing of what it converges to:
-the solution is determined by the initial state alone, and frames by their angular velocities.
+the solution is determined by the initial state alone.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.runge_kutta import Attempt, Now
-from dln_manifolds.geodesics.system import Flow, MovingFrame
+from dln_manifolds.geodesics.system import Flow
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
 from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
@@ -43,14 +43,12 @@ _RATE, _AHEAD = 2.0, 8
 class _Iterates:
     """Picard's iterates of one step of some members.
 
-    ``values`` are the rates of the last iterate at its nodes, ``(n_rows, n_nodes, k)``, as seen
-    from the frame; ``inner`` are the states there.
+    ``values`` are the rates of the last iterate at its nodes, ``(n_rows, n_nodes, k)``, and
+    ``inner`` the states there.
     """
 
-    def __init__(
-        self, system: Flow, frame: MovingFrame, state: Array, size: Array, values: Array
-    ) -> None:
-        self.system, self.frame, self.shape = system, frame, state.shape[1:]
+    def __init__(self, system: Flow, state: Array, size: Array, values: Array) -> None:
+        self.system, self.shape = system, state.shape[1:]
         self.rows = np.arange(len(state))
         self.origin = state.reshape(len(state), 1, -1)
         self.size, self.values = size[:, None, None], values.reshape(*values.shape[:2], -1)
@@ -66,8 +64,7 @@ class _Iterates:
         self.n_evaluations += self.n_nodes
         self.inner = points.reshape(*points.shape[:2], *self.shape)
         rates, smallest = self.system.rates(points.reshape(-1, *self.shape))
-        seen = self.frame.seen(self.inner, rates.reshape(self.inner.shape))
-        self.values = seen.reshape(points.shape)
+        self.values = rates.reshape(points.shape)
         self.smallest = smallest.reshape(points.shape[:2])
 
     def sizes_of(self, points: Array) -> Array:
@@ -79,7 +76,6 @@ class _Iterates:
         """Go on with some rows only."""
         self.rows, self.origin = self.rows[members], self.origin[members]
         self.size, self.values = self.size[members], self.values[members]
-        self.frame = self.frame.take(members)
 
 
 def most_nodes(tolerance: float) -> int:
@@ -87,14 +83,14 @@ def most_nodes(tolerance: float) -> int:
     return max(_FIRST + 1, round(1.7 - 1.1 * math.log10(tolerance)))
 
 
-def attempt(system: Flow, frame: MovingFrame, now: Now, size: Array, tolerance: float) -> Attempt:
+def attempt(system: Flow, now: Now, size: Array, tolerance: float) -> Attempt:
     """Try a step as :func:`dln_manifolds.geodesics.runge_kutta.attempt` does, with its result."""
     (state, rate, smallest), most = now, most_nodes(tolerance)
     n_batch = len(state)
     error, growth = np.full(n_batch, np.inf), np.full(n_batch, _SHRINK)
     n_evaluations, near = np.zeros(n_batch, dtype=int), np.zeros(n_batch, dtype=bool)
     result = Attempt(state.copy(), rate.copy(), smallest.copy(), error, growth, n_evaluations, near)
-    iterates = _Iterates(system, frame, state, size, frame.seen(state, rate)[:, None])
+    iterates = _Iterates(system, state, size, rate[:, None])
     floor, change = norms(state), np.full(n_batch, np.inf)
     end = iterates.origin + iterates.size * iterates.values
     for iteration in range(1, _MOST + 1):
@@ -167,7 +163,7 @@ class Followed(NamedTuple):
     """Geodesics on [0, 1] as far as the iteration has found them.
 
     ``solved`` tells whether it has settled, the nodes resolve the geodesic, and it stays away from
-    singular matrices; ``states`` are those at the nodes and at the end, seen from the frame,
+    singular matrices; ``states`` are those at the nodes and at the end,
     ``(n_batch, n_nodes + 1, 2, 1, *shape)``; NaN unless they have settled.
     """
 
@@ -190,7 +186,6 @@ def nodes_needed(state: Array, rates: Array, tolerance: float, *, inside: bool) 
 
 def follow(
     system: Flow,
-    frame: MovingFrame,
     state: Array,
     rates: Array,
     n_nodes: int,
@@ -200,17 +195,16 @@ def follow(
 ) -> Followed:
     """Follow geodesics from t = 0 to t = 1, given approximations of them; never raises.
 
-    The frame agrees with the one at rest at t = 0. ``rates`` approximate those at any number of
-    Gauss nodes as it sees them, ``(n_batch, n_given, *state)``; the solution has ``n_nodes``.
-    ``tolerance`` bounds the error of position and rate, each relative to its norm at t = 0, at the
-    end or also ``inside``, at the nodes.
+    ``rates`` approximate those at any number of Gauss nodes, ``(n_batch, n_given, *state)``; the
+    solution has ``n_nodes``. ``tolerance`` bounds the error of position and rate, each relative to
+    its norm at t = 0, at the end or also ``inside``, at the nodes.
     """
     result = Followed(
         np.zeros(len(state), dtype=bool),
         np.full((len(state), n_nodes + 1, *state.shape[1:]), np.nan),
         np.zeros(len(state), dtype=int),
     )
-    iterates = _Iterates(system, frame, state, np.ones(len(state)), rates)
+    iterates = _Iterates(system, state, np.ones(len(state)), rates)
     # What goes astray is left to the flow in steps.
     with np.errstate(over="ignore", invalid="ignore"), suppress(np.linalg.LinAlgError):
         _settle(result, iterates, tolerance, inside)

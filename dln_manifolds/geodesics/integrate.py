@@ -4,7 +4,7 @@ import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
 from dln_manifolds.geodesics.runge_kutta import Attempt, Now
-from dln_manifolds.geodesics.system import Flow, FlowResult, MovingFrame, Status, Trajectory, never
+from dln_manifolds.geodesics.system import Flow, FlowResult, Status, Trajectory, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
@@ -32,7 +32,13 @@ def _quiet() -> np.errstate:
 
 
 def flow(
-    system: Flow, state: Array, span: Array, *, tolerance: float, record: bool = False
+    system: Flow,
+    state: Array,
+    span: Array,
+    *,
+    tolerance: float,
+    record: bool = False,
+    max_steps: int = _MAX_STEPS,
 ) -> FlowResult:
     """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
@@ -42,7 +48,7 @@ def flow(
     """
     run = _Run(system, state, span, tolerance, record)
     pending = np.nonzero(run.status == _STALLED)[0]
-    for _ in range(_MAX_STEPS):
+    for _ in range(max_steps):
         if pending.size == 0:
             break
         run.step(pending)
@@ -73,15 +79,15 @@ class _Run:
         self.short_until = np.zeros(n_batch)
         self.weight = 40 + state[:1, 0].size
         if state.shape[2] == 1:
-            self._leave_radial(sizes[:, 0] * speeds[:, 0])
+            self._leave_radial()
 
-    def _leave_radial(self, product: Array) -> None:
-        """Solve the members that move along rays of the cone, which end at its tip if anywhere.
-
-        ``product`` is that of the norms of position and velocity.
-        """
-        x, v = self.state[:, 0, 0], self.rate[:, 0, 0]
-        parallel = np.abs(inner(x, v)) >= (1 - 1e-12) * product
+    def _leave_radial(self) -> None:
+        """Solve the members that move along rays of the cone, which end at its tip if anywhere."""
+        chart = self.system.chart(self.state, self.rate)
+        if chart is None:
+            return
+        x, v = chart
+        parallel = np.abs(inner(x, v)) >= (1 - 1e-12) * np.sqrt(inner(x, x) * inner(v, v))
         rows = np.nonzero(parallel & (self.status == _STALLED))[0]
         if rows.size == 0:
             return
@@ -97,7 +103,7 @@ class _Run:
         self.status[rest] = _CONVERGED
         self.time[rest] = self.span[rest]
         growth = 1 + pace[radial & ~into_tip] * self.span[rest]
-        self.state[rest, 0] = weigh(growth, self.state[rest, 0])
+        self.state[rest, 0, 0] = self.system.grown(self.state[rest, 0, 0], growth)
         if self.record:
             self._note()
 
@@ -115,12 +121,11 @@ class _Run:
         h = np.minimum(length * self.size[active], self.span[active] - self.time[active])
         old = self.state[active]
         now = Now(old, self.rate[active], self.smallest[active])
-        frame = self.system.moving_frame(old, now.rate)
         self.n_steps[active] += 1
         try:
             # A trial step that is far too long may overflow; it is then rejected.
             with _quiet():
-                tried = attempt(self.system, frame, now, h, self.tolerance)
+                tried = attempt(self.system, now, h, self.tolerance)
         except np.linalg.LinAlgError:
             self.size[active] = h * _SHRINK / length
             return
@@ -130,7 +135,7 @@ class _Run:
         self._look_for_singular(active, accepted, tried, old, h, length)
         if self.system.reach > 0:
             self._look_ahead(active, accepted, tried, old, h, length)
-        self._accept(active[accepted], accepted, frame, tried, h)
+        self._accept(active[accepted], accepted, tried, h)
 
     def _look_for_singular(
         self, active: Array, accepted: Array, tried: Attempt, old: Array, h: Array, length: float
@@ -171,15 +176,11 @@ class _Run:
         self.status[active[hit]] = _CROSSED
         accepted[hit] = False
 
-    def _accept(
-        self, done: Array, accepted: Array, frame: MovingFrame, tried: Attempt, h: Array
-    ) -> None:
+    def _accept(self, done: Array, accepted: Array, tried: Attempt, h: Array) -> None:
         if done.size == 0:
             return
-        end, self.rate[done] = frame.take(accepted).leave(
-            h[accepted], tried.end[accepted], tried.rate[accepted]
-        )
-        self.state[done] = self.system.project(end)
+        self.rate[done] = tried.rate[accepted]
+        self.state[done] = self.system.project(tried.end[accepted])
         self.smallest[done] = tried.smallest[accepted]
         # The last step lands on the end exactly, whatever the rounding of the sum.
         at_end = h[accepted] >= self.span[done] - self.time[done]
@@ -235,14 +236,12 @@ def first_singular(system: Flow, state: Array, size: Array) -> Array:
     """Time from the start of a step to its first singular matrix, infinite where there is none.
 
     The step is divided by 16 again and again, every time by single steps of the integrator from its
-    start, seen from its frame: rotations change no singular value. A piece is kept if its chord,
-    from A to B, comes near a singular matrix: it meets one where ``A^{-1} B`` has a real eigenvalue
-    below zero. That holds for geodesics that run along the singular matrices, where a bound by
-    lengths would need very many pieces, and for singular values that vanish in pairs, as on rays of
-    the cone, where the determinant keeps its sign.
+    start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets one
+    where ``A^{-1} B`` has a real eigenvalue below zero. That holds for geodesics that run along the
+    singular matrices, where a bound by lengths would need very many pieces, and for singular values
+    that vanish in pairs, as on rays of the cone, where the determinant keeps its sign.
     """
     rate, _ = system.rates(state)
-    frame = system.moving_frame(state, rate)
     scale = frobenius(system.core(state[:, 0, 0]))
     crossing = never(size.size)
     member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
@@ -252,7 +251,7 @@ def first_singular(system: Flow, state: Array, size: Array) -> Array:
             break
         times = low[:, None] + fractions * width[:, None]
         each = np.repeat(member, _PARTS + 1)
-        ends, _ = runge_kutta.step(system, frame.take(each), state[each], rate[each], times.ravel())
+        ends, _ = runge_kutta.step(system, state[each], rate[each], times.ravel())
         path = system.core(ends[:, 0, 0])
         path = path.reshape(*times.shape, *path.shape[1:])
         values = np.linalg.svd(path, compute_uv=False)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dln_manifolds.geodesics.submanifold import Submanifold
-from dln_manifolds.geodesics.system import Flow
+from dln_manifolds.geodesics.system import Bounds, Flow, Points
 from dln_manifolds.geometry.balancing import imbalance, rebalance
+from dln_manifolds.geometry.bounds import lower_bound
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.second_fundamental_form import (
     bending,
@@ -20,6 +21,7 @@ from dln_manifolds.geometry.sectors import (
     solve_jacobi,
     tangent_part,
 )
+from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     identity_before,
@@ -114,12 +116,18 @@ class LayerSystem(Submanifold[Frame]):
         positive matrices and ``O_p`` turning from one polar factor to the other.
         """
         turn_0, turn_1 = nearest_orthogonal(start), nearest_orthogonal(end)
-        eigenvectors, angles = rotation_angles(transpose(turn_0) @ turn_1)
-        t = times[:, None, None]
+        turn = transpose(turn_0) @ turn_1
+        eigenvectors, angles = rotation_angles(turn)
+        t = np.append(times, 1.0)[:, None, None]
         phases = np.exp(1j * t * angles[:, None])
         vectors = eigenvectors[:, None]
-        rotation = (vectors * phases[..., None, :]) @ np.conj(transpose(vectors))
-        turns = turn_0[:, None] @ rotation.real
+        rotation = ((vectors * phases[..., None, :]) @ np.conj(transpose(vectors))).real
+        # Angles are known to 1e-6 only: what is left at the end turns steadily, too.
+        t, rotation, reached = t[:-1], rotation[:, :-1], rotation[:, -1]
+        rest = transpose(reached) @ turn
+        rest = 0.5 * t[..., None] * (rest - transpose(rest))[:, None]
+        rotation = rotation + rotation @ (rest + 0.5 * rest @ rest)
+        turns = turn_0[:, None] @ rotation
         first = [
             (transpose(right_t) * s[:, None, :]) @ right_t
             for _, s, right_t in (np.linalg.svd(start[:, 0]), np.linalg.svd(end[:, 0]))
@@ -128,6 +136,13 @@ class LayerSystem(Submanifold[Frame]):
         # W_p = (O_p ... O_1) H_0 (O_{p-1} ... O_1)^T
         products = prefix_products(turns)
         return products @ positive[:, :, None] @ transpose(identity_before(products))
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""
+        lower, upper = super().bounds(first, last)
+        apart = (component(first.frame) != component(last.frame)).any(axis=-1)
+        below = lower_bound(first.frame.ends, last.frame.ends)
+        return Bounds(np.maximum(lower, below), np.where(apart, np.inf, upper))
 
     def nearness(self, points: Array) -> Array:
         """Return the smallest singular values at nodes relative to the largest of each path."""

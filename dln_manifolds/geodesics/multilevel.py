@@ -18,7 +18,6 @@ from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.system import (
     FlowResult,
     Guess,
-    MovingFrame,
     MovingPath,
     PathFamily,
     Status,
@@ -36,6 +35,9 @@ from dln_manifolds.numerics.polynomials import gauss
 # which they are final: the latter at least this many times the tolerance of the flow.
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
+# Slope above which a path is no geodesic, and its initial rate leads anywhere; and steps, taken one
+# after the other, after which a geodesic is given up.
+_STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals are minimized, and the share of the first path's energy that is too much.
 _CONTEST = ((0.3, 1.15), (1e-3, 1 - 1e-5))
 # A solution this near is corrected at its level before more unknowns are tried.
@@ -102,7 +104,7 @@ class Connection:
         better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
         kept = pick[better]
         self.rate[kept], self.residual[kept] = rate[better], residual[better]
-        self.defect[kept] = (problem.last.position[pick] - position)[better]
+        self.defect[kept] = system.gap(problem.last.position[kept], position[better])
         self.end_point[kept] = end_point[better]
         crossed = result.status == Status.CROSSED
         self.crossing[kept] = np.where(crossed, result.time, np.inf)[better]
@@ -141,11 +143,12 @@ def connect(
     pick = np.nonzero(known)[0]
     if pick.size:
         _step_along(best, pick, rate[pick])
-    pending = np.nonzero(best.status == Status.STALLED)[0]
-    if pending.size:
-        everyone = pending.size == len(rate)
-        ends = (first, last) if everyone else (first.take(pending), last.take(pending))
-        _Levels(system.paths(*ends, tolerance), best).solve(pending)
+    for numbers in system.families(first, last):
+        pending = np.nonzero(best.status == Status.STALLED)[0]
+        for number in np.unique(numbers[pending]):
+            members = pending[numbers[pending] == number]
+            ends = first.take(members), last.take(members)
+            _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
     return best
 
 
@@ -153,28 +156,36 @@ def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
     problem = best.problem
     state, span = problem.initial_state(pick, rate), np.ones(pick.size)
-    result = flow(problem.system, state, span, tolerance=problem.tolerance, record=problem.record)
+    result = flow(
+        problem.system,
+        state,
+        span,
+        tolerance=problem.tolerance,
+        record=problem.record,
+        max_steps=_MAX_STEPS,
+    )
     best.improve(pick, rate, result)
 
 
 class Found(NamedTuple):
     """Paths of least energy as far as the flow needs to know them.
 
-    ``rate`` is the initial rate, ``rates`` those at Gauss nodes as seen from the frame.
+    ``rate`` is the initial rate, ``rates`` those at Gauss nodes, ``slope`` how far from least the
+    energy is.
     """
 
     rate: Array
-    frame: MovingFrame
     rates: Array
+    slope: Array
 
     def take(self, members: Array) -> Found:
         """Return some members."""
-        return Found(self.rate[members], self.frame.take(members), self.rates[members])
+        return Found(self.rate[members], self.rates[members], self.slope[members])
 
 
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
-    problem, (rate, frame, rates) = best.problem, found
+    problem, (rate, rates, _) = best.problem, found
     state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
     needed = nodes_needed(state, rates, tolerance, inside=inside)
@@ -186,36 +197,31 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
         rows = np.nonzero((fewer < needed) & (needed <= n_nodes))[0]
         fewer, left = n_nodes, left - rows.size
         if rows.size:
-            there, some = frame.take(rows), state[rows]
-            given = rates[rows]
-            followed = follow(system, there, some, given, n_nodes, tolerance, inside=inside)
+            some, given = state[rows], rates[rows]
+            followed = follow(system, some, given, n_nodes, tolerance, inside=inside)
             astray = ~followed.solved
             best.stepped[pick[rows]] = astray
             best.n_evaluations[pick[rows[astray]]] += followed.n_evaluations[astray]
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
-                result = flow_of(system, there, some, followed, problem.record)
+                result = flow_of(system, some, followed, problem.record)
                 best.improve(pick[done], rate[done], result)
         if left == 0:
             break
     return solved
 
 
-def flow_of(
-    system: System, frame: MovingFrame, state: Array, followed: Followed, record: bool
-) -> FlowResult:
+def flow_of(system: System, state: Array, followed: Followed, record: bool) -> FlowResult:
     """Return what was followed, of the members that are solved, as a flow in one step."""
     solved = followed.solved
-    state, frame, states = state[solved], frame.take(solved), followed.states[solved]
+    state, states = state[solved], followed.states[solved]
     n_batch, n_knots = states.shape[:2]
     ones, trajectory = np.ones(n_batch), Trajectory()
-    end = system.project(frame.leave(ones, states[:, -1])[0])
+    end = system.project(states[:, -1])
     if record:
         times = gauss(n_knots - 1).nodes
-        members = np.repeat(np.arange(n_batch), times.size)
-        inner = states[:, :-1].reshape(-1, *state.shape[1:])
-        inner = system.project(frame.take(members).leave(np.tile(times, n_batch), inner)[0])
+        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
         inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
         trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
         trajectory.states.extend([state, *inner, end])
@@ -224,27 +230,39 @@ def flow_of(
 
 
 class _Levels:
-    """The search for geodesics in a family of paths, from coarse to fine."""
+    """The search for geodesics of some members in a family of paths, from coarse to fine."""
 
-    def __init__(self, family: PathFamily, best: Connection) -> None:
-        self.family, self.best, problem = family, best, best.problem
-        self.start, self.end = problem.first.position, problem.last.position
+    def __init__(self, family: PathFamily, best: Connection, members: Array) -> None:
+        self.family, self.best, self.members, problem = family, best, members, best.problem
+        self.end = problem.last.position[members]
         self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
 
-    def solve(self, pending: Array) -> None:
-        """Solve the pending members by paths of increasing resolution."""
-        start, end, best = self.start, self.end, self.best
-        guess, rows, rivals = self.family.initial(start[pending], end[pending])
-        if rivals is not None:
-            self._contest(pending, guess, rows, rivals)
-        for level in range(self.family.n_levels):
-            if level > 0:
-                guess = self.family.extend(guess, start[pending], end[pending], level)
-            aim, chosen = end[pending], np.arange(pending.size)
+    def solve(self) -> None:
+        """Solve all members by paths of increasing resolution."""
+        guess = self.family.initial()
+        everyone = np.arange(self.members.size)
+        rivals = self.family.rivals()
+        if rivals:
+            fresh, contested = self._contest(guess, rivals)
+            self._descend(contested, fresh, 1)
+            everyone = np.setdiff1d(everyone, contested)
+            guess = guess.take(everyone)
+        self._descend(everyone, guess, 0)
+
+    def _descend(self, pending: Array, guess: Guess, first_level: int) -> None:
+        """Solve members, by their indices in the family, from a level on."""
+        best = self.best
+        for level in range(first_level, self.family.n_levels):
+            if pending.size == 0:
+                break
+            if level > first_level:
+                guess = self.family.extend(guess, pending, level)
+            aim, chosen = self.end[pending], np.arange(pending.size)
             for correction in range(1 + _MAX_CORRECTIONS):
-                pick, some = pending[chosen], guess.take(chosen)
+                rows, some = pending[chosen], guess.take(chosen)
+                pick = self.members[rows]
                 before = best.residual[pick]
-                tried = self._try(pick, some, aim[chosen], level, judged=correction == 0)
+                tried = self._try(rows, some, aim[chosen], level, judged=correction == 0)
                 guess.put(chosen, some)
                 again = tried & (best.status[pick] == Status.STALLED)
                 again &= best.residual[pick] < np.minimum(_NEAR, 0.5 * before)
@@ -252,63 +270,77 @@ class _Levels:
                 if chosen.size == 0:
                     break
                 aim[chosen] = self.family.shift(aim[chosen], best.defect[pick])
-            remaining = best.status[pending] == Status.STALLED
+            remaining = best.status[self.members[pending]] == Status.STALLED
             pending, guess = pending[remaining], guess.take(remaining)
-            if pending.size == 0:
-                break
 
-    def _try(self, pick: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
+    def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
         """Minimize the energy of some members' paths and see where their rates lead.
 
         Paths whose unknowns have not decayed are left alone, if that is to be ``judged``. Returns
         the mask of those whose rates were followed.
         """
         rough = _ROUGH[min(level, 1)] if judged else 0.0
-        rate, tried = np.empty_like(aim), np.ones(pick.size, dtype=bool)
-        followed = np.zeros(pick.size, dtype=bool)
+        rate, tried = np.empty_like(aim), np.ones(rows.size, dtype=bool)
+        followed, pick = np.zeros(rows.size, dtype=bool), self.members[rows]
         for block in _blocks(guess):
-            rows, some = pick[block], guess.take(block)
-            found = self._find(rows, some, aim[block], level, rough)
+            some = guess.take(block)
+            found = self._find(rows[block], some, aim[block], level, rough)
             rate[block] = found.rate
+            tried[block] = found.slope <= _STATIONARY
             if judged:
-                tried[block], crossing = self._judge(rows, some, level)
-                collapsed = rows[np.isfinite(crossing)]
-                self.best.status[collapsed] = Status.CROSSED
-                self.best.crossing[rows] = crossing
+                worth, crossing = self._judge(rows[block], some, level)
+                tried[block] &= worth
+                self.best.status[pick[block][np.isfinite(crossing)]] = Status.CROSSED
+                self.best.crossing[pick[block]] = crossing
             ready = np.nonzero(tried[block])[0]
             if ready.size:
-                followed[block][ready] = _follow(self.best, rows[ready], found.take(ready))
+                followed[block][ready] = _follow(self.best, pick[block][ready], found.take(ready))
         left = tried & ~followed
         if left.any():
             _step_along(self.best, pick[left], rate[left])
         return tried
 
-    def _contest(self, pending: Array, guess: Guess, rows: Array, rivals: Guess) -> None:
-        """Replace first guesses of some members by their rivals where these have less energy."""
-        first = guess.take(rows)
-        energy = self._energies(pending[rows], first, _ROUGH[0])
-        guess.put(rows, first)
-        for slope, share in _CONTEST:
-            reached = self._energies(pending[rows], rivals, slope)
-            ahead = reached < share * energy
-            rows, energy, rivals = rows[ahead], energy[ahead], rivals.take(ahead)
-        guess.put(rows, rivals)
+    def _contest(self, guess: Guess, rivals: list[tuple[Array, Guess]]) -> tuple[Guess, Array]:
+        """Let rivals and first guesses of some members contest; return the best, of level 1."""
+        contested = np.unique(np.concatenate([rows for rows, _ in rivals]))
+        winner = guess.take(contested)
+        rough = self._energies(contested, winner, 0, _CONTEST[0][0])
+        winner = self.family.extend(winner, contested, 1)
+        energy = self._energies(contested, winner, 1, _CONTEST[1][0])
+        for rows, rival in rivals:
+            place = np.searchsorted(contested, rows)
+            reached = self._energies(rows, rival, 0, _CONTEST[0][0])
+            ahead = reached < _CONTEST[0][1] * rough[place]
+            rows, place, rival = rows[ahead], place[ahead], rival.take(ahead)
+            if rows.size == 0:
+                continue
+            rival = self.family.extend(rival, rows, 1)
+            reached = self._energies(rows, rival, 1, _CONTEST[1][0])
+            ahead = reached < _CONTEST[1][1] * energy[place]
+            energy[place[ahead]] = reached[ahead]
+            winner.put(place[ahead], rival.take(ahead))
+        return winner, contested
 
-    def _energies(self, pick: Array, guess: Guess, slope: float) -> Array:
-        """Minimize the energy of some members' paths on the first level, in place; return it."""
-        energy = np.empty(pick.size)
+    def _energies(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
+        """Minimize the energy of some members' paths, in place, to a slope; return it."""
+        energy = np.empty(rows.size)
         for block in _blocks(guess):
-            some, rows = guess.take(block), pick[block]
-            path = self.family.path(some, self.start[rows], self.end[rows], 0)
-            result = minimize(path, tolerance=slope, max_iterations=_MAX_ITERATIONS)
-            energy[block] = self._counted(rows, some, result).energy
+            some = guess.take(block)
+            path = self.family.path(some, rows[block], self.end[rows[block]], level)
+
+            def finished(part: Array, path: MovingPath, done: Array, some: Guess = some) -> None:
+                some.put(part, path.guess(done))
+
+            result = minimize(
+                path, tolerance=slope, max_iterations=_MAX_ITERATIONS, finished=finished
+            )
+            energy[block] = self._counted(rows[block], result).energy
         return energy
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
         """Whether paths of some members are worth finishing; when they meet a singular matrix."""
         crossing = self.family.singular_time(guess, level)
-        ends = self.start[rows], self.end[rows]
-        decayed = self.family.has_decayed(guess, *ends, level)
+        decayed = self.family.has_decayed(guess, rows, level)
         last = level == self.family.n_levels - 1
         return (decayed | last) & ~np.isfinite(crossing), crossing
 
@@ -319,33 +351,34 @@ class _Levels:
         """
         parts, at_start, rates = [], [], []
 
-        def worthwhile(part: Array, unknowns: Array) -> Array:
-            return self._judge(rows[part], Guess(unknowns, some.frames[part]), level)[0]
+        def worthwhile(part: Array, path: MovingPath, asked: Array) -> Array:
+            return self._judge(rows[part], path.guess(asked), level)[0]
 
         def finished(part: Array, path: MovingPath, done: Array) -> None:
             parts.append(part)
-            at_start.append(path.rate_at_start()[done])
-            rates.append(path.rates()[done])
+            some.put(part, path.guess(done))
+            ended = path if done.all() else path.take(done)
+            at_start.append(ended.rate_at_start())
+            rates.append(ended.rates())
 
-        path = self.family.path(some, self.start[rows], aim, level)
         result = minimize(
-            path,
+            self.family.path(some, rows, aim, level),
             tolerance=self.fine,
             max_iterations=_MAX_ITERATIONS,
             rough=rough,
             worthwhile=worthwhile,
             finished=finished,
         )
-        self._counted(rows, some, result)
+        self._counted(rows, result)
         order = np.argsort(np.concatenate(parts))
-        rate, all_rates = (np.concatenate(values)[order] for values in (at_start, rates))
-        return Found(rate, path.frame, all_rates)
+        found = [np.concatenate(values)[order] for values in (at_start, rates)]
+        return Found(*found, np.where(np.isfinite(result.energy), result.slope, np.inf))
 
-    def _counted(self, rows: Array, some: Guess, result: Minimum) -> Minimum:
-        """Count the work of minimizing some members' paths, and update what was guessed."""
-        self.best.n_iterations[rows] += result.n_iterations
-        self.best.n_evaluations[rows] += result.n_evaluations
-        some.unknowns[...] = result.unknowns
+    def _counted(self, rows: Array, result: Minimum) -> Minimum:
+        """Count the work of minimizing some members' paths."""
+        pick = self.members[rows]
+        self.best.n_iterations[pick] += result.n_iterations
+        self.best.n_evaluations[pick] += result.n_evaluations
         return result
 
 

@@ -1,60 +1,72 @@
-"""End-to-end matrices as a system: Hamiltonian flow of the root chart, states (T, P)."""
+"""End-to-end matrices as a system: the geodesic flow of the polar chart, any rank and depth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from dln_manifolds.geodesics.root_paths import RootPaths, Turning
-from dln_manifolds.geodesics.system import TIP, Flow, MovingFrame, Points, Rest, Unit
-from dln_manifolds.geometry.closed_forms import closed_form_velocity, lower_bound
-from dln_manifolds.geometry.connection import linearized_rates, point_connection, root_connection
+from dln_manifolds.geodesics.polar_cone import PolarCone
+from dln_manifolds.geodesics.polar_paths import PolarPaths
+from dln_manifolds.geodesics.root_paths import RootPaths
+from dln_manifolds.geodesics.system import TIP, Bounds, Flow, PathFamily, Points, Unit
+from dln_manifolds.geometry.bounds import lower_bound, upper_bound
+from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.hamiltonian import nodal_state
-from dln_manifolds.geometry.metric import (
-    lower,
-    point_of,
-    pull_from_root,
-    push_to_root,
-    raise_,
-    raised,
-    root_of,
-)
+from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
+from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
+from dln_manifolds.geometry.polar_variation import linearized_polar_rates
+from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import angular_velocities, frobenius
+from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
 
-# Depth below which turning frames save fewer steps than they cost, and below which geodesics come
-# near singular matrices with little sign of it before.
+# Depth below which geodesics come near singular matrices with little sign of it before.
 _SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
 _FULL, _SHARE = 1e-13, 0.98
+# Entries of matrices whose upper bounds are sought at a time: each asks for hundreds of numbers.
+_BLOCK = 2**14
 # The error of the initial momentum is about a tenth of the square of the last coefficients.
 _DECAYED = 5e-6
+# Least root, relative to the others, from which paths are sought in the polar chart first.
+_BORDER_FULL, _BORDER = 0.05, 0.2
+# Families of paths.
+_POLAR, _ROOT = 0, 1
 
 
 @dataclass(frozen=True)
 class ObservableSystem:
-    """Geodesics of end-to-end matrices of depth N, by the root chart: states are (T, P)."""
+    """Geodesics of m x n matrices of rank r at depth N, by the polar chart.
+
+    States are positions ``[D; E_L; E_R]`` with momenta in the metric ``N g_N``, and scales the
+    logarithms mu of what matrices were divided by; see :mod:`dln_manifolds.geometry.polar_flow`.
+    """
 
     depth: float
-    reach = 0.0
+    shape: tuple[int, int]
+    rank: int
+    reach: float = field(default=0.0, init=False)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the parts of states stand."""
+        return Layout(tuple(self.shape), self.rank, self.depth)
 
     @property
-    def radial(self) -> float:
-        """The momentum of moving by ``T' = T`` is ``N T``, and X is of degree N in T."""
-        return self.depth
+    def infinite(self) -> bool:
+        """Whether this is the limit of infinite depth."""
+        return self.depth == np.inf
 
-    degree = radial
+    @property
+    def straight(self) -> bool:
+        """At N = 1 and full rank the metric is flat: no rounding of a decomposition in exp, log."""
+        return self.depth == 1 and self.rank == min(self.shape)
 
     @property
     def tip(self) -> float:
         """On straight lines nothing happens near zero."""
         return 0.0 if self.straight else TIP
-
-    @property
-    def straight(self) -> bool:
-        """At N = 1 the metric is flat: no rounding of any decomposition in exp and log."""
-        return self.depth == 1
 
     @property
     def cautious(self) -> bool:
@@ -64,171 +76,255 @@ class ObservableSystem:
     def goal(self, tolerance: float = _FULL) -> float:
         """Return the relative residual at which log counts as solved.
 
-        It is 1e-11, or 100 times a looser tolerance of the flow that has to verify it, and more for
-        very deep networks: the end-to-end matrix is the N-th power of what is computed with, which
-        multiplies relative errors by N; the square leaves room for the worst seen up to N = 200.
+        It is 1e-11, or 100 times a looser tolerance of the flow that has to verify it.
         """
-        return _SHARE * 100 * max(tolerance, _FULL) * max(1.0, (self.depth / 8) ** 2)
+        return _SHARE * 100 * max(tolerance, _FULL)
+
+    # --- points and velocities
 
     def unit(self, points: Points) -> Unit:
-        """Scale T to Frobenius norm one, the frame to a largest singular value of one."""
-        top = points.frame.singular_values[:, 0]
-        frame = points.frame.scaled(1 / top)
-        size = np.sqrt((frame.roots**2).sum(axis=-1))
-        position = root_of(frame) / size[:, None, None]
-        return Unit(position, top ** (1 / self.depth) * size, frame, top)
+        """Scale matrices to mean square one of their roots; at infinity to |det X| = 1."""
+        frame, scale = PolarFrame.of_matrices(points.frame, self.layout)
+        return Unit(frame.position, scale, frame)
 
     def at(self, position: Array, scale: Array) -> Unit:
-        """Decompose points T."""
-        return Unit(position, scale, Frame.of_root(position, self.depth))
+        """Decompose positions."""
+        return Unit(position, scale, PolarFrame.of_positions(position, self.layout))
 
     def point(self, unit: Unit) -> Array:
-        """Return end-to-end matrices X of what `at` has decomposed."""
-        return point_of(_frame(unit).scaled(unit.scale))
+        """Return matrices X."""
+        return _frame(unit).points(unit.scale)
 
     def flat(self, unit: Unit, velocity: Array) -> Array:
-        """Return the momenta of velocities at X, by the frames that `unit` has scaled."""
+        """Return the momenta of velocities at X."""
         frame = _frame(unit)
-        size = np.sqrt((frame.roots**2).sum(axis=-1)) * _top(unit)
-        return lower(frame, push_to_root(frame, velocity / size[:, None, None]))
+        return frame.lowered(frame.body(_divided(velocity, unit.scale)))
 
     def sharp(self, unit: Unit, rate: Array, scale: Array) -> Array:
-        """Return velocities at X of momenta that were divided by ``scale``."""
-        frame, factor = _frame(unit), scale * _top(unit) ** (1 - 1 / self.depth)
-        return pull_from_root(frame, raise_(frame, rate)) * factor[:, None, None]
+        """Return velocities at X of momenta at ``X / e^scale``."""
+        frame = _frame(unit)
+        return _divided(frame.velocity(frame.raised(rate)), -scale)
 
     def speed(self, unit: Unit, rate: Array) -> Array:
-        """Return the lengths of momenta."""
+        """Return the lengths of momenta in ``N g_N`` at size one."""
         # Free of squares that underflow.
-        size = np.abs(rate).max(axis=(-2, -1), keepdims=True)
-        rate = _frame(unit).enter(rate / np.where(size == 0, 1.0, size))
-        square = np.sum(raised(*_frame(unit).kappa_factors, rate) * rate, axis=(-2, -1))
-        return size[:, 0, 0] * np.sqrt(square)
+        size = np.abs(rate).max(axis=(-2, -1))
+        divided = weigh(1 / np.where(size == 0, 1.0, size), rate)
+        return size * np.sqrt(speed_squared(unit.position, divided, self.layout))
+
+    def length(self, scale: Array, speed: Array) -> Array:
+        """Return lengths of unit curves at scales: ``e^(mu/N) / sqrt(N)`` times, or the same."""
+        return speed if self.infinite else np.exp(scale / self.depth) / np.sqrt(self.depth) * speed
+
+    def cone(self, first: Unit, last: Unit) -> PolarCone:
+        """Return the cone law between points of these scales."""
+        return PolarCone(first.scale, last.scale, self.layout)
+
+    def gap(self, position: Array, other: Array) -> Array:
+        """Return ``position - other``, the other in the gauge that is nearest to it."""
+        (_, *frames), (core, *turned) = map(self.layout.split, (position, other))
+        overlap = sum(transpose(e) @ f for e, f in zip(turned, frames, strict=True))
+        gauge = nearest_orthogonal(np.asarray(overlap))
+        moved = self.layout.stacked(transpose(gauge) @ core @ gauge, *(e @ gauge for e in turned))
+        return position - moved
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:
-        """Return the bound of :mod:`dln_manifolds.geometry.closed_forms`, at a common scale."""
-        common = np.maximum(first.scale, last.scale)
-        return common * lower_bound(
-            *(
-                _of_size(_frame(unit), frobenius(unit.position) * unit.scale / common)
-                for unit in (first, last)
-            )
-        )
+        """Return the bound of :mod:`dln_manifolds.geometry.bounds`."""
+        return lower_bound(*(_scaled(unit) for unit in (first, last)))
+
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return both bounds of :mod:`dln_manifolds.geometry.bounds`."""
+        n_batch, rank = first.frame.values.shape
+        upper, step = np.empty(n_batch), max(1, _BLOCK // rank**2)
+        for begin in range(0, n_batch, step):
+            rows = np.arange(begin, min(begin + step, n_batch))
+            upper[rows] = upper_bound(first.frame.take(rows), last.frame.take(rows))
+        return Bounds(lower_bound(first.frame, last.frame), upper)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""
-        frames = _frame(first), _frame(last)
-        velocity, known = closed_form_velocity(*frames)
+        frame = _frame(first)
+        blocks, known = closed_form_velocity(frame.frame, _frame(last).frame)
         if not known.any():
-            return velocity, known
-        sizes = [np.sqrt((frame.roots**2).sum(axis=-1))[:, None, None] for frame in frames]
-        # From ends with a largest singular value of one to ends of size one, by the cone law.
-        velocity = (velocity - (sizes[1] - sizes[0]) * first.position) / sizes[1]
-        return lower(frames[0], velocity), known
+            return np.zeros_like(first.position), known
+        return frame.lowered(frame.body_of(blocks)), known
 
-    def paths(self, first: Unit, last: Unit, tolerance: float) -> RootPaths:
-        """Return paths in frames that turn from one polar factor to the other."""
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return the polar chart first where roots are not too far apart, and N > 2."""
+        least = [_frame(unit).roots[:, -1] / _frame(unit).roots[:, 0] for unit in (first, last)]
+        full = self.layout.full
+        near = np.minimum(*least) >= (_BORDER_FULL if full else _BORDER)
+        choice = np.where(near & (self.depth > 2), _POLAR, _ROOT)
+        return [np.full_like(choice, _POLAR)] if self.infinite else [choice, 1 - choice]
+
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
+        """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        return RootPaths(self.depth, decayed, _frame(first).polar, _frame(last).polar)
+        make = PolarPaths if family == _POLAR else RootPaths
+        return make(
+            first.position,
+            last.position,
+            shape=self.layout.shape,
+            depth=self.depth,
+            decayed=decayed,
+        )
+
+    # --- the flow
 
     def rates(self, state: Array) -> tuple[Array, Array]:
-        """Return ``(dH/dP, -dH/dT)``."""
-        nodal = nodal_state(state[:, 0, 0], self.depth, momentum=state[:, 1, 0])
-        rate = np.empty((len(state), 2, *state.shape[3:]))
-        rate[:, 0] = nodal.velocity
-        np.negative(nodal.gradient, out=rate[:, 1])
-        rate = nodal.left[:, None] @ rate @ nodal.right_t[:, None]
-        return rate[:, :, None], nodal.roots[:, -1]
-
-    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
-        """Return a frame that turns with T; the one at rest where the chart is nearly flat."""
-        if self.depth < _SHALLOW:
-            return Rest()
-        return Turning(angular_velocities(state[:, 0, 0], rate[:, 0, 0], self.depth))
+        """Return the geodesic flow."""
+        rates, smallest = polar_rates(state[:, :, 0], self.layout)
+        return rates[:, :, None], smallest
 
     def core(self, position: Array) -> Array:
-        """Return T itself."""
-        return position
+        """Return ``H = 1 + D/N``."""
+        stretch = self.layout.split(position)[0]
+        return np.eye(self.rank) + per_layer(stretch, self.depth)
 
     def project(self, state: Array) -> Array:
-        """Return the state: the chart is open."""
-        return state
+        """Orthonormalize frames, and take off what momenta have along them."""
+        return self.layout.project(state)
+
+    def chart(self, state: Array, rate: Array) -> tuple[Array, Array] | None:
+        """Return H with zeros, and the velocity of ``E_L H E_R^T`` beside it; None at infinity.
+
+        Geodesics along which these are parallel are rays of the cone.
+        """
+        if self.infinite:
+            return None
+        (stretch, *frames), (growth, *moved) = map(
+            self.layout.split, (state[:, 0, 0], rate[:, 0, 0])
+        )
+        core = np.eye(self.rank) + stretch / self.depth
+        turn, *beside = transpose(frames[0]) @ moved[0], *moved
+        beside = [de - e @ (transpose(e) @ de) for e, de in zip(frames, moved, strict=True)]
+        velocity = growth / self.depth + turn @ core + core @ turn
+        zeros = np.zeros_like(beside[0]), np.zeros_like(beside[1])
+        return (
+            self.layout.stacked(core, *zeros),
+            self.layout.stacked(velocity, *(y @ core for y in beside)),
+        )
+
+    def grown(self, position: Array, growth: Array) -> Array:
+        """Return positions along rays, ``H -> growth H``."""
+        moved = position.copy()
+        stretch = self.layout.split(moved)[0]
+        identity = np.eye(self.rank)
+        stretch *= growth[:, None, None]
+        stretch += self.depth * (growth - 1)[:, None, None] * identity
+        return moved
+
+    def radial(self, unit: Unit, pace: Array) -> Array:
+        """Return the rates of moving by ``X' = pace X``."""
+        rate = np.zeros_like(unit.position)
+        core = self.layout.split(rate)[0]
+        core[...] = pace[:, None, None] * self.core(unit.position)
+        return rate
 
     @property
     def linearized(self) -> Flow:
-        """Geodesics with variations (dT, dP)."""
-        return _Linearized(self.depth)
+        """Geodesics with variations."""
+        return _Linearized(self.depth, self.shape, self.rank)
 
     @property
     def parallel(self) -> Flow:
         """Not known yet: the metric transports by a ladder of exps and logs."""
         raise NotImplementedError("End-to-end matrices have no flow of parallel vectors.")
 
+    # --- derivatives
+
+    def rescaled(self, state: Array, before: Array, after: Array) -> Array:
+        """Return states of points that were divided by ``e^before``, divided by ``e^after``."""
+        by = before - after
+        growth = np.ones_like(by) if self.infinite else np.exp(by / self.depth)
+        shift = by if self.infinite else self.depth * np.expm1(by / self.depth)
+        moved = state.copy()
+        stretch = self.layout.split(moved[:, 0])[0]
+        stretch *= growth[:, None, None, None]
+        stretch += shift[:, None, None, None] * np.eye(self.rank)
+        core, *sides = self.layout.split(moved[:, 1])
+        turned = transpose(core)
+        even, odd = 0.5 * (core + turned), 0.5 * (core - turned)
+        core[...] = weigh(growth, even) + weigh(growth**2, odd)
+        for side in sides:
+            side *= (growth**2)[:, None, None, None]
+        return moved
+
+    def length_factor(self, scale: Array) -> Array:
+        """Return what squared lengths by points are of those by points of size one."""
+        if self.infinite:
+            return np.exp(-scale)
+        return np.exp((2 / self.depth - 1) * scale) / self.depth
+
     def covector(self, unit: Unit, gradient: Array) -> Array:
-        """Return gradients by X as covectors at T: the chart is symmetric in its frame."""
-        return pull_from_root(_frame(unit), gradient)
+        """Return gradients by X as covectors of the chart."""
+        return _frame(unit).covector(gradient)
 
     def gradient(self, unit: Unit, covector: Array) -> Array:
-        """Return covectors at T as Euclidean gradients by X."""
-        return push_to_root(_frame(unit), covector)
+        """Return covectors of the chart as Euclidean gradients by X, tangent ones."""
+        return _frame(unit).gradient(covector)
 
     def covector_basis(self, unit: Unit) -> Array:
-        """Return the matrix units."""
-        n_batch, n = unit.position.shape[:2]
-        return np.broadcast_to(np.eye(n * n).reshape(n * n, n, n), (n_batch, n * n, n, n))
+        """Return a basis."""
+        return _frame(unit).covector_basis()
 
     def vector(self, unit: Unit, covector: Array) -> Array:
-        """Return the velocities of momenta."""
-        return raise_(_frame(unit), covector)
+        """Return the body vectors of momenta."""
+        return _frame(unit).raised(covector)
 
     def momentum(self, unit: Unit, vector: Array) -> Array:
-        """Return the momenta of velocities."""
-        return lower(_frame(unit), vector)
+        """Return the momenta of body vectors."""
+        return _frame(unit).lowered(vector)
+
+    def gauged(self, state: Array, field: Array, change: Array) -> tuple[Array, Array]:
+        """Return variations of states as body vectors and changes of momenta beside them."""
+        return gauged(self.layout, state, field, change)
 
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
-        """Return ``dP - <Gamma(., dT), T'>``."""
-        frame = _of_size(_frame(unit), frobenius(unit.position))
-        return change - root_connection(frame, raise_(frame, rate), field)
+        """Return the change of the momentum in the chart of X, as a covector of this one."""
+        return _frame(unit).pulled(rate, field, change)
 
     def held(self, unit: Unit, rate: Array, field: Array) -> Array:
-        """Return ``<Gamma(., J), V>`` of the chart of X."""
+        """Return the gradient by X of ``<J, A_X^-1 V>``, both kept as they are."""
         frame = _frame(unit)
-        field, velocity = (pull_from_root(frame, v) for v in (field, raise_(frame, rate)))
-        return point_connection(frame, field, velocity)
+        inside = frame.frame
+        q, p = (
+            inside.blocks(frame.velocity(body)) / inside.weights
+            for body in (field, frame.raised(rate))
+        )
+        by_point = CometricDerivative(inside).gradient_in_frame(q, p)
+        factor = 1.0 if self.infinite else self.depth
+        return -factor * inside.assemble(by_point)
 
     def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
-        """Return zero: the manifold is open in the matrices."""
-        return np.zeros_like(gradient)
+        """Return the gradient due to velocities leaving the tangent space: ``II(., V)``."""
+        frame = _frame(unit)
+        velocity = frame.velocity(frame.raised(rate))
+        return frame.frame.weingarten(velocity, gradient)
 
 
 class _Linearized(ObservableSystem):
-    """The Hamiltonian flow with its linearization; all share the norm that bounds errors."""
+    """The flow with its linearization; all share the norm that bounds errors."""
 
     def rates(self, state: Array) -> tuple[Array, Array]:
-        """Return the Hamiltonian field and its derivative along the variations."""
-        rate = np.empty_like(state)
-        nodal, rate[:, 0, 1:], rate[:, 1, 1:] = linearized_rates(
-            state[:, 0, 0], state[:, 1, 0], state[:, 0, 1:], state[:, 1, 1:], self.depth
-        )
-        rate[:, 0, 0] = nodal.leave(nodal.velocity)
-        rate[:, 1, 0] = -nodal.leave(nodal.gradient)
-        return rate, nodal.roots[:, -1]
+        """Return the flow and its derivative along the variations."""
+        return linearized_polar_rates(state, self.layout)
 
 
-def _frame(unit: Unit) -> Frame:
+def _frame(unit: Unit) -> PolarFrame:
     """Return the frame of a unit that this system has made."""
-    assert unit.frame is not None
+    assert isinstance(unit.frame, PolarFrame)
     return unit.frame
 
 
-def _top(unit: Unit) -> Array:
-    """Return what the frame of a point was divided by."""
-    assert unit.top is not None
-    return unit.top
+def _scaled(unit: Unit) -> Frame:
+    """Return the frame of X itself."""
+    frame = _frame(unit).frame
+    values = frame.values * np.exp(unit.scale)[:, None]
+    return Frame(frame.left, values, frame.right_t, frame.depth, 1.0)
 
 
-def _of_size(frame: Frame, size: Array) -> Frame:
-    """Return the frame of root singular values of the given norm."""
-    roots = frame.roots
-    factor = size / np.sqrt((roots**2).sum(axis=-1))
-    return Frame(frame.left, roots * factor[:, None], frame.right_t, frame.depth, frame.depth)
+def _divided(value: Array, scale: Array) -> Array:
+    """Return ``value / e^scale``, in two steps: its square may be no double."""
+    half = np.exp(-0.5 * scale)
+    return weigh(half, weigh(half, value))

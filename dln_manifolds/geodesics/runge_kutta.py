@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.system import Flow, MovingFrame
+from dln_manifolds.geodesics.system import Flow
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
 from dln_manifolds.numerics.singular import passes_near
@@ -21,7 +21,7 @@ _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
 
 
 class Now(NamedTuple):
-    """States, their rates at rest, and their distances from singular matrices."""
+    """States, their rates, and their distances from singular matrices."""
 
     state: Array
     rate: Array
@@ -31,10 +31,10 @@ class Now(NamedTuple):
 class Attempt(NamedTuple):
     """Steps that were tried, one for each member of a batch.
 
-    ``end`` and ``rate`` are the state at the end of the step and its rate, seen from the frame,
-    ``smallest`` the distance from singular matrices there. The step is good if ``error``, relative
-    to the acceptable one, is below 1; ``growth`` is the factor by which the next step, or the next
-    try, may be longer; ``near`` tells whether the step may have met a singular matrix.
+    ``end`` and ``rate`` are the state at the end of the step and its rate, ``smallest`` the
+    distance from singular matrices there. The step is good if ``error``, relative to the acceptable
+    one, is below 1; ``growth`` is the factor by which the next step, or the next try, may be
+    longer; ``near`` tells whether the step may have met a singular matrix.
     """
 
     end: Array
@@ -52,20 +52,17 @@ def _combine(weights: Array, stages: Array) -> Array:
     return (weights @ flat).reshape(stages.shape[1:])
 
 
-def step(
-    system: Flow, frame: MovingFrame, state: Array, rate: Array, size: Array
-) -> tuple[Array, Array]:
-    """Take one step of the given size for every member, as seen from a frame.
+def step(system: Flow, state: Array, rate: Array, size: Array) -> tuple[Array, Array]:
+    """Take one step of the given size for every member.
 
-    At the start of the step the frame agrees with the one at rest. Returns the solution of order 8
-    at the end and the rates at the stages, ``(N_STAGES, *state.shape)``, as seen from the frame.
+    Returns the solution of order 8 at the end and the rates at the stages,
+    ``(N_STAGES, *state.shape)``.
     """
     stages = np.empty((N_STAGES, *state.shape))
-    stages[0] = frame.seen(state, rate)
+    stages[0] = rate
     h = size.reshape(-1, *(1,) * (state.ndim - 1))
     for k in range(1, N_STAGES):
-        inner = state + h * _combine(_A[k, :k], stages)
-        stages[k] = frame.seen(inner, system.rates(inner)[0])
+        stages[k] = system.rates(state + h * _combine(_A[k, :k], stages))[0]
     return state + h * _combine(_B, stages), stages
 
 
@@ -79,19 +76,17 @@ def error_norm(stages: Array, last: Array, size: Array, scale: Array) -> Array:
     return size * fifth / np.where(denominator == 0, 1.0, denominator)
 
 
-def attempt(system: Flow, frame: MovingFrame, now: Now, size: Array, tolerance: float) -> Attempt:
-    """Try a step of the given size for every member, as seen from a frame.
+def attempt(system: Flow, now: Now, size: Array, tolerance: float) -> Attempt:
+    """Try a step of the given size for every member.
 
-    At the start of the step the frame agrees with the one at rest. ``tolerance`` bounds the error
-    of positions and rates, each relative to its norm. Raises `LinAlgError` if a step was so long
-    that it overflowed.
+    ``tolerance`` bounds the error of positions and rates, each relative to its norm. Raises
+    `LinAlgError` if a step was so long that it overflowed.
     """
     state, rate, smallest = now
-    new, stages = step(system, frame, state, rate, size)
+    new, stages = step(system, state, rate, size)
     new_rate, new_smallest = system.rates(new)
     scale = tolerance * np.maximum(norms(state), norms(new))
-    last = frame.seen(new, new_rate)
-    error = error_norm(stages, last, size, np.where(scale == 0, 1.0, scale))
+    error = error_norm(stages, new_rate, size, np.where(scale == 0, 1.0, scale))
     error[~np.isfinite(error)] = np.inf
     factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
     growth = np.clip(factor, _SHRINK, np.where(error < 1, _GROW, 1.0))

@@ -19,6 +19,7 @@ _OF_DISCONNECTED = {
     "end_point": np.nan,
     "length": np.nan,
     "lower_bound": np.nan,
+    "upper_bound": np.nan,
     "residual": np.inf,
     "status": Status.DISCONNECTED,
 }
@@ -40,8 +41,9 @@ class GeodesicSolution:
         ``X(1)`` by the initial-value flow; NaN where the geodesic ends before.
     length : ndarray, shape=[...]
         Length of the geodesic, in Frobenius norm of the layers.
-    lower_bound : ndarray, shape=[...]
-        A rigorous lower bound on the distance of the end points.
+    lower_bound, upper_bound : ndarray, shape=[...]
+        What the distance of the end points is at least and at most, known without solving: as
+        ``metric.bounds`` returns for log; the upper bound of exp is its length.
     residual : ndarray, shape=[...]
         For log, the distance ``|X(1) - Y| / |Y|`` from the target of the end of the initial-value
         problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy
@@ -62,14 +64,14 @@ class GeodesicSolution:
     Notes
     -----
     Further attributes belong to the solver: its ``tolerance`` and ``system``, the recorded
-    ``trajectory`` of positions divided by ``scale``, shape ``(n_members,)``, and whether the
-    geodesic was sought ``between`` points.
+    ``trajectory``, and whether the geodesic was sought ``between`` points.
     """
 
     initial_velocity: Array
     end_point: Array
     length: Array
     lower_bound: Array
+    upper_bound: Array
     residual: Array
     n_iterations: Array
     n_evaluations: Array
@@ -78,7 +80,6 @@ class GeodesicSolution:
     message: str
     tolerance: float = field(repr=False)
     system: System = field(repr=False)
-    scale: Array = field(repr=False)
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
 
@@ -178,7 +179,7 @@ class GeodesicSolution:
         if self.length.size == 0:
             return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
         knots, states = np.stack(self.trajectory.times), np.stack(self.trajectory.states)
-        members = np.arange(knots.shape[1])[:, None]
+        scales, members = np.stack(self.trajectory.scales), np.arange(knots.shape[1])[:, None]
         # From the nearest knot, forwards or backwards in time; from the last of those that rounding
         # makes equal.
         apart = np.abs(knots[::-1, :, None] - times)
@@ -193,7 +194,7 @@ class GeodesicSolution:
         signed = knot + np.where(backward, -result.time, result.time)
         crossing = np.where(result.status == Status.CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
-        scale = np.repeat(self.scale, times.size)[reached]
+        scale = scales[nearest, members].ravel()[reached]
         unit = self.system.at(result.state[reached, 0, 0], scale)
         points[reached] = self.system.point(unit)
         points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan

@@ -1,5 +1,7 @@
 """Exp, log and parallel transport of any system; the one place where solutions are made."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dln_manifolds.geodesics.integrate import flow
@@ -7,12 +9,7 @@ from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
 from dln_manifolds.geometry.closed_forms import radial_rate
-from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import inner, weigh
-
-# Angles between position and rate, as one minus their cosine, that may be rounding.
-_NEARLY = 1e-6
 
 
 def solve_exp(
@@ -27,26 +24,17 @@ def solve_exp(
     """
     unit = system.unit(start)
     rate = system.flat(unit, velocity)
-    _straighten(system, start, velocity, unit.position, rate)
+    _straighten(system, start, velocity, unit, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
     return _followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
-def _straighten(
-    system: System, start: Points, velocity: Array, position: Array, rate: Array
-) -> None:
-    """Free the rates of radial velocities of rounding, which would lead past the tip of the cone.
-
-    ``position`` and ``rate`` are those of the solver, the latter changed in place.
-    """
-    along = np.abs(inner(position, rate))
-    size = np.sqrt(inner(rate, rate))
-    rows = np.nonzero(along >= (1 - _NEARLY) * size)[0]
-    if rows.size:
-        pace, radial = radial_rate(start.value[rows], velocity[rows])
-        rows, factor = rows[radial], system.radial / system.degree * pace[radial]
-        rate[rows] = weigh(factor, position[rows])
+def _straighten(system: System, start: Points, velocity: Array, unit: Unit, rate: Array) -> None:
+    """Free the rates of radial velocities, in place, of rounding that leads past the tip."""
+    pace, radial = radial_rate(start.value, velocity)
+    if radial.any():
+        rate[radial] = system.radial(unit.take(radial), pace[radial])
 
 
 def _followed(
@@ -67,22 +55,23 @@ def _followed(
     speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
     end_point[~reached] = np.nan
+    length = system.length(unit.scale, speed)
     return _solution(
         system,
         ("reached t = 1", "ran out of steps"),
         tolerance=tolerance,
-        trajectory=result.trajectory,
+        trajectory=replace(result.trajectory, scales=[unit.scale] * len(result.trajectory.times)),
         between=False,
         initial_velocity=velocity.copy(),
         end_point=end_point,
-        length=unit.scale * speed,
+        length=length,
         lower_bound=np.where(reached, bound, np.nan),
+        upper_bound=np.where(reached & record, length, np.nan),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,
         n_evaluations=result.n_evaluations,
         status=result.status,
         crossing_time=np.where(crossed, result.time, np.inf),
-        scale=unit.scale,
     )
 
 
@@ -97,31 +86,33 @@ def solve_log(
     ``residual`` is at most ``system.goal(tolerance)``.
     """
     first, last = system.unit(start), system.unit(end)
-    cone = Cone(first.scale, last.scale, system.radial)
+    cone = system.cone(first, last)
     found = connect(system, first, last, end.value, tolerance=tolerance, record=record)
     if system.straight:
         velocity = end.value - start.value
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    unknown = np.full(len(velocity), np.nan)
+    bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
     steps = [cone.states(time, state) for time, state in recorded]
     return _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
-        trajectory=Trajectory([time for time, _ in steps], [state for _, state in steps]),
+        trajectory=Trajectory(*map(list, zip(*steps, strict=True))),
         between=True,
         initial_velocity=velocity,
         end_point=found.end_point,
         length=cone.length(system.speed(first, found.rate)),
-        lower_bound=system.lower_bound(first, last) if record else np.full(len(velocity), np.nan),
+        lower_bound=bounds[0],
+        upper_bound=bounds[1],
         residual=found.residual,
         n_iterations=found.n_iterations,
         n_evaluations=found.n_evaluations,
         status=found.status,
         crossing_time=cone.time(found.crossing),
-        scale=cone.scale,
     )
 
 

@@ -14,16 +14,26 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import TIP, Guess, MovingFrame, Points, Rest, System, Unit
+from dln_manifolds.geodesics.system import TIP, Bounds, Guess, Points, System, Unit
+from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
-from dln_manifolds.numerics.polynomials import NodalBasis, combine, legendre, nodal_basis
+from dln_manifolds.numerics.polynomials import (
+    NodalBasis,
+    combine,
+    gauss,
+    legendre,
+    nodal_basis,
+    slopes_at_gauss,
+)
 
 # Numbers of nodes, from the first rough minimization to the last resort.
 LEVELS = (8, 14, 24, 40, 64)
 _DECAYED = 3e-6
 # Coefficients below this are rounding, beside points of size one.
 _ROUNDING = 1e-14
+# Nodes of the first paths whose lengths are bounds, and fewer to compare with.
+_NODES, _FEWER_NODES = 24, 17
 # Nodes with singular values this far apart are what minimization leaves of a singular matrix.
 _SINGULAR = 1e-5
 
@@ -47,8 +57,6 @@ class Submanifold(System, Generic[D]):
 
     depth: float = 1.0
     reach = 0.0
-    radial = 1.0
-    degree = 1.0
     cautious = False
 
     @property
@@ -127,6 +135,28 @@ class Submanifold(System, Generic[D]):
         start, end = (weigh(unit.scale / common, unit.position) for unit in (first, last))
         return common * size_of(end - start)
 
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return the chord, and the length of the first path, by the cone law from its angle.
+
+        By Gauss' rule, rounded up by the difference from a smaller rule, and by what the path
+        misses its end.
+        """
+        start, end = self.unit(first), self.unit(last)
+        ends = start.position, end.position
+        angle, other = (self._first_angle(*ends, n_nodes) for n_nodes in (_NODES, _FEWER_NODES))
+        missed = size_of(self.first_path(*ends, np.ones(1))[:, 0] - end.position)
+        angle = np.minimum(angle + np.abs(angle - other) + 2 * missed + _ROUNDING, np.pi)
+        upper = Cone(start.scale, end.scale).length(2 * np.sin(angle / 2))
+        return Bounds(self.lower_bound(start, end) * (1 - _ROUNDING), upper * (1 + _ROUNDING))
+
+    def _first_angle(self, start: Array, end: Array, n_nodes: int) -> Array:
+        """Return the angle of first paths as seen from the tip of the cone."""
+        rule, axes = gauss(n_nodes), tuple(range(2, start.ndim + 1))
+        points = self.first_path(start, end, rule.nodes)
+        points = weigh(1 / np.sqrt(np.sum(points**2, axis=axes)), points)
+        slopes = combine(slopes_at_gauss(n_nodes), points)
+        return np.sqrt(np.sum(slopes**2, axis=axes)) @ rule.weights
+
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return zero where the points are the same, up to scale, and chords where all is flat."""
         if self.straight:
@@ -134,13 +164,45 @@ class Submanifold(System, Generic[D]):
         same = first.position == last.position
         return np.zeros_like(first.position), same.all(axis=tuple(range(1, same.ndim)))
 
-    def paths(self, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
-        """Return polynomial paths through nodes."""
-        return NodePaths(self)
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return that there is one family."""
+        return [np.zeros(len(first.position), dtype=int)]
 
-    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
-        """Return the frame at rest."""
-        return Rest()
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
+        """Return polynomial paths through nodes."""
+        return NodePaths(self, first.position, last.position)
+
+    def chart(self, state: Array, rate: Array) -> tuple[Array, Array]:
+        """Return positions and velocities."""
+        return state[:, 0, 0], rate[:, 0, 0]
+
+    def grown(self, position: Array, growth: Array) -> Array:
+        """Return multiples."""
+        return weigh(growth, position)
+
+    def radial(self, unit: Unit, pace: Array) -> Array:
+        """Return multiples of the positions."""
+        return weigh(pace, unit.position)
+
+    def length(self, scale: Array, speed: Array) -> Array:
+        """Return the products."""
+        return scale * speed
+
+    def cone(self, first: Unit, last: Unit) -> Cone:
+        """Return the cone law between points of these scales."""
+        return Cone(first.scale, last.scale)
+
+    def gap(self, position: Array, other: Array) -> Array:
+        """Return the difference."""
+        return position - other
+
+    def rescaled(self, state: Array, before: Array, after: Array) -> Array:
+        """Return multiples."""
+        return weigh(before / after, state)
+
+    def length_factor(self, scale: Array) -> Array:
+        """Return the scale."""
+        return scale
 
     def covector(self, unit: Unit, gradient: Array) -> Array:
         """Return tangent parts."""
@@ -161,6 +223,10 @@ class Submanifold(System, Generic[D]):
     def momentum(self, unit: Unit, vector: Array) -> Array:
         """Return the tangent vectors."""
         return vector
+
+    def gauged(self, state: Array, field: Array, change: Array) -> tuple[Array, Array]:
+        """Return the variations."""
+        return field, change
 
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
         """Return the tangent part of dv."""
@@ -183,8 +249,6 @@ class NodePath(Generic[D]):
     interior nodes, ``(n_batch, n_nodes - 2, *shape)``.
     """
 
-    frame = Rest()
-
     def __init__(
         self, space: Submanifold[D], start: Array, end: Array, interior: Array, basis: NodalBasis
     ) -> None:
@@ -206,6 +270,10 @@ class NodePath(Generic[D]):
         """Return the paths after a step along tangent vectors, back on the submanifold."""
         interior = self.space.nearest(self.unknowns + step, self.start)
         return NodePath(self.space, self.start, self.end, interior, self.basis)
+
+    def guess(self, members: Array) -> Guess:
+        """Return the interior nodes of some members."""
+        return Guess(self.unknowns[members])
 
     def rate_at_start(self) -> Array:
         """Return minus the derivative of the energy by the start, a tangent vector there."""
@@ -255,32 +323,44 @@ class NodePaths(Generic[D]):
     """Family of polynomial paths through nodes on a submanifold."""
 
     space: Submanifold[D]
+    start: Array
+    end: Array
     n_levels = len(LEVELS)
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, None]:
-        """Return the first path at the nodes, and no rivals."""
-        unknowns = self.space.first_path(start, end, nodal_basis(LEVELS[0]).nodes[1:-1])
-        return Guess(unknowns, np.empty((len(unknowns), 0))), np.empty(0, dtype=int), None
+    def initial(self) -> Guess:
+        """Return the first path at the nodes."""
+        times = nodal_basis(LEVELS[0]).nodes[1:-1]
+        return Guess(self.space.first_path(self.start, self.end, times))
 
-    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
+    def rivals(self) -> list[tuple[Array, Guess]]:
+        """Return none."""
+        return []
+
+    def _whole(self, guess: Guess, rows: Array) -> Array:
+        """Return values at all nodes."""
+        ends = self.start[rows, None], self.end[rows, None]
+        return np.concatenate([ends[0], guess.unknowns, ends[1]], axis=1)
+
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Evaluate the polynomials at the nodes of this level, back on the submanifold."""
-        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        whole = self._whole(guess, rows)
         times = nodal_basis(LEVELS[level]).nodes[1:-1]
         finer = self.space.nearest(nodal_basis(LEVELS[level - 1]).interpolate(whole, times))
         return replace(guess, unknowns=finer)
 
-    def path(self, guess: Guess, start: Array, end: Array, level: int) -> NodePath[D]:
+    def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> NodePath[D]:
         """Return paths with their energy."""
-        return NodePath(self.space, start, end, guess.unknowns, nodal_basis(LEVELS[level]))
+        basis = nodal_basis(LEVELS[level])
+        return NodePath(self.space, self.start[rows], aim, guess.unknowns, basis)
 
-    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
+    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
         """Whether the last Legendre coefficients are small beside the chord and the first."""
-        whole = np.concatenate([start[:, None], guess.unknowns, end[:, None]], axis=1)
+        whole = self._whole(guess, rows)
         nodes = nodal_basis(LEVELS[level]).nodes
         flat = whole.reshape(len(whole), len(nodes), -1)
         series = np.linalg.solve(legendre(nodes, len(nodes) - 1), flat)
         sizes = np.linalg.norm(series, axis=-1)
-        chord = np.linalg.norm((end - start).reshape(len(start), -1), axis=-1)
+        chord = np.linalg.norm(flat[:, -1] - flat[:, 0], axis=-1)
         whole_size = np.maximum(chord, sizes[:, 1:].max(axis=1))
         return sizes[:, -2:].max(axis=1) <= np.maximum(_DECAYED * whole_size, _ROUNDING)
 

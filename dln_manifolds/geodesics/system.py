@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.polar_frame import PolarFrame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Path
 
@@ -59,53 +60,29 @@ class Points(NamedTuple):
     frame: Frame
 
 
+class Bounds(NamedTuple):
+    """What distances are at least and at most."""
+
+    lower: Array
+    upper: Array
+
+
 @dataclass(frozen=True, eq=False)
 class Unit:
     """Points as the solvers see them: positions of size one, and what they were divided by.
 
-    ``frame`` is that of the positions up to a factor and ``top`` the factor of its points, for
-    systems that need them.
+    ``scale`` is what the system makes of sizes, a factor or its logarithm, and ``frame`` that of
+    the positions, for systems that need one.
     """
 
     position: Array
     scale: Array
-    frame: Frame | None = None
-    top: Array | None = None
+    frame: PolarFrame | None = None
 
     def take(self, members: Array) -> Unit:
         """Return some members."""
         frame = None if self.frame is None else self.frame.take(members)
-        top = None if self.top is None else self.top[members]
-        return Unit(self.position[members], self.scale[members], frame, top)
-
-
-class MovingFrame(Protocol):
-    """A frame that moves with a batch of geodesics by isometries, for the time of one step."""
-
-    def seen(self, state: Array, rate: Array) -> Array:
-        """Return a rate as seen from the frame."""
-
-    def leave(self, time: Array, *states: Array) -> list[Array]:
-        """Return what was seen from the frame, at a time since its start, as it is at rest."""
-
-    def take(self, members: Array) -> MovingFrame:
-        """Return the frame of some members."""
-
-
-class Rest:
-    """The frame that does not move."""
-
-    def seen(self, state: Array, rate: Array) -> Array:
-        """Return the rate."""
-        return rate
-
-    def leave(self, time: Array, *states: Array) -> list[Array]:
-        """Return the states."""
-        return list(states)
-
-    def take(self, members: Array) -> Rest:
-        """Return itself."""
-        return self
+        return Unit(self.position[members], self.scale[members], frame)
 
 
 class Flow(Protocol):
@@ -122,14 +99,20 @@ class Flow(Protocol):
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return time derivatives of states, and how far their cores are from singular ones."""
 
-    def moving_frame(self, state: Array, rate: Array) -> MovingFrame:
-        """Return a frame from which these states hardly move."""
-
     def core(self, position: Array) -> Array:
         """Return matrices, linear in positions of geodesics, that are singular where these end."""
 
     def project(self, state: Array) -> Array:
         """Remove what round-off and the integrator have moved off the manifold."""
+
+    def chart(self, state: Array, rate: Array) -> tuple[Array, Array] | None:
+        """Return positions in which rays of the cone are straight lines to zero, and velocities.
+
+        Those of the geodesics alone, ``(n_batch, *)``; None where geodesics meet no tip.
+        """
+
+    def grown(self, position: Array, growth: Array) -> Array:
+        """Return positions that have moved along their rays by a factor."""
 
 
 @dataclass
@@ -137,11 +120,33 @@ class Trajectory:
     """Accepted steps of a batch of geodesics.
 
     ``times`` lists arrays of shape ``(n_batch,)``, non-decreasing; a member that has ended repeats
-    its last. ``states`` lists the states at these times, ``(n_batch, 2, 1 + k, *shape)``.
+    its last. ``states`` lists the states at these times, ``(n_batch, 2, 1 + k, *shape)``, and
+    ``scales`` what their points were divided by, ``(n_batch,)``; the flow itself leaves it empty.
     """
 
     times: list[Array] = field(default_factory=list)
     states: list[Array] = field(default_factory=list)
+    scales: list[Array] = field(default_factory=list)
+
+
+class ConeLaw(Protocol):
+    """How geodesics between points of any sizes follow from those between points of size one."""
+
+    @property
+    def scale(self) -> Array:
+        """What initial rates are divided by."""
+
+    def initial_rate(self, position: Array, rate: Array) -> Array:
+        """Return the initial rate from that of the unit geodesic."""
+
+    def length(self, unit_length: Array) -> Array:
+        """Return lengths from those of unit geodesics."""
+
+    def time(self, unit_time: Array) -> Array:
+        """Return times of those of unit geodesics; infinity stays."""
+
+    def states(self, unit_time: Array, state: Array) -> tuple[Array, Array, Array]:
+        """Return times, states and scales of those of unit geodesics."""
 
 
 @dataclass
@@ -168,14 +173,6 @@ class System(Flow, Protocol):
     @property
     def depth(self) -> float:
         """Depth of the network, one where there is none."""
-
-    @property
-    def radial(self) -> float:
-        """The rate of moving away from the tip of the cone by the position itself."""
-
-    @property
-    def degree(self) -> float:
-        """Points are a homogeneous function of positions, of this degree."""
 
     @property
     def straight(self) -> bool:
@@ -212,16 +209,40 @@ class System(Flow, Protocol):
         """Return the velocities at points of rates that were divided by ``scale``."""
 
     def speed(self, unit: Unit, rate: Array) -> Array:
-        """Return lengths of rates, shape ``(n_batch,)``."""
+        """Return lengths of rates at positions of size one, shape ``(n_batch,)``."""
+
+    def length(self, scale: Array, speed: Array) -> Array:
+        """Return the lengths of curves at scales, from those at size one."""
+
+    def radial(self, unit: Unit, pace: Array) -> Array:
+        """Return the rates at positions of ``X' = pace X``."""
+
+    def cone(self, first: Unit, last: Unit) -> ConeLaw:
+        """Return the cone law between points of their scales."""
+
+    def gap(self, position: Array, other: Array) -> Array:
+        """Return what has to be added to the other position, or an equal one, to get the first."""
 
     def lower_bound(self, first: Unit, last: Unit) -> Array:
         """Return a rigorous lower bound on distances, shape ``(n_batch,)``."""
 
+    def bounds(self, first: Points, last: Points) -> Bounds:
+        """Return bounds of distances, all that is known without solving, shape ``(n_batch,)``."""
+
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return initial rates that are known in closed form, and for which members."""
 
-    def paths(self, first: Unit, last: Unit, tolerance: float) -> PathFamily:
-        """Return the family of paths in which logs are sought."""
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return families of paths by number, best first, one array for each attempt."""
+
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
+        """Return a family of paths in which logs are sought."""
+
+    def rescaled(self, state: Array, before: Array, after: Array) -> Array:
+        """Return states whose points were divided by one scale, divided by another one."""
+
+    def length_factor(self, scale: Array) -> Array:
+        """Return the factor of gradients by points of squared lengths, for those of size one."""
 
     def covector(self, unit: Unit, gradient: Array) -> Array:
         """Return Euclidean gradients by points as covectors at positions, ``(n_batch, *shape)``."""
@@ -238,10 +259,16 @@ class System(Flow, Protocol):
     def momentum(self, unit: Unit, vector: Array) -> Array:
         """Return the covectors at positions of vectors."""
 
+    def gauged(self, state: Array, field: Array, change: Array) -> tuple[Array, Array]:
+        """Return variations of positions and rates as vectors and changes of covectors.
+
+        ``state`` is ``(n_batch, 2, *shape)``; variations have one more axis after the first.
+        """
+
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
         """Return the covariant derivative, a covector, of a field along geodesics.
 
-        ``field`` and ``change`` are the variations of position and rate, ``(n_batch, *shape)``.
+        ``field`` and ``change`` are variations as `gauged` returns them, ``(n_batch, *shape)``.
         """
 
     def held(self, unit: Unit, rate: Array, field: Array) -> Array:
@@ -259,52 +286,56 @@ class Guess:
     """Paths of a batch as their family describes them: what is varied, and in which frames."""
 
     unknowns: Array
-    frames: Array
+    frames: tuple[Array, ...] = ()
 
     def take(self, members: Array | slice) -> Guess:
         """Return some members: views, if they are a slice."""
-        return Guess(self.unknowns[members], self.frames[members])
+        return Guess(self.unknowns[members], tuple(frame[members] for frame in self.frames))
 
-    def put(self, members: Array, other: Guess) -> None:
+    def put(self, members: Array | slice, other: Guess) -> None:
         """Replace some members."""
-        self.unknowns[members], self.frames[members] = other.unknowns, other.frames
+        self.unknowns[members] = other.unknowns
+        for mine, frame in zip(self.frames, other.frames, strict=True):
+            mine[members] = frame
 
 
 class MovingPath(Path, Protocol):
     """Paths that end at given positions, with what makes them initial-value problems."""
 
-    @property
-    def frame(self) -> MovingFrame:
-        """Where the paths are seen from."""
+    def take(self, members: Array) -> Self:
+        """Return some members."""
+
+    def guess(self, members: Array) -> Guess:
+        """Return some members as their family describes them."""
 
     def rate_at_start(self) -> Array:
         """Return the initial rate: minus the derivative of the energy by the start."""
 
     def rates(self) -> Array:
-        """Return rates at Gauss nodes as the frame sees them, ``(n_batch, n_gauss, *state)``."""
-
-    def take(self, members: Array) -> Self:
-        """Return some members."""
+        """Return rates of the flow at Gauss nodes, ``(n_batch, n_gauss, 2, 1, *shape)``."""
 
 
 class PathFamily(Protocol):
-    """Paths of increasing resolution between positions of size one."""
+    """Paths of increasing resolution between given pairs of positions of size one."""
 
     @property
     def n_levels(self) -> int:
         """Number of resolutions."""
 
-    def initial(self, start: Array, end: Array) -> tuple[Guess, Array, Guess | None]:
-        """Return first guesses, and for some members, by their indices, rivals of these."""
+    def initial(self) -> Guess:
+        """Return first guesses."""
 
-    def extend(self, guess: Guess, start: Array, end: Array, level: int) -> Guess:
-        """Return the paths of the level before with the unknowns of this one."""
+    def rivals(self) -> list[tuple[Array, Guess]]:
+        """Return other first guesses, which may be shorter, of some members by their indices."""
 
-    def path(self, guess: Guess, start: Array, end: Array, level: int) -> MovingPath:
-        """Return paths with their energy."""
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
+        """Return paths of some members, of the level before, with the unknowns of this one."""
 
-    def has_decayed(self, guess: Guess, start: Array, end: Array, level: int) -> Array:
-        """Whether more unknowns would change nothing that matters, shape ``(n_batch,)``."""
+    def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> MovingPath:
+        """Return paths of some members with their energy, ending at ``aim``."""
+
+    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
+        """Whether more unknowns would change nothing that matters, shape ``(n_rows,)``."""
 
     def singular_time(self, guess: Guess, level: int) -> Array:
         """Time at which paths of least energy run into a singular matrix, infinite if not."""

@@ -107,8 +107,12 @@ def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
     for _ in range(_ROUNDS):
         w, r, size = layers[left], reference[left], scale[left]
         path = _Turned(group[left], w, r)
-        best = minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS)
-        found = nearest_orthogonal(best.unknowns)
+        found = np.empty_like(path.unknowns)
+
+        def finished(rows: Array, path: _Turned, done: Array, found: Array = found) -> None:
+            found[rows] = nearest_orthogonal(path.unknowns[done])
+
+        minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS, finished=finished)
         slope = np.linalg.norm(_Turned(found, w, r).gradient.reshape(len(left), -1), axis=1)
         # Newton's method may also end at a saddle. Sweeps lead away from most of them.
         swept = _sweep(found, w, r, keep_component)

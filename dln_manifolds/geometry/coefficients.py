@@ -18,6 +18,7 @@ At rank r the perpendicular directions are one more index 0 with root zero: ``a_
 and, within the stratum of that rank, ``a_00 = 0``.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -51,6 +52,17 @@ def index_pairs(n: int) -> IndexPairs:
     place[first, second] = place[second, first] = np.arange(first.size)
     sign = np.sign(np.arange(n) - np.arange(n)[:, None]).astype(float)
     return IndexPairs(first, second, place, sign)
+
+
+@lru_cache(maxsize=8)
+def index_triples(n: int) -> tuple[Array, Array]:
+    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
+    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
+    place = np.empty((n, n, n), dtype=int)
+    for order in itertools.permutations(range(3)):
+        i, j, k = triples[:, order].T
+        place[i, j, k] = np.arange(len(triples))
+    return triples, place
 
 
 def symmetric_matrix(values: Array, n: int, diagonal: float = 0.0) -> Array:

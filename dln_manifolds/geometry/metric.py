@@ -13,13 +13,17 @@ between 1/N and N whatever the singular values are:
 S and K the symmetric and antisymmetric part of ``U^T v V``. All geodesic computations happen here.
 """
 
-import itertools
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a_second_difference, a_side, a_side_difference
+from dln_manifolds.geometry.coefficients import (
+    a_second_difference,
+    a_side,
+    a_side_difference,
+    index_triples,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
@@ -72,17 +76,6 @@ def operator_matrix(frame: Frame, eigenvalues: Array) -> Array:
     matrix = matrix + np.einsum("...ac,...bd->...abcd", column_normal, row_space)
     matrix = matrix + np.einsum("...ac,...bd->...abcd", column_space, row_normal)
     return matrix.reshape(*matrix.shape[:-4], rows * columns, rows * columns)
-
-
-@lru_cache(maxsize=8)
-def index_triples(n: int) -> tuple[Array, Array]:
-    """All index triples i <= j <= k, and the place of every sorted triple in that list."""
-    triples = np.array(list(itertools.combinations_with_replacement(range(n), 3)))
-    place = np.empty((n, n, n), dtype=int)
-    for order in itertools.permutations(range(3)):
-        i, j, k = triples[:, order].T
-        place[i, j, k] = np.arange(len(triples))
-    return triples, place
 
 
 class _Symbol(NamedTuple):

@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a, a_second_difference, unit_of
+from dln_manifolds.geometry.coefficients import a, a_second_difference, index_triples, unit_of
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import CometricDerivative, index_triples
+from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.stretch import log_values_of, per_layer, stretch_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose

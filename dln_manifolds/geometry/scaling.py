@@ -9,9 +9,7 @@ straight line. With the geodesic ``u(tau)`` between two points of size one, that
     w(t) = \rho u(\tau), \quad \rho = (1-t) r_0 + t r_1, \quad \tau = t r_1 / \rho, \quad
     w'(t) = (r_1 - r_0) u(\tau) + (r_0 r_1 / \rho) u'(\tau),
 
-and its length d is given by ``d^2 = c (r_1 - r_0)^2 + r_0 r_1 L^2`` with the length L of the other
-and c the squared distance of ``u`` from the tip: 1 for layers of Frobenius norm one, N for such
-points of the root chart.
+and its length d is given by ``d^2 = (r_1 - r_0)^2 + r_0 r_1 L^2`` with the length L of the other.
 """
 
 from dataclasses import dataclass
@@ -28,11 +26,10 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True)
 class Cone:
-    """Sizes ``r_0, r_1 > 0`` of both ends, and c above: ``w' = w`` has the rate ``radial * w``."""
+    """Sizes ``r_0, r_1 > 0`` of both ends."""
 
     first: Array
     last: Array
-    radial: float
 
     @cached_property
     def scale(self) -> Array:
@@ -48,12 +45,12 @@ class Cone:
     def initial_rate(self, position: Array, rate: Array) -> Array:
         """Return the initial rate divided by ``scale``, from ``u(0)`` and its rate."""
         _, last, growth = self._parts
-        return weigh(self.radial * growth, position) + weigh(last, rate)
+        return weigh(growth, position) + weigh(last, rate)
 
     def length(self, unit_length: Array) -> Array:
         """Return the lengths d from the lengths L."""
         chord = np.sqrt(self.first) * np.sqrt(self.last) * unit_length
-        return np.hypot(np.sqrt(self.radial) * (self.last - self.first), chord)
+        return np.hypot(self.last - self.first, chord)
 
     def time(self, unit_time: Array) -> Array:
         """Return t of ``tau`` in [0, 1], and infinity of infinity."""
@@ -62,10 +59,10 @@ class Cone:
         tau = np.where(inside, unit_time, 1.0)
         return np.where(inside, tau * first / (tau * first + (1 - tau) * last), np.inf)
 
-    def states(self, unit_time: Array, state: Array) -> tuple[Array, Array]:
-        """Return times and states ``(n_batch, 2, ...)``, divided by ``scale``, of those of u."""
+    def states(self, unit_time: Array, state: Array) -> tuple[Array, Array, Array]:
+        """Return times, states ``(n_batch, 2, ...)`` divided by ``scale``, and that."""
         first, last, growth = self._parts
         slow = unit_time * first + (1 - unit_time) * last
         position = weigh(first * last / slow, state[:, 0])
-        rate = weigh(self.radial * growth, state[:, 0]) + weigh(slow, state[:, 1])
-        return unit_time * first / slow, np.stack([position, rate], axis=1)
+        rate = weigh(growth, state[:, 0]) + weigh(slow, state[:, 1])
+        return unit_time * first / slow, np.stack([position, rate], axis=1), self.scale

@@ -2,16 +2,16 @@ r"""Strata: what the points of the two manifolds are, for one shape, rank and de
 
 A network of depth N with widths ``d_0, ..., d_N`` reaches end-to-end matrices X of shape (m, n),
 ``m = d_N`` and ``n = d_0``. Those of one rank r form a manifold, and so do the balanced layers over
-them (Menon, arXiv 2411.09004; Chen, arXiv 2510.07324, (1.4)-(1.6)). `Stratum` says which ones;
-`MatrixStratum` and `LayerStratum` know dimension, frames, components, random draws, projection and
-tangent spaces of the two. Square matrices of full rank are the first value; all others are refused
-here and nowhere else.
+them (Menon, arXiv 2411.09004; Chen, arXiv 2510.07324, (1.4)-(1.6); Bah et al., arXiv 1910.05505,
+for rank r). `Stratum` says which ones; `MatrixStratum` and `LayerStratum` know dimension, frames,
+components, random draws, projection and tangent spaces of the two. Layers are those of square
+matrices of full rank; all others are refused here and nowhere else.
 """
 
 import abc
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,21 +22,17 @@ from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.alignment import nearest_balanced
 from dln_manifolds.geometry.balancing import relative_imbalance
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.rank import MARGIN, has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arrays import Array, DType
-from dln_manifolds.numerics.matrices import rotations
+from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
+
+_DOUBLE: DType = np.dtype(np.float64)
 
 # Logarithms up to here are those of numbers within range, and so are their opposites.
 _LONGEST_LOG = 700.0
 
 # Draws an array of a shape.
 Draw = Callable[[tuple[int, ...]], Array]
-
-
-def is_invertible(singular_values: Array, dtype: DType) -> Array:
-    """Whether the smallest singular value exceeds ``n eps`` times the largest, shape ``(...)``."""
-    n = singular_values.shape[-1]
-    smallest, largest = singular_values[..., -1], singular_values[..., 0]
-    return np.asarray(smallest > n * np.finfo(dtype).eps * largest)
 
 
 def balance_tolerance(dtype: DType) -> float:
@@ -47,8 +43,11 @@ def balance_tolerance(dtype: DType) -> float:
 def component(frame: Frame) -> Array:
     """Return the signs of det that tell components apart: of X, ``(...)``, or of all layers.
 
-    Of orthogonal polar factors, so that it is exact however small a determinant is.
+    Of orthogonal polar factors, so that it is exact however small a determinant is. All ones where
+    there is one component: matrices that are not square, or not of full rank.
     """
+    if frame.sides != (0, 0):
+        return np.ones(frame.values.shape[:-1])
     return np.asarray(np.linalg.slogdet(frame.polar)[0])
 
 
@@ -61,12 +60,22 @@ def whole(name: str, value: object) -> int:
     return int(value)
 
 
+def whole_sizes(name: str, value: object, least: int) -> tuple[int, ...]:
+    """Return a tuple of positive integers, at least so many, or raise by its name."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be integers in a tuple, not {value!r}.")
+    sizes = tuple(whole(f"{name}[{k}]", size) for k, size in enumerate(value))
+    if len(sizes) < least:
+        raise ValueError(f"{name} needs at least {least} integers, not {value!r}.")
+    return sizes
+
+
 @dataclass(frozen=True)
 class Stratum(abc.ABC):
     """End-to-end matrices of one ``shape`` (m, n) and ``rank`` r, or the balanced layers over them.
 
-    The ``depth`` N >= 1 is an integer for layers; ``widths``, ``d_0, ..., d_N``, all equal n if not
-    given.
+    The ``depth`` N >= 1 is an integer for layers. The ``widths`` ``d_0, ..., d_N`` may be given
+    where it is one; if they are not, hidden layers are as narrow as the rank allows.
     """
 
     shape: tuple[int, int]
@@ -80,22 +89,98 @@ class Stratum(abc.ABC):
         size = whole("n", n)
         return cls((size, size), size, cls._checked_depth(depth))
 
+    @classmethod
+    def of(
+        cls,
+        n: object = None,
+        depth: object = None,
+        shape: object = None,
+        rank: object = None,
+        widths: object = None,
+    ) -> Self:
+        """Return the stratum of one of width n, shape and widths, with depth and rank."""
+        named = {"n": n, "shape": shape, "widths": widths}
+        given = [name for name, value in named.items() if value is not None]
+        if not given:
+            raise TypeError("n must be an integer, or shape or widths be given in its place.")
+        if len(given) > 1:
+            raise TypeError(f"Give one of n, shape and widths, not {' and '.join(given)}.")
+        if widths is not None:
+            sizes = whole_sizes("widths", widths, 2)
+            if depth is not None and cls._checked_depth(depth) != len(sizes) - 1:
+                raise ValueError(
+                    f"depth={depth} contradicts widths={sizes}, of depth {len(sizes) - 1}. Leave "
+                    f"depth out."
+                )
+            depth, ends = len(sizes) - 1, (sizes[-1], sizes[0])
+            equal = set(sizes) == {ends[0]} and rank in (None, ends[0])
+            hidden = None if equal else sizes
+        else:
+            sizes = whole_sizes("shape", shape, 2) if n is None else (whole("n", n),) * 2
+            if len(sizes) != 2:
+                raise ValueError(f"shape must be two integers (m, n), not {shape!r}.")
+            ends, hidden = (sizes[0], sizes[1]), None
+        chosen = min(sizes) if rank is None else whole("rank", rank)
+        return cls(ends, chosen, cls._checked_depth(depth), hidden)
+
     @staticmethod
     @abc.abstractmethod
     def _checked_depth(depth: object) -> float:
         """Return a depth that this kind of stratum allows, or raise."""
 
     def __post_init__(self) -> None:
-        """Check that the numbers belong together, and to what is implemented."""
+        """Check that the numbers belong together."""
         m, n = self.shape
         object.__setattr__(self, "depth", self._checked_depth(self.depth))
         widths = (n, m) if self.widths is None else self.widths
-        if min(m, n, self.rank) < 1 or self.rank > min(widths):
-            raise ValueError(f"A rank of {self.rank} does not go through the widths {widths}.")
-        if (widths[0], widths[-1]) != (n, m) or len(widths) not in (2, self.depth + 1):
-            raise ValueError(f"Widths {widths} are not those of {self.shape}, depth {self.depth}.")
-        if {*widths, self.rank} != {n}:
-            raise NotImplementedError("Only square matrices of full rank are implemented.")
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, not {self.rank}.")
+        if self.rank > min(widths):
+            raise ValueError(
+                f"rank={self.rank} is above the least width: matrices of widths {widths} have "
+                f"ranks up to {min(widths)}."
+            )
+        if self.widths is not None and (
+            (widths[0], widths[-1]) != (n, m) or len(widths) != self.depth + 1
+        ):
+            raise ValueError(
+                f"Widths {widths} are not those of shape {self.shape} and depth {self.depth}: they "
+                f"are d_0 = n, ..., d_N = m."
+            )
+
+    @property
+    def is_square(self) -> bool:
+        """Whether X is square and of full rank."""
+        return self.shape == (self.rank, self.rank)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The call that makes this stratum: arguments by name, as few as possible."""
+        (m, n), least = self.shape, min(self.widths or self.shape)
+        depth = int(self.depth) if float(self.depth).is_integer() else self.depth
+        found: dict[str, object] = {"n": n} if m == n else {"shape": self.shape}
+        if self.widths is not None:
+            found = {"widths": self.widths}
+        if self.rank != least:
+            found["rank"] = self.rank
+        return found if self.widths is not None else {**found, "depth": depth}
+
+    @property
+    def every_width(self) -> tuple[int, ...] | None:
+        """Widths ``d_0, ..., d_N``, None if the depth is no integer."""
+        if self.widths is not None or not float(self.depth).is_integer():
+            return self.widths
+        return (self.shape[1], *[self.rank] * (int(self.depth) - 1), self.shape[0])
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...] | None:
+        """Widths ``d_1, ..., d_{N-1}``, None for as narrow as the rank allows."""
+        return None if self.widths is None else self.widths[1:-1]
+
+    @property
+    def ends_dimension(self) -> int:
+        """Dimension ``(m + n - r) r`` of the end-to-end matrices."""
+        return (sum(self.shape) - self.rank) * self.rank
 
     @property
     @abc.abstractmethod
@@ -108,13 +193,17 @@ class Stratum(abc.ABC):
         """Dimension of the manifold."""
 
     @property
+    @abc.abstractmethod
     def is_open(self) -> bool:
         """Whether points are an open set in the space of arrays: then every vector is tangent."""
-        return self.point_shape == self.shape and self.rank == min(self.shape)
 
     @abc.abstractmethod
+    def decompose(self, points: Array) -> tuple[Frame, Array]:
+        """Return the frame of points ``(..., *point_shape)``, and all their singular values."""
+
     def frame(self, points: Array) -> Frame:
         """Decompose points, shape ``(..., *point_shape)``."""
+        return self.decompose(points)[0]
 
     def ends(self, frame: Frame) -> Frame:
         """Return the frame of the end-to-end matrices of points."""
@@ -128,28 +217,30 @@ class Stratum(abc.ABC):
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return points near finite arrays; points are left as they are."""
 
+    @abc.abstractmethod
     def tangent_part(self, frame: Frame, vectors: Array) -> Array:
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm."""
-        return vectors if self.is_open else sectors.tangent_part(frame, vectors)
 
+    @abc.abstractmethod
     def isotropic(self, frame: Frame, normal: Array) -> Array:
         """Turn standard normal arrays into tangent vectors that are so in the metric."""
-        in_metric = frame.leave(frame.root_a * normal) if self.is_open else normal
-        return self.tangent_part(frame, in_metric)
 
+    @abc.abstractmethod
     def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw points with ``log s_i`` uniform in ``[-bound, bound]`` and bases uniform in SO(n).
+        """Draw points with ``log s_i`` uniform in ``[-bound, bound]`` and uniform bases.
 
         From ``uniform`` numbers between 0 and 1 and standard ``normal`` ones, of the shapes that
-        the stratum asks for. X is a single factor, W has N.
+        the stratum asks for.
         """
-        n_factors = math.prod(self.point_shape[:-2])
+
+    def _draw_roots(self, n_samples: int, bound: float, uniform: Draw, n_factors: int) -> Array:
+        """Draw ``s^(1/N)``, or s of a single factor, shape ``(n_samples, r)``."""
         if n_samples < 0:
             raise ValueError(f"n_samples must not be negative, not {n_samples}.")
         widest = _LONGEST_LOG
         if self.rank > 1:
             # As far apart as `MatrixStratum.project` leaves singular values, in each factor.
-            farthest = -n_factors * np.log(8 * self.rank * np.finfo(float).eps) / 2
+            farthest = -n_factors * np.log(MARGIN * resolution(max(self.shape), _DOUBLE)) / 2
             widest = min(farthest, _LONGEST_LOG)
         if not abs(bound) <= widest:
             raise ValueError(
@@ -157,24 +248,30 @@ class Stratum(abc.ABC):
                 f"{self.rank} are too far apart to be told from zero in double precision."
             )
         log_s = bound * (2 * uniform((n_samples, self.rank)) - 1)
-        bases = rotations(normal((n_samples, n_factors + 1, *self.shape)))
-        if self.is_open:
-            bases = bases[:, ::-1]  # U is drawn before V
-        frame = Frame.of_bases(bases, np.exp(log_s / n_factors))
-        return frame.compose(frame.roots).reshape(n_samples, *self.point_shape)
+        return np.exp(log_s / n_factors)
 
 
 class MatrixStratum(Stratum):
-    """End-to-end matrices X, at any real depth."""
+    """End-to-end matrices X of any shape and rank, at real depths and, square of full rank, inf."""
 
     @staticmethod
     def _checked_depth(depth: object) -> float:
         if not isinstance(depth, numbers.Real) or isinstance(depth, bool):
             raise TypeError(f"depth must be a real number, not {depth!r}.")
         value = float(depth)
-        if not (math.isfinite(value) and value >= 1):
-            raise ValueError(f"depth must be finite and at least 1, not {depth}.")
+        if not value >= 1:
+            raise ValueError(f"depth must be at least 1, or math.inf, not {depth}.")
         return value
+
+    def __post_init__(self) -> None:
+        """Refuse an infinite depth where the limit of the metric is infinite."""
+        super().__post_init__()
+        if math.isinf(self.depth) and not self.is_square:
+            raise ValueError(
+                f"depth=inf needs square matrices of full rank, not shape {self.shape} and rank "
+                f"{self.rank}: beside the r x r core the weights N s_j^(2/N - 2) of the metric "
+                f"N g_N diverge with N. Take a finite depth, however large."
+            )
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -184,29 +281,50 @@ class MatrixStratum(Stratum):
     @property
     def dimension(self) -> int:
         """``(m + n - r) r``."""
-        return (sum(self.shape) - self.rank) * self.rank
+        return self.ends_dimension
 
-    def frame(self, points: Array) -> Frame:
-        """Decompose X."""
-        return Frame.of_point(points, self.depth)
+    @property
+    def is_open(self) -> bool:
+        """Whether the rank is full."""
+        return self.rank == min(self.shape)
+
+    def decompose(self, points: Array) -> tuple[Frame, Array]:
+        """Decompose X, cut at rank r; return all singular values too."""
+        every, r = Frame.of_point(points, self.depth), self.rank
+        if r == every.values.shape[-1]:
+            return every, every.values
+        left, right_t = every.left[..., :r], every.right_t[..., :r, :]
+        return Frame(left, every.values[..., :r], right_t, every.depth, every.power), every.values
 
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
-        """Whether the rank is r; with ``atol``, the smallest singular value also exceeds that."""
+        """Whether the rank is r; with ``atol``, singular values up to it count as zero."""
         values = np.linalg.svd(arrays, compute_uv=False)
-        good = is_invertible(values, dtype)
-        return good if atol is None else good & (values[..., -1] > atol)
+        return has_rank(values, self.rank, max(self.shape), dtype, 0.0 if atol is None else atol)
 
     def project(self, arrays: Array, dtype: DType) -> Array:
-        """Raise singular values below ``8 n eps`` times the largest."""
-        left, values, right_t = np.linalg.svd(arrays)
-        floor = 8 * values.shape[-1] * np.finfo(dtype).eps * values[..., :1]
-        # The zero matrix has no scale of its own.
-        floor = np.where(floor == 0, 1.0, floor)
-        low = values < floor
-        if not low.any():
-            return arrays
-        raised = (left * np.maximum(values, floor)[..., None, :]) @ right_t
-        return np.where(np.expand_dims(low.any(axis=-1), (-2, -1)), raised, arrays)
+        """Return the nearest matrices of rank r, none of it close to a lower one."""
+        return nearest_of_rank(arrays, self.rank, dtype)
+
+    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
+        """Return ``v - (I - U U^T) v (I - V V^T)``."""
+        return vectors if self.is_open else frame.assemble(frame.blocks(vectors))
+
+    def normal_blocks(self, frame: Frame, normal: Array) -> Array:
+        """Turn standard normal matrices into blocks of tangent vectors that are so."""
+        # A normal matrix is as normal in any frame.
+        return normal if self.is_square else frame.blocks(normal)
+
+    def isotropic(self, frame: Frame, normal: Array) -> Array:
+        """Weigh the blocks of standard normal matrices."""
+        return frame.assemble(frame.root_weights * self.normal_blocks(frame, normal))
+
+    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
+        """Draw ``U diag(s) V^T``: U, V uniform in SO(n), or among orthonormal columns."""
+        values, m = self._draw_roots(n_samples, bound, uniform, 1), self.shape[0]
+        both = normal((n_samples, sum(self.shape), self.rank))
+        uniformly = rotations if self.is_square else orthonormal
+        left, right = uniformly(both[:, :m]), uniformly(both[:, m:])
+        return (left * values[:, None, :]) @ transpose(right)
 
 
 class LayerStratum(Stratum):
@@ -217,6 +335,14 @@ class LayerStratum(Stratum):
     @staticmethod
     def _checked_depth(depth: object) -> float:
         return whole("depth", depth)
+
+    def __post_init__(self) -> None:
+        """Refuse what is not implemented."""
+        super().__post_init__()
+        if {*(self.widths or self.shape), self.rank} != {self.rank}:
+            raise NotImplementedError(
+                "Layers of square matrices of full rank are implemented, of equal widths."
+            )
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -229,22 +355,44 @@ class LayerStratum(Stratum):
         n, r = self.shape[1], self.rank
         return (self.depth + 1) * (n * r - r * (r + 1) // 2) + r
 
-    def frame(self, points: Array) -> Frame:
-        """Read the frames of all layers off W."""
-        return Frame.of_layers(points)
+    @property
+    def is_open(self) -> bool:
+        """Never: even a single layer is not treated as an open set."""
+        return False
+
+    def decompose(self, points: Array) -> tuple[Frame, Array]:
+        """Read the frames of all layers off W, and their common singular values."""
+        frame = Frame.of_layers(points)
+        return frame, frame.values
 
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
         """Whether layers are invertible, and balanced up to ``atol`` relatively."""
         values = np.linalg.svd(arrays, compute_uv=False)
         bound = balance_tolerance(dtype) if atol is None else atol
         balanced = relative_imbalance(arrays) <= bound
-        return np.asarray(balanced & is_invertible(values, dtype).all(axis=-1))
+        invertible = has_rank(values, self.rank, self.rank, dtype).all(axis=-1)
+        return np.asarray(balanced & invertible)
 
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
-        if not is_invertible(np.linalg.svd(arrays, compute_uv=False), dtype).all():
+        values = np.linalg.svd(arrays, compute_uv=False)
+        if not has_rank(values, self.rank, self.rank, dtype).all():
             raise InvalidPointError(
                 "point has singular layers; only layers with an invertible end-to-end matrix can "
                 "be balanced on this manifold."
             )
         return nearest_balanced(arrays, keep_component=True)
+
+    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
+        """Keep the horizontal and the vertical part."""
+        return sectors.tangent_part(frame, vectors)
+
+    def isotropic(self, frame: Frame, normal: Array) -> Array:
+        """Project: the metric is that of Frobenius."""
+        return self.tangent_part(frame, normal)
+
+    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
+        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T``, all Q_p uniform in SO(n)."""
+        roots = self._draw_roots(n_samples, bound, uniform, self.depth)
+        bases = rotations(normal((n_samples, self.depth + 1, *self.shape)))
+        return Frame.of_bases(bases, roots).compose(roots)

@@ -19,7 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import index_pairs
+from dln_manifolds.geometry.coefficients import (
+    a,
+    a_second_difference,
+    index_pairs,
+    index_triples,
+    unit_of,
+)
 from dln_manifolds.numerics import functions
 from dln_manifolds.numerics.arrays import Array
 
@@ -44,10 +50,29 @@ def stretch_of(log_values: Array, depth: float) -> Array:
     return depth * np.expm1(log_values / depth) if math.isfinite(depth) else log_values
 
 
+def first_differences(stretch: Array, depth: float) -> Array:
+    """Return ``(f(d_i) - f(d_j)) / (d_i - d_j)``, the derivative of f where they are equal."""
+    return a(_half_values(stretch, depth), depth) / unit_of(depth)
+
+
+def second_differences(stretch: Array, depth: float) -> Array:
+    """Return divided differences ``f[d_i, d_k, d_j]`` of descending d, ``(..., r, r, r)``."""
+    triples, place = index_triples(stretch.shape[-1])
+    values = a_second_difference(_half_values(stretch, depth), depth, triples)
+    return values[..., place] / unit_of(depth) ** 2
+
+
+def _half_values(stretch: Array, depth: float) -> Array:
+    """Return ``f(d)^(1/2)``: singular values for which a is a difference of first order."""
+    return np.exp(0.5 * log_values_of(stretch, depth))
+
+
 # Below this |2 h| the poles of the closed forms cancel digits, and the series are summed.
 _SERIES_RANGE = 0.5
 # Least ratio of a gap to the roots, below what doubles resolve: nothing is divided by zero.
 _NO_GAP = 1e-20
+# Largest ratio of two roots of different sign.
+_NEARLY_ONE = 1 - 1e-12
 
 
 class PairWeights(NamedTuple):
@@ -64,30 +89,35 @@ class PairWeights(NamedTuple):
 
 
 def pair_weights(stretch: Array, depth: float, *, second: bool = False) -> PairWeights:
-    """Return the weights of all pairs of eigenvalues in ascending order, shape ``(..., r)``."""
+    """Return the weights of all pairs of eigenvalues, shape ``(..., r)``, real or complex."""
     r = stretch.shape[-1]
     first, later, place, _ = index_pairs(r)
-    small, big = stretch.take(first, axis=-1), stretch.take(later, axis=-1)
-    h, alpha = _half_logarithm(big - small, small, depth)
-    # Halves of d log(alpha) / dh and of its derivative.
-    rise = 0.5 * _tau_slope(h, depth)
-    packed = np.empty((4 if second else 2, *h.shape[:-1], h.shape[-1] + 1))
-    root_big, root_small = roots_of(big, depth), roots_of(small, depth)
-    packed[0, ..., :-1], packed[0, ..., -1] = alpha, 1.0
-    packed[1, ..., :-1] = rise
+    low, high = stretch.take(first, axis=-1), stretch.take(later, axis=-1)
+    h, alpha = _half_logarithm(high - low, low, depth)
+    roots = roots_of(stretch, depth)[..., None]
+    packed = np.empty((4 if second else 2, *h.shape[:-1], h.shape[-1] + 1), h.dtype)
+    packed[0, ..., :-1], packed[0, ..., -1], packed[1:, ..., -1] = alpha, 1.0, 0.0
+    packed[1, ..., :-1] = 0.5 * _tau_slope(h, depth)
     if second:
         curve = 0.25 * _tau_bend(h, depth)
-        packed[2, ..., :-1], packed[3, ..., :-1] = curve, -curve / (root_big * root_small)
-    packed[1:, ..., -1] = 0.0
+        product = roots_of(high, depth) * roots_of(low, depth)
+        packed[2, ..., :-1], packed[3, ..., :-1] = curve, -curve / product
     matrices = packed.take(place, axis=-1)
-    roots = roots_of(stretch, depth)[..., None]
-    # Of the larger member of a pair, which stands below the diagonal, and of the smaller one.
+    # h is that of the later member of a pair, which stands below the diagonal.
     turned = _lower(r) * matrices[1]
-    slope = turned / roots
-    if not second:
-        return PairWeights(matrices[0], slope)
-    bend = (matrices[2] - per_layer(turned, depth)) / roots**2
-    return PairWeights(matrices[0], slope, bend, matrices[3])
+    weights = PairWeights(matrices[0], turned / roots)
+    if second:
+        bend = (matrices[2] - per_layer(turned, depth)) / roots**2
+        weights = PairWeights(*weights[:2], bend, matrices[3])
+    if not np.iscomplexobj(stretch) and (roots[..., 0] <= 0).any():
+        return _across_zero(stretch, depth, weights)
+    return weights
+
+
+def weights_between(x: Array, y: Array, depth: float) -> tuple[Array, Array]:
+    """Return alpha of eigenvalues x and y, and the derivative of its logarithm by x."""
+    h, alpha = _half_logarithm(x - y, y, depth)
+    return alpha, 0.5 * _tau_slope(h, depth) / roots_of(x, depth)
 
 
 @lru_cache(maxsize=16)
@@ -96,14 +126,51 @@ def _lower(r: int) -> Array:
     return np.sign(np.arange(r)[:, None] - np.arange(r)).astype(float)
 
 
-def _half_logarithm(gap: Array, small: Array, depth: float) -> tuple[Array, Array]:
-    """Return ``h = N log(l_i / l_j) / 2`` and alpha, from ``d_i - d_j`` and the smaller ``d_j``."""
+def _across_zero(stretch: Array, depth: float, weights: PairWeights) -> PairWeights:
+    """Replace the weights of pairs of which a root is not positive: analytic in ``l_i / l_j``.
+
+    With the ratio q of the root of smaller modulus to the other,
+    ``log(N alpha) = 2 artanh(q) - 2 artanh(sign(q) |q|^N)``. Second derivatives are set to zero:
+    geodesics have ended there.
+    """
+    roots = roots_of(stretch, depth)
+    row, column = np.broadcast_arrays(roots[..., :, None], roots[..., None, :])
+    beyond = (np.minimum(row, column) <= 0) & ~np.eye(roots.shape[-1], dtype=bool)
+    inner = np.abs(row) < np.abs(column)
+    outer = np.where(inner, column, row)
+    q = np.where(inner, row, column) / np.where(outer == 0, 1.0, outer)
+    q = np.clip(np.where(beyond, q, 0.0), -_NEARLY_ONE, _NEARLY_ONE)
+    power = np.abs(q) ** (depth - 1)
+    deep = power * q
+    alpha = (1 + q) * (1 - deep) / ((1 - q) * (1 + deep)) / depth
+    pull = 2 / (1 - q * q) - 2 * depth * power / (1 - deep * deep)
+    slope = np.where(inner, pull, -q * pull) / (depth * np.where(outer == 0, 1.0, outer))
+    alpha, slope = np.where(beyond, alpha, weights.alpha), np.where(beyond, slope, weights.slope)
+    if weights.bend is None or weights.mixed is None:
+        return PairWeights(alpha, slope)
+    bend, mixed = (np.where(beyond, 0.0, second) for second in (weights.bend, weights.mixed))
+    return PairWeights(alpha, slope, bend, mixed)
+
+
+def _half_logarithm(gap: Array, other: Array, depth: float) -> tuple[Array, Array]:
+    """Return ``h = N log(l_i / l_j) / 2`` and alpha, from ``d_i - d_j`` and ``d_j``."""
+    gap = np.where(np.abs(gap) < _NO_GAP, _NO_GAP, gap)
     if not math.isfinite(depth):
-        half = 0.5 * np.maximum(gap, _NO_GAP)
-        return half, np.tanh(half) / half
-    excess = np.maximum(gap / (depth + small), _NO_GAP)
-    half = 0.5 * depth * np.log1p(excess)
+        return 0.5 * gap, 2 * np.tanh(0.5 * gap) / gap
+    excess = gap / (depth + other)
+    if not np.iscomplexobj(excess):
+        # What lies beyond zero is replaced; see `_across_zero`.
+        excess = np.where(excess > -1, excess, _NO_GAP)
+    half = 0.5 * depth * _log1p(excess)
     return half, (1 + 2 / excess) / depth * np.tanh(half)
+
+
+def _log1p(x: Array) -> Array:
+    """Return ``log(1 + x)``, accurate at complex x too, which numpy's is not."""
+    if not np.iscomplexobj(x):
+        return np.log1p(x)
+    square = x.real * (2 + x.real) + x.imag**2
+    return 0.5 * np.log1p(square) + 1j * np.arctan2(x.imag, 1 + x.real)
 
 
 @lru_cache(maxsize=64)
@@ -115,24 +182,31 @@ def _tau_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _tau_slope(h: Array, depth: float) -> Array:
-    """Return ``tau'(h) - tau'(h/N) / N`` for ``h >= 0``."""
-    near = 2 * h < _SERIES_RANGE
+    """Return ``tau'(h) - tau'(h/N) / N``."""
+    near = 2 * np.abs(h) < _SERIES_RANGE
     small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
     if math.isfinite(depth):
-        value = 2 * functions.csch(2 * large) - 2 / depth * functions.csch(2 * large / depth)
+        value = 2 * _csch(2 * large) - 2 / depth * _csch(2 * large / depth)
     else:
-        value = 2 * functions.csch(2 * large) - 1 / large
+        value = 2 * _csch(2 * large) - 1 / large
     return np.where(near, small * functions.horner(_tau_series(depth)[0], small * small), value)
 
 
 def _tau_bend(h: Array, depth: float) -> Array:
-    """Return ``tau''(h) - tau''(h/N) / N^2`` for ``h >= 0``."""
-    near = 2 * h < _SERIES_RANGE
+    """Return ``tau''(h) - tau''(h/N) / N^2``."""
+    near = 2 * np.abs(h) < _SERIES_RANGE
     small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
-    deep = functions.csch(2 * large) / np.tanh(2 * large)
+    deep = _csch(2 * large) / np.tanh(2 * large)
     if math.isfinite(depth):
         x = 2 * large / depth
-        value = 4 * (functions.csch(x) / np.tanh(x) / depth**2 - deep)
+        value = 4 * (_csch(x) / np.tanh(x) / depth**2 - deep)
     else:
         value = 1 / large**2 - 4 * deep
     return np.where(near, functions.horner(_tau_series(depth)[1], small * small), value)
+
+
+def _csch(x: Array) -> Array:
+    """Return ``1 / sinh(x)`` of numbers of both signs, or complex ones of any size that occurs."""
+    if np.iscomplexobj(x):
+        return functions.csch(x)
+    return 1 / np.sinh(np.clip(x, -functions.HUGE, functions.HUGE))

@@ -30,7 +30,8 @@ class BalancedMetric(GeodesicMetric):
     vectors have ``shape=[..., N, n, n]``.
     """
 
-    system_type = LayerSystem
+    def _make_system(self) -> LayerSystem:
+        return LayerSystem(int(self.stratum.depth))
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At(self.stratum, base_point, "base_point", ANYWHERE, **vectors)

@@ -30,7 +30,8 @@ class FlattenedManifold(Manifold):
     matrices it is not; with ``orthonormal=True`` tangent vectors are given and taken as
     coordinates ``C = A_X^{-1/2}(Z)`` in an orthonormal frame, in which the metric is the dot
     product at every point: components that are orthonormal as vectors are then orthonormal in the
-    metric. That frame is smooth in X and the same for every choice of singular vectors.
+    metric. That frame is smooth in X and the same for every choice of singular vectors. Below full
+    rank coordinates are tangent too: there are more of them than dimensions.
 
     Parameters
     ----------
@@ -150,8 +151,10 @@ class FlattenedManifold(Manifold):
 
     def leave(self, kind: str, value: Array, base: Array | None) -> Array:
         """Turn a result of the space into one of this view, by its kind; at a shaped point."""
-        if kind == "m" and self.orthonormal and self.dim == self.shape[0]:
-            return gs.broadcast_to(gs.eye(self.dim), value.shape) + 0.0
+        if kind == "m" and self.orthonormal and base is not None and len(self.space.shape) == 2:
+            # The identity on coordinates, which are tangent; of full rank, all are.
+            units = gs.reshape(gs.eye(self.shape[0]), (self.shape[0], *self.space.shape))
+            return self.flatten(self.space.to_tangent(units, base[..., None, :, :]))
         if kind == "v" and self.orthonormal:
             value = self.space.metric.orthonormal_coordinates(value, base)
         return self.flatten(value) if kind in "pv" else value
@@ -199,6 +202,11 @@ class FlattenedMetric(RiemannianMetric):
             end = metric.exp(along, base)
         return view.leave("v", transported, end)
 
+    def bounds(self, point: ArrayLike, base_point: ArrayLike) -> tuple[Array, Array]:
+        """Bounds of geodesic distances, ``(lower, upper)``; see the metric of the space."""
+        view = self._space
+        return view.space.metric.bounds(view.unflatten(point), view.unflatten(base_point))
+
     def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
         view = self._space
@@ -216,8 +224,9 @@ class FlattenedMetric(RiemannianMetric):
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
         if self._space.orthonormal or self._space.dim != self._space.shape[0]:
             raise NotImplementedError(
-                "Christoffel symbols need coordinates: they exist for end-to-end matrices with "
-                "orthonormal=False. Layers have more entries than degrees of freedom."
+                "Christoffel symbols need coordinates: they exist for end-to-end matrices of full "
+                "rank with orthonormal=False. Other points have more entries than degrees of "
+                "freedom."
             )
         return super().christoffels(base_point)
 

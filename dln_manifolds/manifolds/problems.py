@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pymanopt.optimizers.optimizer import OptimizerResult
 
 
+# How far above what was accepted costs of trials are not worked out.
+_FAR = 1e3
+
+
 class _Derivatives(NamedTuple):
     """Functions that are to be the derivatives of a problem."""
 
@@ -38,7 +42,8 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
 
     By the numpy decorator: nothing is differentiated automatically. Where a solver has left the
     domain of the cost, a trial point that is not finite or to which a geodesic of the cost leads
-    nowhere, the cost is infinite: such trials are refused.
+    nowhere, the cost is infinite: such trials are refused. Trials whose rigorous lower bound is a
+    thousand times what the solver has accepted are refused by that, without geodesics.
 
     The points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for
     `OfLayers`. It need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely.
@@ -75,12 +80,16 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
         kind, of_cost = "riemannian", _inside_the_frames(manifold, cost)
 
+    trials = _Trials(cost)
+
     # Plain functions, as the decorator sets attributes of what it decorates.
     def value(point: Array) -> float:
-        return _value(cost, domain, np.asarray(point))
+        return _value(trials, domain, np.asarray(point))
 
     def gradient(point: Array) -> Array:
-        return of_cost.gradient(point)
+        found = of_cost.gradient(point)
+        trials.accept(np.asarray(point))
+        return found
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
         return tangent_vector if refused(tangent_vector) else of_cost.hessian(point, tangent_vector)
@@ -90,7 +99,32 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     return pymanopt.Problem(manifold, plain(value), **derivatives, **options)
 
 
-def _value(cost: Cost, domain: Domain, point: Array) -> float:
+class _Trials:
+    """The cost as solvers see it: trials far above all that they accepted are not worked out.
+
+    Accepted is where a gradient was asked for. Where the rigorous lower bound of the cost is more
+    than `_FAR` times the largest value there, it stands for the cost: a line search or a trust
+    region refuses either. What is not refused has its exact value, so nothing else changes; a
+    new run that starts far out begins with the bound, and has exact values from its first step on.
+    """
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost, self._largest = cost, 0.0
+
+    def __call__(self, point: Array) -> Array:
+        if self._largest > 0:
+            bound = self._cost.lower_bound(point)
+            if bound > _FAR * self._largest:
+                return np.asarray(bound)
+        return self._cost(point)
+
+    def accept(self, point: Array) -> None:
+        """Remember the value at a point where the gradient is known."""
+        if self._cost.lower_bound(point) >= 0:
+            self._largest = max(self._largest, float(self._cost(point)))
+
+
+def _value(cost: Callable[[Array], Array], domain: Domain, point: Array) -> float:
     """Return the cost at a point, infinite where a solver has left the domain of the cost."""
     domain.agree(Domain.of_shape(point.shape), "The problem", f"a point of shape {point.shape} is")
     try:

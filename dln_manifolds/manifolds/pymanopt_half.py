@@ -8,11 +8,11 @@ a chord, see `NetworkOptimization.log`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property, wraps
-from math import isnan
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from dln_manifolds.errors import (
     IncompleteGeodesicError,
     InvalidPointError,
 )
+from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -51,17 +52,17 @@ def keeps_precision(method: Method) -> Method:
 
 def refused(vector: Array) -> bool:
     """Whether a vector that passed the checks stands for one without a finite entry."""
-    return isnan(vector.item(0))
+    return math.isnan(vector.item(0))
 
 
 class NetworkOptimization(Manifold, Generic[Here]):
     """What both halves share: geodesics, the chord in their place, and checks of vectors.
 
-    The space below supplies ``n``, ``shape`` and ``metric``; a half, what it needs at a point.
+    The space below supplies ``stratum``, ``shape``, ``metric``; a half, what it needs at a point.
     ``chord_count`` says how often a chord has answered ``log``, ``dist`` and ``pair_mean``.
     """
 
-    n: int
+    stratum: Stratum
     shape: tuple[int, ...]
     metric: GeodesicMetric
     chord_count = 0
@@ -109,11 +110,12 @@ class NetworkOptimization(Manifold, Generic[Here]):
 
     @property
     def typical_dist(self) -> float:
-        """Scale of trust regions: n, as for pymanopt's ``Euclidean(n, n)``, which depth 1 is.
+        """Scale of trust regions: ``sqrt((m + n - r) r)``, n at square matrices of full rank.
 
-        The root mean square length of normal tangent vectors at X, or of their horizontal lifts.
+        The root mean square length of normal tangent vectors at X, or of their horizontal lifts: as
+        for pymanopt's ``Euclidean(m, n)``, which full rank at depth 1 is.
         """
-        return float(self.n)
+        return math.sqrt(self.stratum.ends_dimension)
 
     def exp(self, point: ArrayLike, tangent_vector: ArrayLike) -> Array:
         """Riemannian exponential with pymanopt's order of arguments: the base point first."""
@@ -183,8 +185,8 @@ class NetworkOptimization(Manifold, Generic[Here]):
         self.chord_count += 1
         if self._told:
             return answer
-        signs = [np.linalg.slogdet(np.asarray(point))[0] for point in pair]
-        if pair and np.any(signs[0] != signs[1]):
+        frames = [self.stratum.frame(np.asarray(point, dtype=float)) for point in pair]
+        if pair and np.any(component(frames[0]) != component(frames[1])):
             reason = "A solver compares points of different components, which no path joins."
         if reason:
             self._told = True

@@ -2,26 +2,28 @@
 
 import numpy as np
 
-from dln_manifolds.checks import checked_frame
+from dln_manifolds.checks import checked_point
 from dln_manifolds.geometry import metric as observable
 from dln_manifolds.geometry.chord import chord_length, chord_log
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.retraction import retract
+from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
 class ObservableOptimization(NetworkOptimization[CometricDerivative]):
-    """What pymanopt's solvers call, for the metric of the deep linear network on GL(n)."""
+    """What pymanopt's solvers call, for the metric of the deep linear network on matrices X."""
 
-    depth: float
+    stratum: MatrixStratum
 
     def _decompose(self, point: Array) -> CometricDerivative:
         return CometricDerivative(self._frame_of(point))
 
     def _frame_of(self, point: ArrayLike) -> Frame:
-        frame, _ = checked_frame(point, self.shape, self.depth, "point")
+        _, frame, _ = checked_point(self.stratum, point, "point")
         self._single(frame.left)
         return frame
 
@@ -43,20 +45,25 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
     def transport(
         self, point_a: ArrayLike, point_b: ArrayLike, tangent_vector_a: ArrayLike
     ) -> Array:
-        """Vector transport: the identity, as all tangent spaces are the space of matrices."""
-        return self._vector(tangent_vector_a, "tangent_vector_a").copy()
+        """Vector transport: the projection to the tangent space at ``point_b``, see there."""
+        return self._tangent(point_b, self._vector(tangent_vector_a, "tangent_vector_a"))
 
     @keeps_precision
     def to_tangent_space(self, point: ArrayLike, vector: ArrayLike) -> Array:
-        """Return the vector: every matrix is tangent."""
-        return self._vector(vector, "vector").copy()
+        """Project to the tangent space, in Frobenius norm: at full rank every matrix is tangent."""
+        return self._tangent(point, self._vector(vector, "vector"))
+
+    def _tangent(self, point: ArrayLike, vector: Array) -> Array:
+        if self.stratum.is_open:
+            return vector.copy()
+        return self.stratum.tangent_part(self._here(point).frame, vector)
 
     @keeps_precision
     def random_tangent_vector(self, point: ArrayLike) -> Array:
         """Draw a tangent vector of unit length, its direction uniform in the metric."""
         frame = self._here(point).frame
-        normal = np.random.normal(size=self.shape)
-        return frame.leave(np.sqrt(frame.a) * normal) / np.linalg.norm(normal)
+        blocks = self.stratum.normal_blocks(frame, np.random.normal(size=self.shape))
+        return frame.assemble(frame.root_weights * blocks) / np.linalg.norm(blocks)
 
     def _gradient(self, here: CometricDerivative, gradient: Array) -> Array:
         return observable.apply_cometric(here.frame, gradient)
@@ -65,8 +72,15 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
     def weingarten(
         self, point: ArrayLike, tangent_vector: ArrayLike, normal_vector: ArrayLike
     ) -> Array:
-        """Return zero: the manifold is open in the space of matrices, and nothing is normal."""
-        return np.zeros(self.shape)
+        r"""Weingarten map of the matrices of rank r among all matrices, with Frobenius norms.
+
+        ``eta v^T U S^{-1} V^T + U S^{-1} V^T v^T eta`` of tangent v and normal eta (Absil, Mahony
+        and Trumpf 2013, *An extrinsic look at the Riemannian Hessian*); zero at full rank, where
+        nothing is normal.
+        """
+        vector = self._vector(tangent_vector, "tangent_vector")
+        normal = self._vector(normal_vector, "normal_vector")
+        return weingarten(self._here(point).frame, vector, normal)
 
     def _hessian(
         self, here: CometricDerivative, gradient: Array, second: Array, vector: Array

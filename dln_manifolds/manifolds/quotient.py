@@ -25,8 +25,12 @@ class DLNQuotientMetric(QuotientMetric):
     def __init__(
         self, space: DLNObservableManifold, total_space: BalancedManifold | None = None
     ) -> None:
-        if space.depth != int(space.depth):
+        if not float(space.depth).is_integer():
             raise ValueError(f"depth must be an integer to have layers, not {space.depth}.")
+        if not space.stratum.is_square:
+            raise NotImplementedError(
+                f"Layers are there for square matrices of full rank only, not for {space!r}."
+            )
         if total_space is None:
             total_space = BalancedManifold(space.n, int(space.depth))
         super().__init__(space=space, total_space=total_space)

@@ -25,14 +25,14 @@ def _normal(shape: tuple[int, ...]) -> Array:
 
 
 class NetworkSpace(GeomstatsManifold, abc.ABC):
-    """Manifold whose points belong to networks of a width and a depth, for both hosts.
+    """Manifold whose points belong to networks of some widths and a depth, for both hosts.
 
     The stratum says what its points are; the name is what pymanopt prints.
     """
 
     def __init__(self, stratum: Stratum, name: str, equip: bool) -> None:
         self.stratum = stratum
-        self.n, self.depth = stratum.rank, stratum.depth
+        self.depth, self.rank = stratum.depth, stratum.rank
         dim, shape = stratum.dimension, stratum.point_shape
         PymanoptManifold.__init__(self, name, dim)
         GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=True, equip=equip)
@@ -46,13 +46,37 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def dim(self, value: int) -> None:
         self._dimension = value
 
+    @property
+    def n(self) -> int:
+        """Width of networks whose end-to-end matrices are square and of full rank."""
+        if not self.stratum.is_square:
+            raise AttributeError(
+                f"n is the width of square matrices of full rank, and this is {self!r}: see shape, "
+                f"rank and widths."
+            )
+        return self.rank
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Widths ``d_0, ..., d_N``, the hidden ones r unless given; None if N is no integer."""
+        return self.stratum.every_width
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The call that makes this space: arguments by name, without ``equip``."""
+        return self.stratum.arguments
+
     def __repr__(self) -> str:
         """Return the call that makes this space."""
-        return f"{type(self).__name__}(n={self.n}, depth={self.depth!r})"
+        given = {key: f"{value!r}" for key, value in self.arguments.items()}
+        if self.depth == np.inf:
+            given["depth"] = "math.inf"
+        listed = ", ".join(f"{key}={value}" for key, value in given.items())
+        return f"{type(self).__name__}({listed})"
 
     def new(self, equip: bool = True) -> Self:
-        """Return a new space with the same width and depth."""
-        return type(self)(self.n, self.depth, equip=equip)  # type: ignore[arg-type]
+        """Return a new space of the same shape, rank, widths and depth."""
+        return type(self)(**self.arguments, equip=equip)  # type: ignore[arg-type]
 
     def flattened(self, orthonormal: bool = False) -> FlattenedManifold:
         """Return a view of this space whose points are vectors, for algorithms that need them.
@@ -66,10 +90,11 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def belongs(self, point: object, atol: float | None = None) -> Array | np.bool_:
         """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
-        End-to-end matrices are finite, real and numerically invertible, ``s_min > n eps s_max``;
-        layers are that too, and balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a relative
-        ``atol``, half the square root of eps by default. Of matrices, ``s_min > atol`` is asked for
-        too. False, and never an error, for anything that is not a point.
+        End-to-end matrices are finite, real and numerically of rank r, ``s_r > max(m, n) eps s_1``
+        and ``s_(r+1) <= 8 max(m, n) eps s_1``; singular values up to ``atol`` count as zero too.
+        Layers have such a product, and are balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a
+        relative ``atol``, half the square root of eps by default. False, and never an error, for
+        anything that is not a point.
         """
         array, usable = tentative(point, self.shape)
         if usable.all() and usable.size:
@@ -85,7 +110,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     ) -> Array | np.bool_:
         """Whether vectors are finite, real and tangent at their base points, up to rounding.
 
-        At end-to-end matrices, which are an open set, every matrix is tangent and the base point
+        At end-to-end matrices of full rank, an open set, every matrix is tangent and the base point
         may be left out. ``atol`` is the relative length allowed of a part that is not tangent, half
         the square root of eps by default. False, and never an error, for anything else.
         """
@@ -113,9 +138,10 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def to_tangent(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Project ambient vectors to the tangent space, orthogonally in Frobenius norm.
 
-        At end-to-end matrices every matrix is tangent: base points may be left out, and give their
-        batch shape only. Of layers, the vertical and the horizontal part remain (Chen, arXiv
-        2510.07324, Definition 3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
+        At end-to-end matrices of full rank every matrix is tangent: base points may be left out,
+        and give their batch shape only. At lower rank, ``(I - U U^T) v (I - V V^T)`` drops out. Of
+        layers, the vertical and the horizontal part remain (Chen, arXiv 2510.07324, Definition
+        3.8), without ``W_p S_{p-1} - S_p W_p``, S symmetric.
         """
         if self.stratum.is_open:
             at = At(self.stratum, base_point, "base_point", ANYWHERE, vector=vector)
@@ -126,10 +152,12 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def projection(self, point: ArrayLike, vector: OptionalArray = None) -> Array:
         """Project to the manifold (one argument) or to the tangent space (two arguments).
 
-        Any finite matrix becomes a point: singular values below ``8 n eps s_max`` are raised to
-        that, everything else is left as it is. Invertible layers become the balanced layers with
-        the same end-to-end matrix, in their component and (locally) nearest within the fibre.
-        Vectors, at a point, are treated as by `to_tangent`.
+        Any finite matrix becomes the nearest one of rank r, with singular values below
+        ``8 max(m, n) eps s_1`` raised to that. Of a singular square matrix, the left singular
+        vectors of those follow the right ones: positive semidefinite matrices become positive
+        definite, and raised determinants are positive. Points are left as they are. Invertible
+        layers become the balanced layers with the same end-to-end matrix, in their component and
+        (locally) nearest within the fibre. Vectors, at a point, are treated as by `to_tangent`.
 
         Returns
         -------
@@ -152,12 +180,13 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         return array.astype(dtype, copy=True)
 
     def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
-        r"""Draw points with positive determinants, ``X = U diag(s) V^T``, or layers over such X.
+        r"""Draw points ``X = U diag(s) V^T``, or layers over such X.
 
-        The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform in
-        SO(n) (Chen, arXiv 2510.07324, (1.5)); ``log s_i`` is uniform in ``[-bound, bound]``. Drawn
-        by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats' numpy
-        backend both are the same generator. A single one has no batch axis.
+        The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform: in
+        SO(n) (Chen, arXiv 2510.07324, (1.5)), so that determinants are positive, or at other shapes
+        and lower rank among orthonormal columns. ``log s_i`` is uniform in ``[-bound, bound]``.
+        Drawn by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats'
+        numpy backend both are the same generator. A single one has no batch axis.
 
         Raises
         ------
@@ -185,18 +214,22 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         """Boltzmann entropy ``S(X) = log vol(O_X)``, shape ``(...)``; dimensionless.
 
         ``S = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``, the entropy formula of Menon and Yu,
-        arXiv 2509.09088. Of layers W, it is that of their end-to-end matrix X: constant along the
-        fibre, whose volume it is the logarithm of.
+        arXiv 2509.09088; of rank r and hidden widths ``d_p`` it is (ours) ``sum_p log vol St(d_p,
+        r) + (1/2) sum_{i<j} log a_ij + sum_p (d_p - r) sum_j log(s_j) / N``. The constant is left
+        out at infinite depth, where it diverges. Of layers W, it is that of their end-to-end matrix
+        X: constant along the fibre, whose volume it is the logarithm of.
         """
         at = At(self.stratum, point, "point")
-        ends = self.stratum.ends(at.frame)
-        return at.cast(volume.entropy(ends.singular_values, ends.depth))
+        return at.cast(self._entropy(at))
+
+    def _entropy(self, at: At) -> Array:
+        ends, widths = self.stratum.ends(at.frame), self.stratum.hidden_widths
+        return volume.entropy(ends.singular_values, ends.depth, widths)
 
     def volume_density(self, point: ArrayLike) -> Array:
         """Volume of the fibre over X, ``exp(S(X))``, shape ``(...)``; overflows where S > 709."""
         at = At(self.stratum, point, "point")
-        ends = self.stratum.ends(at.frame)
-        return at.cast(np.exp(volume.entropy(ends.singular_values, ends.depth)))
+        return at.cast(np.exp(self._entropy(at)))
 
     def entropy_gradient(self, point: ArrayLike) -> Array:
         """Riemannian gradient of the entropy: ``A_X(dS)`` at X, its horizontal lift at layers.
@@ -205,7 +238,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         2509.09088).
         """
         at = At(self.stratum, point, "point")
-        gradient = volume.entropy_gradient(self.stratum.ends(at.frame))
+        ends = self.stratum.ends(at.frame)
+        gradient = volume.entropy_gradient(ends, self.stratum.hidden_widths)
         if at.frame.layered:
             gradient = sectors.horizontal_lift(at.frame, gradient)
         return at.cast(gradient)

@@ -76,10 +76,15 @@ def nearest_orthogonal(matrix: Array) -> Array:
     return u @ vt
 
 
+def orthonormal(normal: Array) -> Array:
+    """Turn Gaussian matrices, shape ``(..., m, r)``, into uniform orthonormal columns."""
+    q, r = np.linalg.qr(normal)
+    return np.asarray(q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2))
+
+
 def rotations(normal: Array) -> Array:
     """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
-    q, r = np.linalg.qr(normal)
-    q = q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2)
+    q = orthonormal(normal)
     q[..., 0] *= np.expand_dims(np.linalg.slogdet(q)[0], -1)
     return q
 
@@ -139,13 +144,14 @@ def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
     return np.stack([omega_left, omega_right], axis=-3)
 
 
-def turned(velocities: Array, matrices: Array) -> Array:
-    """Return ``Omega_L M - M Omega_R``, ``(n_batch, ..., n, n)``, of ``(n_batch, 2, n, n)``."""
-    batch, n = len(matrices), matrices.shape[-1]
+def turned(velocities: tuple[Array, Array], matrices: Array) -> Array:
+    """Return ``Omega_L M - M Omega_R`` of ``(n_batch, ..., m, n)``, Omegas ``(n_batch, m, m)``."""
+    left, right = velocities
+    batch, (m, n) = len(matrices), matrices.shape[-2:]
     count = math.prod(matrices.shape[1:-2])
-    listed = matrices.reshape(batch, count, n, n)
-    right = matrices.reshape(batch, count * n, n) @ velocities[:, 1]
-    moved = velocities[:, :1] @ listed - right.reshape(listed.shape)
+    listed = matrices.reshape(batch, count, m, n)
+    after = matrices.reshape(batch, count * m, n) @ right
+    moved = left[:, None] @ listed - after.reshape(listed.shape)
     return np.asarray(moved.reshape(matrices.shape))
 
 

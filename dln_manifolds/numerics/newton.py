@@ -61,7 +61,6 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 class Minimum:
     """Paths of (nearly) least energy; ``slope`` is the gradient's dual norm by the length."""
 
-    unknowns: Array
     energy: Array
     slope: Array
     n_iterations: Array
@@ -108,19 +107,19 @@ def minimize(
     tolerance: float,
     max_iterations: int,
     rough: float = 0.0,
-    worthwhile: Callable[[Array, Array], Array] | None = None,
+    worthwhile: Callable[[Array, AnyPath, Array], Array] | None = None,
     finished: Callable[[Array, AnyPath, Array], None] | None = None,
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
     A member is done when its slope is at most the tolerance. At ``rough`` it is asked whether
-    members, given by indices and unknowns, are ``worthwhile`` to go on with. ``finished`` is called
-    with the indices of members that are done, the current paths, and their mask among these.
+    members are ``worthwhile`` to go on with. That and ``finished``, for members that are done, are
+    called with indices, the current paths, and the mask of these members among them.
     """
     n_batch = len(path.unknowns)
     energy, slope = np.empty((2, n_batch))
     steps, evaluations = np.zeros(n_batch, dtype=int), np.full(n_batch, path.n_nodes)
-    result = Minimum(np.empty_like(path.unknowns), energy, slope, steps, evaluations)
+    result = Minimum(energy, slope, steps, evaluations)
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
@@ -131,11 +130,10 @@ def minimize(
         keep = (slope > tolerance) & ~stuck & (iteration < max_iterations)
         asked = keep & (slope <= rough)
         if worthwhile is not None and asked.any():
-            keep[asked] = worthwhile(active[asked], path.unknowns[asked])
+            keep[asked] = worthwhile(active[asked], path, asked)
         if not keep.all():
             done, rows = ~keep, active[~keep]
-            result.unknowns[rows], result.energy[rows] = path.unknowns[done], path.energy[done]
-            result.slope[rows] = slope[done]
+            result.energy[rows], result.slope[rows] = path.energy[done], slope[done]
             if finished is not None:
                 finished(rows, path, done)
             if not keep.any():

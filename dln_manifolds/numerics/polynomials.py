@@ -55,6 +55,13 @@ def integrals(n_from: int, n_to: int) -> Array:
     return primitives @ legendre_analysis(n_from)
 
 
+@lru_cache(maxsize=8)
+def slopes_at_gauss(n_nodes: int) -> Array:
+    """Return the matrix from values at Gauss nodes to derivatives there, of their polynomial."""
+    coefficients = 2 * _legendre.legder(legendre_analysis(n_nodes))
+    return np.asarray(_legendre_at_gauss(n_nodes, n_nodes - 2) @ coefficients)
+
+
 def combine(matrix: Array, values: Array) -> Array:
     """Apply a matrix along the second axis: ``(n_batch, r, ...)`` to ``(n_batch, q, ...)``."""
     n_batch, n_values, *shape = values.shape
@@ -62,25 +69,29 @@ def combine(matrix: Array, values: Array) -> Array:
     return (matrix @ flat).reshape(n_batch, len(matrix), *shape)
 
 
-# Iterates of `propagators` at most, and the change of the last that is rounding.
-_MOST_ITERATES, _SETTLED = 40, 1e-15
+# Iterates of `propagators` at most, the change of the last that is rounding, and that at which the
+# nodes resolve the solution at all.
+_MOST_ITERATES, _SETTLED, _CLOSE = 40, 1e-15, 1e-6
 
 
 def propagators(generators: Array) -> Array:
     """Solve ``Y' = A Y, Y(0) = I`` on [0, 1], given A at Gauss nodes; return Y there and at 1.
 
     Shapes ``(n_batch, n_nodes, r, r)`` and ``(n_batch, n_nodes + 1, r, r)``. Picard's iteration on
-    the polynomials through the nodes converges faster than geometrically.
+    the polynomials through the nodes converges faster than geometrically; where A is so large that it
+    does not, Y is left at the identity.
     """
     n_nodes, identity = generators.shape[1], np.eye(generators.shape[-1])
     weights = integrals(n_nodes, n_nodes)
     inner = np.broadcast_to(identity, generators.shape)
-    for _ in range(_MOST_ITERATES):
-        moved = identity + combine(weights, generators @ inner)
-        change = np.abs(moved[:, :-1] - inner).max(initial=0.0)
-        inner = moved[:, :-1]
-        if change <= _SETTLED:
-            break
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_ITERATES):
+            moved = identity + combine(weights, generators @ inner)
+            change = np.abs(moved[:, :-1] - inner).max(axis=(1, 2, 3), initial=0.0)
+            inner = moved[:, :-1]
+            if (change <= _SETTLED).all():
+                break
+    moved[~(change <= _CLOSE)] = identity
     return moved
 
 
@@ -103,6 +114,16 @@ class ModalBasis:
     def weighted_functions(self) -> Array:
         """Both times quadrature weights."""
         return self.functions * np.tile(self.weights, 2)[:, None]
+
+    @cached_property
+    def interleaved(self) -> Array:
+        """Mode and slope of each node, one after the other."""
+        return np.stack([self.modes, self.slopes], axis=1).reshape(-1, self.modes.shape[1])
+
+    @cached_property
+    def weighted_interleaved(self) -> Array:
+        """Both times quadrature weights."""
+        return self.interleaved * np.repeat(self.weights, 2)[:, None]
 
     @cached_property
     def weighted_slopes(self) -> Array:

@@ -51,30 +51,32 @@ def slope(function):
 class Observable:
     """Points and curves of end-to-end matrices."""
 
-    def __init__(self, n, depth):
-        self.space = DLNObservableManifold(n, depth)
+    def __init__(self, n=None, depth=None, **arguments):
+        self.space = DLNObservableManifold(n, depth, **arguments)
         self.rng = np.random.default_rng(1)
 
     def random(self, *batch):
         return self.rng.normal(size=(*batch, *self.space.shape))
 
     def point(self, *batch):
-        return np.eye(self.space.n) + 0.2 * self.random(*batch)
+        return self.space.projection(np.eye(*self.space.shape) + 0.2 * self.random(*batch))
 
     def repeated(self, *batch):
         """Return points with singular values that agree, in one pair to 1e-9 only."""
-        values = np.ones(self.space.n)
-        values[0], values[-1] = 1.5, 1 + 1e-9
-        return np.broadcast_to(np.diag(values), (*batch, *self.space.shape)).copy()
+        point = np.eye(*self.space.shape)
+        for k in range(min(point.shape)):
+            point[k, k] = 1.5 if k == 0 else float(k < self.space.rank)
+        point[self.space.rank - 1] *= 1 + 1e-9
+        return np.broadcast_to(point, (*batch, *self.space.shape)).copy()
 
     def moved(self, point, direction, t):
-        return point + t * direction
+        return self.space.projection(point + t * direction)
 
     def vector(self, vector, point):
-        return vector
+        return self.space.to_tangent(vector, point)
 
     def velocity(self, direction, point):
-        return direction
+        return self.space.to_tangent(direction, point)
 
 
 class Balanced(Observable):
@@ -92,12 +94,6 @@ class Balanced(Observable):
 
     def moved(self, point, direction, t):
         return rebalance(point + t * direction)
-
-    def vector(self, vector, point):
-        return self.space.to_tangent(vector, point)
-
-    def velocity(self, direction, point):
-        return self.space.to_tangent(direction, point)
 
 
 def one_by_one(function):
@@ -160,9 +156,20 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
 
 
 OBSERVABLES = [Observable(2, 2), Observable(3, 3.5)]
+OTHER_RANKS = [
+    Observable(shape=(4, 3), rank=2, depth=2.5),
+    Observable(shape=(3, 4), depth=3),
+    Observable(n=3, rank=1, depth=4),
+    Observable(widths=(3, 4, 3, 5), rank=2),
+    Observable(n=3, depth=np.inf),
+]
 BALANCED = [Balanced(2, 1), Balanced(3, 3)]
 BOTH = [*OBSERVABLES, *BALANCED]
 each = pytest.mark.parametrize("data", BOTH, ids=lambda data: str(data.space))
+each_rank = pytest.mark.parametrize("data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space))
+each_matrix = pytest.mark.parametrize(
+    "data", [*OBSERVABLES, *OTHER_RANKS], ids=lambda data: str(data.space)
+)
 each_observable = pytest.mark.parametrize("data", OBSERVABLES, ids=lambda data: str(data.space))
 each_balanced = pytest.mark.parametrize("data", BALANCED, ids=lambda data: str(data.space))
 
@@ -172,14 +179,14 @@ def places(data):
     return {"generic": data.point(), "repeated singular values": data.repeated()}.items()
 
 
-@each
+@each_rank
 def test_scalars_of_a_point(data, record):
     for name, point in places(data):
         for method in (data.space.entropy, data.space.volume_density):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each
+@each_rank
 def test_inner_products(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -190,7 +197,7 @@ def test_inner_products(data, record):
         compare(data, metric.norm, *single, record, f"norm, {name}")
 
 
-@each
+@each_rank
 def test_gradients_of_the_entropy(data, record):
     space = data.space
     for name, point in places(data):
@@ -199,7 +206,7 @@ def test_gradients_of_the_entropy(data, record):
     compare(data, space.entropy_gradient, ["point"], [points], record, "a batch of gradients")
 
 
-@each
+@each_rank
 def test_cometric_and_matrices(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -209,7 +216,7 @@ def test_cometric_and_matrices(data, record):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each_observable
+@each_matrix
 def test_densities(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -252,7 +259,7 @@ def test_geodesic(data, record):
     compare(data, between, *three, record, "geodesic", stacked=one_by_one(between))
 
 
-@each
+@each_rank
 def test_projections(data, record):
     space = data.space
     for name, point in places(data):
@@ -261,7 +268,7 @@ def test_projections(data, record):
         compare(data, lambda v, x: space.projection(x, v), *two, record, f"projection, {name}")
 
 
-@each
+@each_rank
 def test_orthonormal_coordinates(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -304,12 +311,13 @@ def test_projection_of_unbalanced_layers(data, record):
         assert np.abs(found - space.to_tangent(weight, point)).max() <= 1e-12
 
 
-@each_observable
+@each_matrix
 def test_projection_of_matrices(data, record):
     space = data.space
     compare(data, space.projection, ["ambient"], [data.random(2)], record, "projection")
-    singular = np.stack([data.point(), np.diag(np.arange(float(space.n)))])
-    with pytest.raises(InvalidPointError, match=r"singular \(batch member \[1\]\)"):
+    compare(data, space.projection, ["point"], [data.point()], record, "at a point")
+    singular = np.stack([data.point(), np.zeros(space.shape)])
+    with pytest.raises(InvalidPointError, match=r"lower rank than \d \(batch member \[1\]\)"):
         gradients(lambda x: gs.sum(space.projection(x)), singular)
 
 

@@ -5,11 +5,25 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import jacobi_basis
 from dln_manifolds.geometry.stratum import LayerStratum, MatrixStratum, component
 
 RNG = np.random.default_rng(0)
-STRATA = [MatrixStratum.square(3, 2.5), LayerStratum.square(3, 4), LayerStratum.square(2, 1)]
+STRATA = [
+    MatrixStratum.square(3, 2.5),
+    MatrixStratum.square(3, np.inf),
+    MatrixStratum((3, 3), 1, 300),
+    MatrixStratum((3, 3), 2, 1.5),
+    MatrixStratum((5, 4), 2, 1),
+    MatrixStratum((4, 5), 3, 3),
+    MatrixStratum((3, 5), 3, 3, (5, 4, 3, 3)),
+    MatrixStratum((6, 3), 3, 2),
+    MatrixStratum.square(1, 1),
+    MatrixStratum((1, 4), 1, 3),
+    LayerStratum.square(3, 4),
+    LayerStratum.square(2, 1),
+]
 each = pytest.mark.parametrize("stratum", STRATA, ids=repr)
 DOUBLE, SINGLE = np.dtype(float), np.dtype(np.float32)
 
@@ -36,6 +50,47 @@ def test_dimension_is_that_of_the_tangent_space(stratum):
     projection = stratum.tangent_part(frame.beside(), units).reshape(size, size)
     assert_allclose(np.trace(projection), stratum.dimension, atol=1e-12)
     assert stratum.is_open == (stratum.dimension == size and len(stratum.point_shape) == 2)
+
+
+@each
+def test_tangent_parts_are_projections(stratum):
+    frame = stratum.frame(draw(stratum))
+    vectors, others = (RNG.normal(size=(5, *stratum.point_shape)) for _ in range(2))
+    part = stratum.tangent_part(frame, vectors)
+    assert_allclose(stratum.tangent_part(frame, part), part, atol=1e-13)
+    axes = tuple(range(1, part.ndim))
+    rest = others - stratum.tangent_part(frame, others)
+    assert_allclose(np.sum(part * rest, axis=axes), 0, atol=1e-12)
+
+
+@each
+def test_empty_batches(stratum):
+    none = draw(stratum, 0)
+    assert none.shape == (0, *stratum.point_shape)
+    assert stratum.contains(none, DOUBLE).shape == (0,)
+    assert stratum.project(none, DOUBLE).shape == none.shape
+    assert stratum.tangent_part(stratum.frame(none), none).shape == none.shape
+    assert component(stratum.frame(none)).shape[0] == 0
+
+
+@pytest.mark.parametrize("stratum", [s for s in STRATA if isinstance(s, MatrixStratum)], ids=repr)
+def test_isotropic_vectors_have_as_many_coordinates_as_dimensions(stratum):
+    frame = stratum.frame(draw(stratum, 1)[0])
+    normal = RNG.normal(size=(4000, *stratum.point_shape))
+    vectors = stratum.isotropic(frame.beside(), normal)
+    coordinates = (frame.blocks(vectors) / frame.root_weights).reshape(4000, -1)
+    spectrum = np.linalg.eigvalsh(coordinates.T @ coordinates / 4000)
+    assert_allclose(spectrum[: -stratum.dimension], 0, atol=1e-12)
+    assert_allclose(spectrum[-stratum.dimension :], 1, atol=0.2)
+
+
+def test_bases_are_uniform():
+    """The mean of ``U U^T`` is that of any basis, and U has no preferred sign."""
+    points = draw(MatrixStratum((5, 4), 2, 3), 4000)
+    frame = Frame.of_point(points, 3, 2)
+    projections = frame.left @ frame.left.swapaxes(-1, -2)
+    assert_allclose(projections.mean(axis=0), 2 / 5 * np.eye(5), atol=0.03)
+    assert_allclose(points.mean(axis=0), 0, atol=0.05)
 
 
 def test_layers_split_into_sectors_of_the_right_size():
@@ -74,28 +129,37 @@ def test_singular_layers_cannot_be_balanced():
 
 def test_widths_are_those_of_the_square():
     assert LayerStratum((3, 3), 3, 2, (3, 3, 3)).dimension == LayerStratum.square(3, 2).dimension
-    assert MatrixStratum((3, 3), 3, 2.5, (3, 3)).point_shape == (3, 3)
+    assert MatrixStratum((3, 3), 3, 1, (3, 3)).point_shape == (3, 3)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "error", "message"),
     [
-        (((3, 4), 3, 2), NotImplementedError),
-        (((3, 3), 2, 2), NotImplementedError),
-        (((3, 3), 3, 2, (3, 5, 3)), NotImplementedError),
-        (((3, 3), 4, 2), ValueError),
-        (((3, 3), 0, 2), ValueError),
-        (((3, 3), 3, 2, (3, 2, 3)), ValueError),
-        (((3, 3), 3, 2, (3, 3, 3, 3)), ValueError),
-        (((3, 3), 3, 2, (4, 3, 3)), ValueError),
-        (((3, 3), 3, 0.5), ValueError),
-        (((3, 3), 3, "2"), TypeError),
+        (((3, 3), 4, 2), ValueError, "rank=4 is above the least width.* ranks up to 3"),
+        (((3, 4), 4, 2), ValueError, "rank=4 is above the least width"),
+        (((3, 3), 0, 2), ValueError, "rank must be at least 1, not 0"),
+        (((3, 3), 3, 2, (3, 2, 3)), ValueError, "rank=3 is above the least width"),
+        (((3, 3), 3, 2, (3, 3, 3, 3)), ValueError, r"Widths .* are not those of shape \(3, 3\)"),
+        (((3, 3), 3, 2.5, (3, 3)), ValueError, "Widths .* and depth 2.5"),
+        (((3, 3), 3, 2, (4, 3, 3)), ValueError, "Widths"),
+        (((3, 3), 3, 0.5), ValueError, "depth must be at least 1, or math.inf, not 0.5"),
+        (((3, 3), 2, np.inf), ValueError, "depth=inf needs square.*rank 2.*diverge"),
+        (((3, 4), 3, np.inf), ValueError, r"depth=inf needs square.*shape \(3, 4\)"),
+        (((3, 3), 3, "2"), TypeError, "depth must be a real number"),
     ],
     ids=str,
 )
-def test_what_is_not_there_is_refused(arguments, error):
-    with pytest.raises(error):
+def test_what_does_not_belong_together_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
         MatrixStratum(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [((3, 4), 3, 2), ((3, 3), 2, 2), ((3, 3), 3, 2, (3, 5, 3))], ids=str
+)
+def test_layers_of_other_shapes_are_not_there(arguments):
+    with pytest.raises(NotImplementedError, match="square matrices of full rank"):
+        LayerStratum(*arguments)
 
 
 def test_layers_need_whole_depths():

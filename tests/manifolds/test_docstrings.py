@@ -17,8 +17,8 @@ from dln_manifolds.manifolds.flattened import FlattenedMetric
 
 # The axes of points, and what the arguments are.
 CLASSES = {
-    DLNObservableManifold: ("n, n", kinds.OF_SPACE),
-    DLNObservableMetric: ("n, n", kinds.OF_METRIC),
+    DLNObservableManifold: ("m, n", kinds.OF_SPACE),
+    DLNObservableMetric: ("m, n", kinds.OF_METRIC),
     BalancedManifold: ("N, n, n", kinds.OF_SPACE),
     BalancedMetric: ("N, n, n", kinds.OF_METRIC),
     DLNBundle: ("N, n, n", kinds.OF_BUNDLE),
@@ -55,15 +55,15 @@ def test_arguments_and_result_are_described(owner, name, method):
 def test_shapes_are_those_of_the_class(owner, name, method):
     text, (points, table) = method.__doc__, CLASSES[owner]
     assert "point_shape" not in text
-    if points == "n, n":
+    if points == "m, n":
         assert "N, n, n]" not in text
     if set(table.get(name, "")) & {*"pv"}:
         assert f"{points}]" in text
 
 
 def test_one_point_at_a_time():
-    assert "shape=[n, n]" in section(DLNObservableManifold.exp, "Parameters")
-    assert "shape=[..., n, n]" in section(DLNObservableMetric.exp, "Parameters")
+    assert "shape=[m, n]" in section(DLNObservableManifold.exp, "Parameters")
+    assert "shape=[..., m, n]" in section(DLNObservableMetric.exp, "Parameters")
 
 
 def test_flattened_methods_have_flat_shapes():

@@ -423,9 +423,9 @@ def test_belongs_with_a_tolerance_asks_for_larger_singular_values():
     assert not SPACE.belongs(point, atol=1e-2)
 
 
-@pytest.mark.parametrize("depth", [0, 0.5, 1 - 1e-12, -3, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("depth", [0, 0.5, 1 - 1e-12, -3, np.nan, -np.inf])
 def test_depth_that_is_not_allowed(depth):
-    with pytest.raises(ValueError, match="depth must be finite and at least 1"):
+    with pytest.raises(ValueError, match="depth must be at least 1"):
         DLNObservableManifold(3, depth)
 
 

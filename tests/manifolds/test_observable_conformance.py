@@ -1,5 +1,6 @@
 """geomstats' own test cases, run against end-to-end matrices."""
 
+import numpy as np
 import pytest
 from geomstats_cases import MATRIX_TESTS, SPACE_TESTS, run_metric, run_space
 
@@ -30,6 +31,31 @@ def test_riemannian_metric_test_case(name, n_points):
 )
 def test_riemannian_metric_test_case_in_other_spaces(name, n, depth):
     run_metric(DLNObservableManifold(n, depth), name, AMPLITUDE, 2)
+
+
+OTHERS = [
+    DLNObservableManifold(n=3, rank=1, depth=3),
+    DLNObservableManifold(shape=(5, 4), rank=2, depth=1.5),
+    DLNObservableManifold(shape=(4, 5), rank=3, depth=1),
+    DLNObservableManifold(widths=(5, 4, 3, 3)),
+    DLNObservableManifold(shape=(1, 4), depth=300),
+    DLNObservableManifold(n=3, depth=np.inf),
+]
+
+
+@pytest.mark.parametrize("space", OTHERS, ids=repr)
+@pytest.mark.parametrize("n_points", [1, 3])
+@pytest.mark.parametrize("name", ["dim", *SPACE_TESTS])
+def test_manifold_test_case_of_every_shape(space, name, n_points):
+    run_space(space, name, AMPLITUDE, n_points)
+
+
+@pytest.mark.parametrize("space", OTHERS, ids=repr)
+@pytest.mark.parametrize(
+    "name", ["inner_product_is_symmetric", "norm_is_positive", "normalize_is_unitary"]
+)
+def test_riemannian_metric_test_case_of_every_shape(space, name):
+    run_metric(space, name, AMPLITUDE, 3)
 
 
 def test_dimension():

@@ -71,6 +71,7 @@ METRIC = {
     "volume_density": ["base_point"],
     "solve_exp": ["tangent_vec", "base_point"],
     "solve_log": ["point", "base_point"],
+    "bounds": ["point", "base_point"],
 }
 
 

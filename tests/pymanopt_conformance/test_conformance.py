@@ -1,6 +1,7 @@
 """The conformance suite: passed by our manifolds and by pymanopt's own, failed by mutants."""
 
 import conformance
+import numpy as np
 import pytest
 from pymanopt.manifolds import Product, Sphere, Stiefel, SymmetricPositiveDefinite
 
@@ -24,6 +25,11 @@ OURS = {
     "observable 1, 4": lambda: (DLNObservableManifold(1, 4), 2),
     "observable 3, 2.5": lambda: (DLNObservableManifold(3, 2.5), 2),
     "observable 2, 8": lambda: (DLNObservableManifold(2, 8), 2),
+    "rank 1 of 3, 3": lambda: (DLNObservableManifold(n=3, rank=1, depth=3), 2),
+    "rank 2 of 4, 3": lambda: (DLNObservableManifold(shape=(4, 3), rank=2, depth=2.5), 2),
+    "rank 2 of 3, 4, depth 1": lambda: (DLNObservableManifold(shape=(3, 4), rank=2, depth=1), 2),
+    "observable 3, 5": lambda: (DLNObservableManifold(widths=(5, 4, 3)), 2),
+    "observable 3, infinity": lambda: (DLNObservableManifold(3, np.inf), 2),
     "product": lambda: (Product([BalancedManifold(2, 2), DLNObservableManifold(2, 3)]), 2),
     "product with a sphere": lambda: (Product([Sphere(3), BalancedManifold(2, 3)]), 2),
 }

@@ -1,0 +1,377 @@
+r"""Paths between two points of the polar chart and their energy, any shape, rank and depth.
+
+.. math::
+    D(t) = (1-t) D_0 + t D_1 + \sum_m h_m \phi_m(t), \qquad
+    R_L(t) = \exp(t \Omega_L) C(t K_1) C(K(t)) C(K'(t)) \cdots
+
+with integrated Legendre polynomials ``phi_m``, whose derivatives are orthonormal on [0, 1], the
+Cayley transform C, and ``R_R`` alike; see :mod:`dln_manifolds.geometry.polar_chart`. Each step of
+the minimization adds to D and turns the frames once more, by opposite combinations of the ``phi_m``
+in the cores. Rotations are free of the depth, and so is the number of steps. ``K_1`` corrects what
+the turns of the bases lack at the end. (Ours.)
+
+The momentum at an end is the derivative of the minimal energy by that end; since the energy is
+stationary, its error is the square of that of the path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
+from dln_manifolds.geodesics.system import Guess, never
+from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.polar_chart import NodalState, SecondVariation, nodal_state, turns_of
+from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
+from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
+
+# Modes and quadrature nodes, from the first rough minimization to the last resort.
+LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
+# Least root at a node with which a path is allowed.
+_LEAST_ROOT = 1e-7
+# One, and more than its rounding.
+_NUDGED = 1 + 1e-13
+
+
+class Turns(NamedTuple):
+    """Rotations ``(..., 2, k, k)`` of both sides at nodes, and body velocities."""
+
+    rotations: Array
+    bodies: Array
+
+    def followed_by(self, halves: Array, rates: Array) -> Turns:
+        """Return ``R C(K)`` and its body velocity, from `half_turns` of K and from ``K'``."""
+        turned = self.bodies @ halves
+        # C^T Omega C + F^T K' F, F = (C + 1) / 2; what is not skew of it would grow
+        bodies = 0.5 * transpose(halves) @ (4 * turned + rates @ halves) - 2 * turned
+        bodies += 0.5 * self.bodies
+        return Turns(2 * self.rotations @ halves - self.rotations, skewed(bodies))
+
+
+def half_turns(turns: Array) -> Array:
+    """Return ``(C(K) + 1) / 2 = (1 - K / 2)^-1`` of skew K."""
+    return np.linalg.inv(np.eye(turns.shape[-1]) - 0.5 * turns)
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What paths join, and how it is seen.
+
+    ``first`` and ``last`` are ``D_0`` and ``D_1``, the latter in the gauge in which the bases face
+    each other; ``velocities`` and ``correction`` are Omega and ``K_1`` of both sides, padded with
+    zeros to the same number of rows, ``bases`` the common bases of both ends.
+    """
+
+    layout: Layout
+    first: Array
+    last: Array
+    velocities: Array
+    correction: Array
+    bases: tuple[Array, Array]
+    frame: Facing
+
+    def take(self, members: Array) -> Ends:
+        """Return some members."""
+        arrays = (self.first, self.last, self.velocities, self.correction)
+        bases = self.bases[0][members], self.bases[1][members]
+        frame = Facing(*(value[members] for value in self.frame))
+        return Ends(self.layout, *(value[members] for value in arrays), bases, frame)
+
+    def turns(self, times: Array) -> Turns:
+        """Return the body velocities of ``exp(t Omega) C(t K_1)``, and no rotations yet."""
+        rates = self.correction[:, None]
+        halves = half_turns(times[:, None, None, None] * rates)
+        still = np.broadcast_to(np.eye(halves.shape[-1]), halves.shape)
+        bodies = np.broadcast_to(self.velocities[:, None], halves.shape)
+        return Turns(still, Turns(still, bodies).followed_by(halves, rates).bodies)
+
+    def rotations(self, times: Array) -> Array:
+        """Return ``exp(t Omega) C(t K_1)``."""
+        t = times[:, None, None, None]
+        halves = half_turns(t * self.correction[:, None])
+        turned = rotation(t * self.velocities[:, None])
+        return 2 * turned @ halves - turned
+
+    def lifted(self, core: Array, sides: Array) -> Array:
+        """Stack a core with rows ``(n_batch, ..., 2, k, r)`` of both sides, out of the bases."""
+        parts = []
+        for side, basis in enumerate(self.bases):
+            basis = basis.reshape(len(basis), *(1,) * (core.ndim - 3), *basis.shape[1:])
+            parts.append(basis @ sides[..., side, : basis.shape[-1], :])
+        return self.layout.stacked(core, *parts)
+
+
+@dataclass(frozen=True, eq=False)
+class PolarPath:
+    """Energy of a batch of paths with its derivatives by directions.
+
+    ``unknowns`` add up what has been varied since the ends were joined straight, stretches and
+    turns of both sides, flat: ``(n_batch, n_modes, r^2 + 2 k^2)``. Directions, the ``gradient``
+    among them, are ``(n_batch, n_modes, r + 2p, r)``. ``turns`` are those beyond ``ends``, with
+    the body velocities of all. The energy is infinite where a root is too small.
+    """
+
+    ends: Ends
+    basis: ModalBasis
+    unknowns: Array
+    stretch: Array
+    turns: Turns
+    nodal: NodalState
+    energy: Array
+    gradient: Array
+    pull: Array
+
+    @classmethod
+    def of(
+        cls, ends: Ends, basis: ModalBasis, unknowns: Array, stretch: Array, turns: Turns
+    ) -> PolarPath:
+        """Evaluate paths with modes ``stretch`` of D, ``(n_batch, n_modes, r, r)``."""
+        t, n_nodes, depth = basis.nodes[:, None, None], basis.nodes.size, ends.layout.depth
+        first, last = ends.first[:, None], ends.last[:, None]
+        values = combine(basis.functions, stretch)
+        position = (1 - t) * first + t * last + values[:, :n_nodes]
+        change = (last - first) + values[:, n_nodes:]
+        finite = np.isfinite(position).all(axis=(1, 2, 3))
+        if not finite.all():
+            position[~finite], change[~finite] = 0.0, 0.0
+        nodal = nodal_state(position, change, turns.bodies, depth)
+        allowed = finite & (nodal.core.roots[..., 0] > _LEAST_ROOT).all(axis=1)
+        energy = np.where(allowed, nodal.energy @ basis.weights, np.inf)
+        pull = np.concatenate(nodal.derivatives(), axis=1)
+        gradient = combine(basis.weighted_functions.T, pull)
+        return cls(ends, basis, unknowns, stretch, turns, nodal, energy, gradient, pull)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of each path."""
+        return self.basis.nodes.size
+
+    def take(self, members: Array) -> PolarPath:
+        """Return some members."""
+        return replace(
+            self,
+            ends=self.ends.take(members),
+            unknowns=self.unknowns[members],
+            stretch=self.stretch[members],
+            turns=Turns(*(value[members] for value in self.turns)),
+            nodal=self.nodal.take(members),
+            energy=self.energy[members],
+            gradient=self.gradient[members],
+            pull=self.pull[members],
+        )
+
+    def moved(self, step: Array) -> PolarPath:
+        """Return the paths after a step: stretches are added, turns follow those before."""
+        layout, n_nodes = self.ends.layout, self.n_nodes
+        core = step[..., : layout.rank, :]
+        stretch = 0.5 * (core + transpose(core))
+        turns = turns_of(combine(self.basis.functions, step))
+        angles, rates = turns[:, :n_nodes], turns[:, n_nodes:]
+        if layout.full:
+            # both sides turn oppositely
+            left = half_turns(angles[:, :, 0])
+            halves = np.stack([left, transpose(left)], axis=2)
+        else:
+            halves = half_turns(angles)
+        unknowns = self.unknowns + _flat(stretch, turns_of(step))
+        following = self.turns.followed_by(halves, rates)
+        return self.of(self.ends, self.basis, unknowns, self.stretch + stretch, following)
+
+    def guess(self, members: Array) -> Guess:
+        """Return some members to start again from: all turns as one, ``C(K)``, on the modes."""
+        ends = self.ends.take(members)
+        rotations, bodies = (value[members] for value in self.turns)
+        bodies = bodies - transpose(rotations) @ ends.turns(self.basis.nodes).bodies @ rotations
+        # a half turn has no Cayley transform: what is beyond is of no use
+        doubled = 2 * np.linalg.inv(rotations + _NUDGED * np.eye(rotations.shape[-1]))
+        modes = combine(self.basis.weighted_slopes.T, transpose(doubled) @ bodies @ doubled)
+        return Guess(_flat(self.stretch[members], modes), tuple(ends.frame))
+
+    def rate_at_start(self) -> Array:
+        """Return the initial momentum: minus the derivative of the energy by the start."""
+        weights, t = self.basis.weights[:, None, None], self.basis.nodes[:, None, None]
+        force, momentum = self.pull[:, : self.n_nodes], self.pull[:, self.n_nodes :]
+        total = np.sum(weights * (momentum - (1 - t) * force), axis=1)
+        r = self.ends.layout.rank
+        return self.ends.lifted(total[:, :r], _below(total[:, r:], r))
+
+    def states(self) -> Array:
+        """Return positions and momenta at the nodes, ``(n_batch, n_nodes, 2, 1, rows, r)``.
+
+        In the frames of the flow, which turn against each other only: the common turn is undone.
+        """
+        r, core, axes = self.ends.layout.rank, self.nodal.core, self.nodal.core.axes
+        bodies = self.turns.bodies[..., :r, :r]
+        gauge = propagators(-0.5 * (bodies[:, :, 0] + bodies[:, :, 1]))[:, :-1]
+        inside = transpose(axes) @ gauge
+        stretch = transpose(inside) @ (core.d[..., None] * inside)
+        momentum = transpose(inside) @ (core.a + 2 * core.b) @ inside
+        rotations = self.ends.rotations(self.basis.nodes) @ self.turns.rotations
+        beside = _below(self.pull[:, self.n_nodes :, r:], 0)
+        frames = rotations[..., :r] @ gauge[:, :, None]
+        sides = rotations[..., r:] @ beside @ gauge[:, :, None]
+        position, rate = self.ends.lifted(stretch, frames), self.ends.lifted(momentum, sides)
+        return np.stack([position, rate], axis=2)[:, :, :, None]
+
+    def rates(self) -> Array:
+        """Return the rates of the flow at those states."""
+        return rates_along(self.states(), self.ends.layout)
+
+    def quadratic_model(self) -> QuadraticModel:
+        """Prepare Hessian products at this path."""
+        variation = SecondVariation(self.nodal, self.ends.layout.depth)
+        return QuadraticModel(self.basis, self.nodal, variation)
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply the preconditioner of :class:`QuadraticModel`."""
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticModel:
+    """Hessian of the energy of a batch of paths, and a preconditioner for it."""
+
+    basis: ModalBasis
+    nodal: NodalState
+    variation: SecondVariation
+
+    def take(self, members: Array) -> QuadraticModel:
+        """Return the model of some members."""
+        return QuadraticModel(self.basis, self.nodal.take(members), self.variation.take(members))
+
+    def product(self, direction: Array) -> Array:
+        """Apply the Hessian to a direction."""
+        pull = self.variation.apply(combine(self.basis.interleaved, direction))
+        return combine(self.basis.weighted_interleaved.T, pull)
+
+    def precondition(self, residual: Array) -> Array:
+        """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
+        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+
+
+def _apply_nodal_cometric(basis: ModalBasis, nodal: NodalState, residual: Array) -> Array:
+    return combine(basis.weighted_slopes.T, nodal.raise_(combine(basis.slopes, residual)))
+
+
+def _flat(stretch: Array, turns: Array) -> Array:
+    """Return unknowns of stretches and turns of both sides."""
+    batch = stretch.shape[:2]
+    return np.concatenate([stretch.reshape(*batch, -1), turns.reshape(*batch, -1)], axis=-1)
+
+
+def _below(rows: Array, zeros: int) -> Array:
+    """Return rows of both sides, ``(..., 2p, r)``, apart and below rows of zeros."""
+    *batch, count, r = rows.shape
+    sides = np.zeros((*batch, 2, zeros + count // 2, r))
+    sides[..., zeros:, :] = rows.reshape(*batch, 2, count // 2, r)
+    return sides
+
+
+class PolarPaths:
+    """Family of modal paths in the polar chart between positions ``[D; E_L; E_R]`` of size one.
+
+    More modes would change nothing where the last unknowns are relatively below ``decayed``.
+    """
+
+    def __init__(
+        self, start: Array, end: Array, *, shape: tuple[int, int], depth: float, decayed: float
+    ) -> None:
+        self.layout, self.decayed = Layout(shape, start.shape[-1], depth), decayed
+        self.pairs = AlignedPairs(start, end, self.layout)
+        self._start, self._size = start, max(basis.shape[-1] for basis in self.pairs.bases)
+        self._way = frobenius(end[:, : self.layout.rank] - start[:, : self.layout.rank])
+
+    @property
+    def n_levels(self) -> int:
+        """Number of resolutions."""
+        return len(LEVELS)
+
+    def initial(self) -> Guess:
+        """Return straight stretches in frames that turn with the bases of the ends."""
+        return self._straight(self.pairs.facing())
+
+    def rivals(self) -> list[tuple[Array, Guess]]:
+        """Return the same in frames that turn otherwise, where these may be shorter."""
+        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()]
+
+    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
+        """Append modes with coefficient zero."""
+        unknowns = guess.unknowns
+        missing = LEVELS[level][0] - unknowns.shape[1]
+        padded = np.pad(unknowns, [(0, 0), (0, missing), (0, 0)])
+        return replace(guess, unknowns=padded)
+
+    def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
+        """Return paths of some members with their energy."""
+        ends, basis = self._ends(Facing(*guess.frames), rows, aim), modal_basis(*LEVELS[level])
+        r, k, n_nodes = self.layout.rank, self._size, basis.nodes.size
+        stretch = guess.unknowns[..., : r * r].reshape(*guess.unknowns.shape[:2], r, r)
+        modes = guess.unknowns[..., r * r :].reshape(*guess.unknowns.shape[:2], 2, k, k)
+        values = combine(basis.functions, modes)
+        halves, rates = half_turns(values[:, :n_nodes]), values[:, n_nodes:]
+        turns = ends.turns(basis.nodes).followed_by(halves, rates)
+        return PolarPath.of(ends, basis, guess.unknowns, stretch, turns)
+
+    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
+        """Whether the last two modes are small beside the largest and the way of D."""
+        sizes = np.sqrt(np.einsum("bmi,bmi->bm", guess.unknowns, guess.unknowns))
+        whole = np.maximum(self._way[rows], sizes.max(axis=1))
+        return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
+
+    def singular_time(self, guess: Guess, level: int) -> Array:
+        """Return infinity: where a root vanishes the energy is infinite."""
+        return never(len(guess.unknowns))
+
+    def shift(self, aim: Array, defect: Array) -> Array:
+        """Return the sum."""
+        return aim + defect
+
+    def _straight(self, frame: Facing) -> Guess:
+        """Return paths without modes."""
+        size = self.layout.rank**2 + 2 * self._size**2
+        return Guess(np.zeros((len(frame.left), LEVELS[0][0], size)), tuple(frame))
+
+    def _ends(self, frame: Facing, rows: Array, aim: Array) -> Ends:
+        """Return what paths join that end at the aim."""
+        stretch, left, right = self.layout.split(aim)
+        r, bases = self.layout.rank, (self.pairs.bases[0][rows], self.pairs.bases[1][rows])
+        last = [_orthonormal(side) for side in self.pairs.reduced(left, right, rows)]
+        turned = (frame.left_turn, frame.right_turn)
+        # P, exactly orthogonal: the velocities are not quite those from base to base
+        facing = sum(
+            transpose(basis) @ turn[..., :r] for basis, turn in zip(last, turned, strict=True)
+        )
+        facing = _orthonormal(facing)
+        velocities, corrections = np.zeros((2, len(rows), 2, self._size, self._size))
+        for side, (basis, turn) in enumerate(zip(last, turned, strict=True)):
+            k = turn.shape[-1]
+            missed = transpose(turn) @ _with_complement(basis @ facing, turn)
+            identity = np.eye(k)
+            correction = 2 * (missed - identity) @ np.linalg.inv(missed + identity)
+            corrections[:, side, :k, :k] = 0.5 * (correction - transpose(correction))
+            velocities[:, side, :k, :k] = (frame.left, frame.right)[side]
+        first = self.layout.split(self._start[rows])[0]
+        last_stretch = transpose(facing) @ stretch @ facing
+        return Ends(self.layout, first, last_stretch, velocities, corrections, bases, frame)
+
+
+def _orthonormal(columns: Array) -> Array:
+    """Return the nearest orthonormal columns."""
+    u, _, vt = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(u @ vt)
+
+
+def _with_complement(columns: Array, turn: Array) -> Array:
+    """Return the rotation with these first columns whose others are near those of another."""
+    r = columns.shape[-1]
+    if turn.shape[-1] == r:
+        return columns
+    rest = turn[..., r:]
+    return np.concatenate(
+        [columns, _orthonormal(rest - columns @ (transpose(columns) @ rest))], axis=-1
+    )

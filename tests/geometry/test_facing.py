@@ -1,0 +1,60 @@
+"""Bases that are turned to face each other."""
+
+import numpy as np
+import pytest
+from spectral_reference import check
+
+from dln_manifolds.geometry.facing import common_bases, facing, signed_polar, skew_logarithm
+from dln_manifolds.numerics.matrices import rotation, rotations, transpose
+
+SIZES = [(1, 1), (2, 1), (5, 2), (3, 2), (4, 4), (9, 3)]
+
+
+def bases(m, r, count=3, seed=0, spread=10.0):
+    rng = np.random.default_rng([m, r, seed])
+    first, last = rng.standard_normal((2, count, m, r))
+    return np.linalg.qr(np.stack([first, first + spread * last]))[0]
+
+
+@pytest.mark.parametrize(("m", "r"), SIZES)
+@pytest.mark.parametrize("same", [False, True])
+def test_common_bases_hold_both(m, r, same):
+    first, last = bases(m, r)
+    last = first @ rotations(np.random.default_rng(0).standard_normal((3, r, r))) if same else last
+    basis = common_bases(first, last)
+    k = min(m, 2 * r)
+    assert basis.shape == (3, m, k)
+    np.testing.assert_array_equal(basis[..., :r], first)
+    check(np.abs(transpose(basis) @ basis - np.eye(k)), 1e-14)
+    check(np.abs(basis @ (transpose(basis) @ last) - last), 1e-14)
+
+
+@pytest.mark.parametrize(("m", "n", "r"), [(5, 4, 2), (4, 4, 1), (6, 3, 3), (3, 6, 3), (3, 3, 2)])
+def test_facing_turns_one_into_the_other(m, n, r):
+    ends = [
+        transpose(common_bases(first, last)) @ last
+        for first, last in (bases(m, r, spread=0.5), bases(n, r, seed=1, spread=0.5))
+    ]
+    sign = None
+    for end in ends:
+        if end.shape[-2] == r:
+            sign = np.linalg.slogdet(end)[0]
+    turn = signed_polar(transpose(ends[0][:, :r] + ends[1][:, :r]), sign)
+    frame = facing(*ends, turn)
+    found = []
+    for end, omega, turned in zip(ends, frame[:2], frame[2:], strict=True):
+        np.testing.assert_array_equal(omega, -transpose(omega))
+        check(np.abs(rotation(omega) - turned), 1e-14)
+        found.append(transpose(end) @ turned[..., :r])
+        # the principal logarithm is known to 1e-6
+        check(np.abs(end @ found[-1] - turned[..., :r]), 1e-5)
+        assert np.abs(omega[..., r:, r:]).max(initial=0) < 1e-3
+    check(np.abs(found[0] - found[1]), 1e-5)
+    shared = frame.left[..., :r, :r] + frame.right[..., :r, :r]
+    check(np.abs(shared), 1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_skew_logarithm(n):
+    turn = rotations(np.random.default_rng(n).standard_normal((5, n, n)))
+    check(np.abs(rotation(skew_logarithm(turn)) - turn), 1e-5)
