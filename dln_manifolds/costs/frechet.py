@@ -66,9 +66,7 @@ class FrechetVariance(Cost):
         # Data of weight zero are left out: not even their geodesics have to exist.
         self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
         self._stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
-        self._system = system_of_matrices(
-            self.depth, self._stratum.shape, self._stratum.rank
-        )
+        self._system = system_of_matrices(self.depth, self._stratum.shape, self._stratum.rank)
         _, frames, _ = checked_point(self._stratum, self.points, "points")
         self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)

@@ -371,8 +371,9 @@ class _Levels:
         )
         self._counted(rows, result)
         order = np.argsort(np.concatenate(parts))
-        found = [np.concatenate(values)[order] for values in (at_start, rates)]
-        return Found(*found, np.where(np.isfinite(result.energy), result.slope, np.inf))
+        first, along = (np.concatenate(values)[order] for values in (at_start, rates))
+        slope = np.where(np.isfinite(result.energy), result.slope, np.inf)
+        return Found(first, along, slope)
 
     def _counted(self, rows: Array, result: Minimum) -> Minimum:
         """Count the work of minimizing some members' paths."""

@@ -52,7 +52,8 @@ class ObservableSystem:
     @cached_property
     def layout(self) -> Layout:
         """Where the parts of states stand."""
-        return Layout(tuple(self.shape), self.rank, self.depth)
+        rows, columns = self.shape
+        return Layout((rows, columns), self.rank, self.depth)
 
     @property
     def infinite(self) -> bool:
@@ -179,8 +180,11 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        make = PolarPaths if family == _POLAR else RootPaths
-        return make(
+        kinds: dict[int, type[PolarPaths] | type[RootPaths]] = {
+            _POLAR: PolarPaths,
+            _ROOT: RootPaths,
+        }
+        return kinds[family](
             first.position,
             last.position,
             shape=self.layout.shape,

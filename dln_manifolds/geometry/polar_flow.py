@@ -184,8 +184,8 @@ class Sides(NamedTuple):
         inertia = depth * np.maximum(core.roots**2, _TINY)
         momenta = left @ core.axes, right @ core.axes
         velocities = momenta[0] / inertia[..., None, :], momenta[1] / inertia[..., None, :]
-        squares = tuple(transpose(y) @ y for y in velocities)
-        return cls(inertia, momenta, velocities, squares)  # type: ignore[arg-type]
+        squares = transpose(velocities[0]) @ velocities[0], transpose(velocities[1]) @ velocities[1]
+        return cls(inertia, momenta, velocities, squares)
 
 
 def polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
@@ -216,7 +216,7 @@ def rates_with_core(
     pull = core_force(core, depth) + 0.5 * skewed(commutator @ core.w)
     sides = None
     if not layout.full:
-        sides = Sides.of(core, *momenta, depth)
+        sides = Sides.of(core, momenta[0], momenta[1], depth)
         difference = sides.squares[0] - sides.squares[1]
         spread = sides.inertia[..., None, :] - sides.inertia[..., :, None]
         pull += core.mean * (sides.squares[0] + sides.squares[1]) + 0.5 * difference * spread

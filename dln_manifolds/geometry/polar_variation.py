@@ -49,7 +49,7 @@ def linearized_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     if sides is not None:
         beside = Sides(
             sides.inertia[:, None],
-            *((value[0][:, None], value[1][:, None]) for value in sides[1:]),  # type: ignore[arg-type]
+            *((value[0][:, None], value[1][:, None]) for value in sides[1:]),
         )
         pull += _beside(
             core, beside, (h, dw, db, turned), (frames, momenta, points), first, second, layout

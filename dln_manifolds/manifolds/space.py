@@ -216,8 +216,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         ``S = (N-1) log c_n + (1/2) sum_{i<j} log a_ij``, the entropy formula of Menon and Yu,
         arXiv 2509.09088; of rank r and hidden widths ``d_p`` it is (ours) ``sum_p log(c_{d_p} /
         c_{d_p - r}) + (1/2) sum_{i<j} log a_ij + sum_p (d_p - r) sum_j log(s_j) / N``. The constant
-        is left out at infinite depth, where it diverges. Of layers W, it is that of their end-to-end matrix
-        X: constant along the fibre, whose volume it is the logarithm of.
+        is left out at infinite depth, where it diverges. Of layers W, it is that of their
+        end-to-end matrix X: constant along the fibre, whose volume it is the logarithm of.
         """
         at = At(self.stratum, point, "point")
         return at.cast(self._entropy(at))

@@ -36,10 +36,21 @@ class Model(Protocol):
 class Path(Protocol):
     """A batch of paths with their energy, as functions of what is varied."""
 
-    unknowns: Array
-    energy: Array
-    gradient: Array
-    n_nodes: int
+    @property
+    def unknowns(self) -> Array:
+        """What is varied, ``(n_batch, ...)``."""
+
+    @property
+    def energy(self) -> Array:
+        """Energies, infinite where paths are not allowed."""
+
+    @property
+    def gradient(self) -> Array:
+        """Their gradients."""
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes of each path."""
 
     def take(self, members: Array) -> Self:
         """Return some members."""

@@ -78,8 +78,8 @@ def propagators(generators: Array) -> Array:
     """Solve ``Y' = A Y, Y(0) = I`` on [0, 1], given A at Gauss nodes; return Y there and at 1.
 
     Shapes ``(n_batch, n_nodes, r, r)`` and ``(n_batch, n_nodes + 1, r, r)``. Picard's iteration on
-    the polynomials through the nodes converges faster than geometrically; where A is so large that it
-    does not, Y is left at the identity.
+    the polynomials through the nodes converges faster than geometrically; where A is so large that
+    it does not, Y is left at the identity.
     """
     n_nodes, identity = generators.shape[1], np.eye(generators.shape[-1])
     weights = integrals(n_nodes, n_nodes)

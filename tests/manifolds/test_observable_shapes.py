@@ -231,10 +231,10 @@ def test_hidden_widths_enter_the_entropy_alone():
     wide, narrow = (DLNObservableManifold(widths=(4, k, 5), rank=2) for k in (6, 2))
     point, vector = narrow.random_point(), RNG.normal(size=(5, 4))
     values = np.linalg.svd(point, compute_uv=False)[:2]
-    # vol St(6, 2) / vol St(2, 2) = (vol S^5 vol S^4) / (vol S^1 vol S^0), and D = 4 directions for
-    # each of two columns, in which two layers move as far as their root singular value.
+    # vol St(6, 2) / vol St(2, 2) = (vol S^5 vol S^4) / (vol S^1 vol S^0), and D = 4: columns q that
+    # leave the span of the narrow layer by dq move both layers by l dq.
     spheres = math.pi**3 * (8 * math.pi**2 / 3) / (2 * math.pi * 2)
-    expected = math.log(spheres) + 4 * np.sum(0.5 * np.log(values) + 0.5 * math.log(2))
+    expected = math.log(spheres) + 4 * np.sum(np.log(math.sqrt(2) * np.sqrt(values)))
     assert_allclose(wide.entropy(point) - narrow.entropy(point), expected, rtol=1e-12)
     assert_array_equal(wide.metric.norm(vector, point), narrow.metric.norm(vector, point))
 
