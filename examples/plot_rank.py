@@ -49,8 +49,8 @@ plt.show()
 
 # %%
 # The same of 3 x 3 matrices of rank 2. The two singular values of their geodesic, drawn thick, are
-# those that remain as the third one of full rank goes to zero, which never falls below what it is at
-# the ends.
+# those that remain as the third one of full rank goes to zero. Along a geodesic that one does not
+# fall below what it is at the ends.
 
 rng = np.random.default_rng(8)
 X2, Y2 = rng.normal(size=(2, 3, 2)) @ rng.normal(size=(2, 2, 3))
