@@ -93,8 +93,14 @@ class PathState:
         self.gradient: Array = combine(basis.functions.T, pull)
 
     def take(self, members: Array) -> PathState:
-        """Return some members."""
-        return PathState(self.ends.take(members), self.unknowns[members], self.basis)
+        """Return some members, nothing computed again."""
+        part = object.__new__(PathState)
+        part.basis, part.n_nodes = self.basis, self.n_nodes
+        part.ends, part.points = self.ends.take(members), self.points.take(members)
+        part.unknowns, part.energy = self.unknowns[members], self.energy[members]
+        part.gradient, part._force = self.gradient[members], self._force[members]
+        part._momentum = self._momentum[members]
+        return part
 
     def moved(self, step: Array) -> PathState:
         """Return the paths after a step of the coefficients."""
