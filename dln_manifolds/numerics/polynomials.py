@@ -130,6 +130,12 @@ class ModalBasis:
         """Slopes times quadrature weights."""
         return self.slopes * self.weights[:, None]
 
+    @cached_property
+    def single(self) -> "ModalBasis":
+        """The same in single precision."""
+        values = (self.nodes, self.weights, self.modes, self.slopes)
+        return ModalBasis(*(value.astype(np.float32) for value in values))
+
 
 @lru_cache(maxsize=32)
 def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
