@@ -30,14 +30,19 @@ from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
-from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
+from dln_manifolds.numerics.polynomials import (
+    SINGLE_FROM,
+    ModalBasis,
+    combine,
+    modal_basis,
+    propagators,
+    single,
+)
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
-# Rank from which steps are computed in single precision: below, time goes by the call.
-_SINGLE_FROM = 8
 # One, and more than its rounding.
 _NUDGED = 1 + 1e-13
 
@@ -234,10 +239,10 @@ class PolarPath:
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
         layout, basis, cometric = self.ends.layout, self.basis, self.nodal.cometric()
-        if layout.rank < _SINGLE_FROM:
+        if layout.rank < SINGLE_FROM:
             return QuadraticModel(basis, cometric, SecondVariation(self.nodal, layout.depth))
         variation = SecondVariation(self.nodal, layout.depth, np.float32)
-        return QuadraticModel(basis.single, cometric.mapped(_single), variation)
+        return QuadraticModel(basis.single, cometric.mapped(single), variation)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
@@ -263,23 +268,16 @@ class QuadraticModel:
     def product(self, direction: Array) -> Array:
         """Apply the Hessian to a direction."""
         basis = self.basis
-        pull = self.variation.apply(combine(basis.interleaved, self._rounded(direction)))
+        pull = self.variation.apply(combine(basis.interleaved, basis.rounded(direction)))
         return combine(basis.weighted_interleaved.T, pull)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
-        return _raised(self.basis, self.cometric, self._rounded(residual))
-
-    def _rounded(self, modes: Array) -> Array:
-        return modes.astype(self.basis.modes.dtype, copy=False)
+        return _raised(self.basis, self.cometric, self.basis.rounded(residual))
 
 
 def _raised(basis: ModalBasis, cometric: Cometric, residual: Array) -> Array:
     return combine(basis.weighted_slopes.T, cometric.apply(combine(basis.slopes, residual)))
-
-
-def _single(value: Array) -> Array:
-    return value.astype(np.float32)
 
 
 def _flat(stretch: Array, turns: Array) -> Array:
