@@ -40,11 +40,11 @@ _MAX_ITERATIONS = 60
 _STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
 # shares of the latter's energy that are too much; and the same with more, which decide.
-_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.05)), (3e-3, 1 - 1e-5)
+_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.02)), (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
-_BLOCK = 2**13
+_BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
 _NODES = (1.0, 1.5, 2.0)
