@@ -172,7 +172,7 @@ class ObservableSystem:
         return frame.lowered(frame.body_of(blocks)), known
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
-        """Return the polar chart first where roots are not too far apart and the network is deep."""
+        """Return the polar chart first where networks are deep and roots not too far apart."""
         least = [_frame(unit).roots[:, -1] / _frame(unit).roots[:, 0] for unit in (first, last)]
         full = self.layout.full
         near = np.minimum(*least) >= (_BORDER_FULL if full else _BORDER)
