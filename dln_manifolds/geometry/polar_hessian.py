@@ -22,8 +22,8 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 
 # Relative gap to which eigenvalues are spread for second derivatives.
 _SPREAD = 1e-4
-# Bytes of directions that are varied at once: what stays in cache, and on the heap.
-_CHUNK = 48_000
+# Bytes of directions that are varied at once: some ten arrays of them stay in cache.
+_CHUNK = 200_000
 
 
 class SecondVariation:
