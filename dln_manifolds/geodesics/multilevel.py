@@ -38,12 +38,13 @@ _MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; and steps, taken one
 # after the other, after which a geodesic is given up.
 _STATIONARY, _MAX_STEPS = 1e-4, 400
-# Slopes to which rivals are minimized, and the share of the first path's energy that is too much.
-_CONTEST = ((0.3, 1.15), (1e-3, 1 - 1e-5))
+# Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
+# shares of the latter's energy that are too much; and the same with more, which decide.
+_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.02)), (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
-_BLOCK = 2**13
+_BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
 _NODES = (1.0, 1.5, 2.0)
@@ -170,22 +171,19 @@ def _step_along(best: Connection, pick: Array, rate: Array) -> None:
 class Found(NamedTuple):
     """Paths of least energy as far as the flow needs to know them.
 
-    ``rate`` is the initial rate, ``rates`` those at Gauss nodes, ``slope`` how far from least the
-    energy is.
+    ``members`` are those worth following, by their indices among all, ``rate`` their initial rates
+    and ``rates`` those at Gauss nodes; ``crossing`` is when paths of all meet a singular matrix.
     """
 
+    members: Array
     rate: Array
     rates: Array
-    slope: Array
-
-    def take(self, members: Array) -> Found:
-        """Return some members."""
-        return Found(self.rate[members], self.rates[members], self.slope[members])
+    crossing: Array
 
 
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
-    problem, (rate, rates, _) = best.problem, found
+    problem, rate, rates = best.problem, found.rate, found.rates
     state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
     needed = nodes_needed(state, rates, tolerance, inside=inside)
@@ -239,14 +237,11 @@ class _Levels:
 
     def solve(self) -> None:
         """Solve all members by paths of increasing resolution."""
-        guess = self.family.initial()
-        everyone = np.arange(self.members.size)
-        rivals = self.family.rivals()
-        if rivals:
-            fresh, contested = self._contest(guess, rivals)
-            self._descend(contested, fresh, 1)
-            everyone = np.setdiff1d(everyone, contested)
-            guess = guess.take(everyone)
+        guess, everyone = self.family.initial(), np.arange(self.members.size)
+        for rows, rival in self.family.rivals():
+            rows, rival = self._selected(guess, rows, rival)
+            if rows.size:
+                self._decide(guess, rows, rival)
         self._descend(everyone, guess, 0)
 
     def _descend(self, pending: Array, guess: Guess, first_level: int) -> None:
@@ -280,46 +275,40 @@ class _Levels:
         the mask of those whose rates were followed.
         """
         rough = _ROUGH[min(level, 1)] if judged else 0.0
-        rate, tried = np.empty_like(aim), np.ones(rows.size, dtype=bool)
+        rate, tried = np.empty_like(aim), np.zeros(rows.size, dtype=bool)
         followed, pick = np.zeros(rows.size, dtype=bool), self.members[rows]
         for block in _blocks(guess):
-            some = guess.take(block)
-            found = self._find(rows[block], some, aim[block], level, rough)
-            rate[block] = found.rate
-            tried[block] = found.slope <= _STATIONARY
+            found = self._find(rows[block], guess.take(block), aim[block], level, rough)
             if judged:
-                worth, crossing = self._judge(rows[block], some, level)
-                tried[block] &= worth
-                self.best.status[pick[block][np.isfinite(crossing)]] = Status.CROSSED
-                self.best.crossing[pick[block]] = crossing
-            ready = np.nonzero(tried[block])[0]
+                self.best.status[pick[block][np.isfinite(found.crossing)]] = Status.CROSSED
+                self.best.crossing[pick[block]] = found.crossing
+            ready = block.start + found.members
+            tried[ready], rate[ready] = True, found.rate
             if ready.size:
-                followed[block][ready] = _follow(self.best, pick[block][ready], found.take(ready))
+                followed[ready] = _follow(self.best, pick[ready], found)
         left = tried & ~followed
         if left.any():
             _step_along(self.best, pick[left], rate[left])
         return tried
 
-    def _contest(self, guess: Guess, rivals: list[tuple[Array, Guess]]) -> tuple[Guess, Array]:
-        """Let rivals and first guesses of some members contest; return the best, of level 1."""
-        contested = np.unique(np.concatenate([rows for rows, _ in rivals]))
-        winner = guess.take(contested)
-        rough = self._energies(contested, winner, 0, _CONTEST[0][0])
-        winner = self.family.extend(winner, contested, 1)
-        energy = self._energies(contested, winner, 1, _CONTEST[1][0])
-        for rows, rival in rivals:
-            place = np.searchsorted(contested, rows)
-            reached = self._energies(rows, rival, 0, _CONTEST[0][0])
-            ahead = reached < _CONTEST[0][1] * rough[place]
-            rows, place, rival = rows[ahead], place[ahead], rival.take(ahead)
+    def _selected(self, guess: Guess, rows: Array, rival: Guess) -> tuple[Array, Guess]:
+        """Return the rivals of some members' paths that few unknowns do not tell to be longer."""
+        for slope, share in _SELECTION:
+            some = guess.take(rows)
+            energy = self._energies(rows, some, 0, slope)
+            guess.put(rows, some)
+            ahead = self._energies(rows, rival, 0, slope) < share * energy
+            rows, rival = rows[ahead], rival.take(ahead)
             if rows.size == 0:
-                continue
-            rival = self.family.extend(rival, rows, 1)
-            reached = self._energies(rows, rival, 1, _CONTEST[1][0])
-            ahead = reached < _CONTEST[1][1] * energy[place]
-            energy[place[ahead]] = reached[ahead]
-            winner.put(place[ahead], rival.take(ahead))
-        return winner, contested
+                break
+        return rows, rival
+
+    def _decide(self, guess: Guess, rows: Array, rival: Guess) -> None:
+        """Replace paths of some members by their rivals where these have less energy."""
+        finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
+        energies = [self._energies(rows, some, 1, _CONTEST[0]) for some in finer]
+        ahead = energies[1] < _CONTEST[1] * energies[0]
+        guess.put(rows[ahead], rival.take(ahead))
 
     def _energies(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
         """Minimize the energy of some members' paths, in place, to a slope; return it."""
@@ -347,19 +336,26 @@ class _Levels:
     def _find(self, rows: Array, some: Guess, aim: Array, level: int, rough: float) -> Found:
         """Minimize the energy of some members' paths in place.
 
-        Paths that are not worth finishing stop at the slope ``rough``.
+        Paths that are not worth finishing stop at the slope ``rough``, if that is positive.
         """
-        parts, at_start, rates = [], [], []
+        parts, at_start, rates, crossing = [], [], [], never(len(rows))
 
         def worthwhile(part: Array, path: MovingPath, asked: Array) -> Array:
             return self._judge(rows[part], path.guess(asked), level)[0]
 
         def finished(part: Array, path: MovingPath, done: Array) -> None:
-            parts.append(part)
-            some.put(part, path.guess(done))
             ended = path if done.all() else path.take(done)
-            at_start.append(ended.rate_at_start())
-            rates.append(ended.rates())
+            guess = ended.guess(np.ones(part.size, dtype=bool))
+            some.put(part, guess)
+            worth = np.isfinite(ended.energy)
+            if rough > 0:
+                judged, crossing[part] = self._judge(rows[part], guess, level)
+                worth &= judged
+            if worth.any():
+                ended = ended if worth.all() else ended.take(worth)
+                parts.append(part[worth])
+                at_start.append(ended.rate_at_start())
+                rates.append(ended.rates())
 
         result = minimize(
             self.family.path(some, rows, aim, level),
@@ -370,10 +366,13 @@ class _Levels:
             finished=finished,
         )
         self._counted(rows, result)
-        order = np.argsort(np.concatenate(parts))
-        first, along = (np.concatenate(values)[order] for values in (at_start, rates))
-        slope = np.where(np.isfinite(result.energy), result.slope, np.inf)
-        return Found(first, along, slope)
+        if not parts:
+            return Found(np.empty(0, dtype=int), aim[:0], aim[:0], crossing)
+        members = np.concatenate(parts)
+        order = np.argsort(members)
+        order = order[result.slope[members[order]] <= _STATIONARY]
+        rate, along = (np.concatenate(values)[order] for values in (at_start, rates))
+        return Found(members[order], rate, along, crossing)
 
     def _counted(self, rows: Array, result: Minimum) -> Minimum:
         """Count the work of minimizing some members' paths."""

@@ -17,6 +17,7 @@ stationary, its error is the square of that of the path.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +25,19 @@ import numpy as np
 from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
 from dln_manifolds.geometry.facing import Facing
-from dln_manifolds.geometry.polar_chart import NodalState, nodal_state, turns_of
+from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
-from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
+from dln_manifolds.numerics.polynomials import (
+    SINGLE_FROM,
+    ModalBasis,
+    combine,
+    modal_basis,
+    propagators,
+    single,
+)
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
@@ -230,38 +238,46 @@ class PolarPath:
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
-        variation = SecondVariation(self.nodal, self.ends.layout.depth)
-        return QuadraticModel(self.basis, self.nodal, variation)
+        layout, basis, cometric = self.ends.layout, self.basis, self.nodal.cometric()
+        if layout.rank < SINGLE_FROM:
+            return QuadraticModel(basis, cometric, SecondVariation(self.nodal, layout.depth))
+        variation = SecondVariation(self.nodal, layout.depth, np.float32)
+        return QuadraticModel(basis.single, cometric.mapped(single), variation)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
-        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+        return _raised(self.basis, self.nodal.cometric(), residual)
 
 
 @dataclass(frozen=True, eq=False)
 class QuadraticModel:
-    """Hessian of the energy of a batch of paths, and a preconditioner for it."""
+    """Hessian of the energy of a batch of paths, and a preconditioner for it.
+
+    Both in the precision of the basis: single is enough for steps, which the gradient corrects.
+    """
 
     basis: ModalBasis
-    nodal: NodalState
+    cometric: Cometric
     variation: SecondVariation
 
     def take(self, members: Array) -> QuadraticModel:
         """Return the model of some members."""
-        return QuadraticModel(self.basis, self.nodal.take(members), self.variation.take(members))
+        cometric = self.cometric.mapped(itemgetter(members))
+        return QuadraticModel(self.basis, cometric, self.variation.take(members))
 
     def product(self, direction: Array) -> Array:
         """Apply the Hessian to a direction."""
-        pull = self.variation.apply(combine(self.basis.interleaved, direction))
-        return combine(self.basis.weighted_interleaved.T, pull)
+        basis = self.basis
+        pull = self.variation.apply(combine(basis.interleaved, basis.rounded(direction)))
+        return combine(basis.weighted_interleaved.T, pull)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
-        return _apply_nodal_cometric(self.basis, self.nodal, residual)
+        return _raised(self.basis, self.cometric, self.basis.rounded(residual))
 
 
-def _apply_nodal_cometric(basis: ModalBasis, nodal: NodalState, residual: Array) -> Array:
-    return combine(basis.weighted_slopes.T, nodal.raise_(combine(basis.slopes, residual)))
+def _raised(basis: ModalBasis, cometric: Cometric, residual: Array) -> Array:
+    return combine(basis.weighted_slopes.T, cometric.apply(combine(basis.slopes, residual)))
 
 
 def _flat(stretch: Array, turns: Array) -> Array:

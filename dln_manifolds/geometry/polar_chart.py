@@ -28,6 +28,7 @@ out: they change nothing. Square matrices of full rank are the case p = 0. (Ours
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,32 @@ def stacked(core: Array, sides: Array) -> Array:
     return np.concatenate([core, sides.reshape(*core.shape[:-2], 2 * p, r)], axis=-2)
 
 
+class Cometric(NamedTuple):
+    """The inverse of the metric at nodes: factors of derivatives and of their transposes."""
+
+    axes: Array
+    axes_t: Array
+    direct: Array
+    crossed: Array
+    side_weights: Array
+
+    def mapped(self, function: Callable[[Array], Array]) -> Cometric:
+        """Apply a function to all factors."""
+        return Cometric(*map(function, self))
+
+    def apply(self, covector: Array) -> Array:
+        """Raise derivatives by velocities of directions."""
+        r, inside = self.axes.shape[-1], _conjugated(self.axes_t, self.axes, covector)
+        block = inside[..., :r, :]
+        raised = self.direct * block
+        raised += self.crossed * transpose(block)
+        if inside.shape[-2] > r:
+            inside[..., r:, :] /= self.side_weights[..., None, :]
+            inside[..., :r, :] = raised
+            raised = inside
+        return _conjugated(self.axes, self.axes_t, raised)
+
+
 class NodalState(NamedTuple):
     """A position and a velocity in the eigenframe of D, with everything read off it.
 
@@ -112,18 +139,12 @@ class NodalState(NamedTuple):
         """Return directions, or derivatives by them, from the eigenframe."""
         return _conjugated(self.core.axes, transpose(self.core.axes), direction)
 
-    def raise_(self, covector: Array) -> Array:
-        """Apply the inverse of the metric to derivatives by velocities of directions."""
-        core, r = self.core, self.core.d.shape[-1]
-        inside = _conjugated(transpose(core.axes), core.axes, covector)
+    def cometric(self) -> Cometric:
+        """Return the inverse of the metric on velocities of directions."""
+        core, axes = self.core, np.ascontiguousarray(self.core.axes)
         even, odd = 0.5 / core.alpha, 0.125 * core.alpha / core.mean**2
-        block = inside[..., :r, :]
-        raised = (even + odd) * block + (even - odd) * transpose(block)
-        if inside.shape[-2] > r:
-            inside[..., r:, :] /= self.side_weights[..., None, :]
-            inside[..., :r, :] = raised
-            raised = inside
-        return self.leave(raised)
+        axes_t = np.ascontiguousarray(transpose(axes))
+        return Cometric(axes, axes_t, even + odd, even - odd, self.side_weights)
 
     def derivatives(self) -> tuple[Array, Array]:
         """Return the derivatives of L by directions and by their velocities."""

@@ -23,6 +23,7 @@ frames turn against each other, never together: that makes them unique. At squar
 stands beside the core. (Ours; the mean of H and of Chen, arXiv 2510.07324, Theorem 2.1.)
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,8 +36,8 @@ from dln_manifolds.numerics.polynomials import gauss
 
 # Gaps of eigenvalues, relative to their roots, below which the force is a mean of derivatives, by
 # so many Gauss nodes; it is analytic up to gaps of 3.
-_CLOSE = 0.02
-_NODES, _WEIGHTS = gauss(6)
+_CLOSE = 0.005
+_NODES, _WEIGHTS = gauss(3)
 # Least modulus of a root that is divided by.
 _TINY = 1e-280
 
@@ -123,7 +124,8 @@ def core_of(stretch: Array, momentum: Array, depth: float) -> Core:
     a, b = 0.5 * (inside + turned), 0.25 * (inside - turned)
     roots = roots_of(d, depth)
     mean = 0.5 * (roots[..., :, None] + roots[..., None, :])
-    mean = np.where(np.abs(mean) < _TINY, _TINY, mean)
+    if (roots[..., 0] <= 0).any():
+        mean = np.where(np.abs(mean) < _TINY, _TINY, mean)
     weights = pair_weights(d, depth)
     s, w = a / weights.alpha, b * weights.alpha / (mean * mean)
     return Core(d, axes, roots, weights.alpha, weights.slope, mean, a, b, s, w)
@@ -137,18 +139,22 @@ def skewed(x: Array) -> Array:
 def core_force(core: Core, depth: float) -> Array:
     """Return G in the eigenframe, exact however close eigenvalues are."""
     gap, a, b, s, w = core.gap, core.a, core.b, core.s, core.w
-    outside = np.abs(gap)
-    diagonal(outside)[...] = np.inf
-    least = _CLOSE * np.minimum(np.abs(core.roots)[..., None, :], np.abs(core.roots)[..., :, None])
-    close = outside < least
-    left, right = np.concatenate([a, -b], axis=-1), np.concatenate([s, w], axis=-2)
     diagonal(gap)[...] = 1.0
-    force = skewed(left @ right) / np.where(close, 1.0, gap)
+    sizes = np.abs(core.roots)
+    least = np.minimum(sizes[..., :-1], sizes[..., 1:])
+    crowded = (np.diff(core.d, axis=-1) < _CLOSE * least).any()
+    if crowded:
+        close = np.abs(gap) < _CLOSE * np.minimum(sizes[..., None, :], sizes[..., :, None])
+        diagonal(close)[...] = False
+        gap[close] = 1.0
+    force = skewed(a @ s - b @ w) / gap
     stretched, twisted = a * s, b * w
-    # d log(mean^2) / d d_i = 1 / (N mean)
-    terms = core.slope * (stretched - twisted) + per_layer(twisted, depth) / core.mean
+    terms = core.slope * (stretched - twisted)
+    if math.isfinite(depth):
+        # d log(mean^2) / d d_i = 1 / (N mean)
+        terms += twisted / (depth * core.mean)
     diagonal(force)[...] = terms.sum(axis=-1)
-    if close.any():
+    if crowded:
         _between(force, close, core, depth)
     return force
 
@@ -220,15 +226,13 @@ def rates_with_core(
         difference = sides.squares[0] - sides.squares[1]
         spread = sides.inertia[..., None, :] - sides.inertia[..., :, None]
         pull += core.mean * (sides.squares[0] + sides.squares[1]) + 0.5 * difference * spread
-    back = transpose(core.axes)
-    outside = core.axes[..., None, :, :] @ np.stack([core.s, pull, 0.5 * core.w], axis=-3)
-    outside = outside @ back[..., None, :, :]
+    axes, back = core.axes, transpose(core.axes)
     rates = np.zeros((*position.shape[:-2], 2, layout.rows, layout.rank))
     first, second = layout.split(rates[..., 0, :, :]), layout.split(rates[..., 1, :, :])
-    first[0][...], second[0][...] = outside[..., 0, :, :], outside[..., 1, :, :]
-    half = outside[..., 2, :, :]
+    first[0][...], second[0][...] = axes @ core.s @ back, axes @ pull @ back
+    half = axes @ (0.5 * core.w) @ back
     for k, sign in (0, 1.0), (1, -1.0):
-        np.matmul(frames[k], sign * half, out=first[k + 1])
+        first[k + 1][...] = frames[k] @ (sign * half)
         if sides is not None:
             y, pi = sides.velocities[k], sides.momenta[k]
             first[k + 1][...] += y @ back

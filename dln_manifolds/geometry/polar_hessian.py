@@ -22,14 +22,14 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 
 # Relative gap to which eigenvalues are spread for second derivatives.
 _SPREAD = 1e-4
-# Doubles of directions that are varied at once: what stays in cache, and on the heap.
-_CHUNK = 6000
+# Bytes of directions that are varied at once: what stays in cache, and on the heap.
+_CHUNK = 48_000
 
 
 class SecondVariation:
     """Linearized derivatives of L at nodes: its Hessian, along directions and their velocities."""
 
-    def __init__(self, nodal: NodalState, depth: float) -> None:
+    def __init__(self, nodal: NodalState, depth: float, precision: type = np.float64) -> None:
         d, roots = nodal.core.d, nodal.core.roots
         self._n_nodes = d.shape[1]
         weights = pair_weights(d, depth, second=True)
@@ -42,10 +42,14 @@ class SecondVariation:
             weights = pair_weights(d, depth, second=True)
             velocity = nodal.core.s, nodal.core.w
             nodal = completed_state(d, nodal.core.axes, weights, velocity, nodal[1:4], depth)
-        self._core = _CoreVariation.of(nodal, weights, depth).mapped(_flat)
+
+        def flat(value: Array) -> Array:
+            return np.asarray(_flat(value), dtype=precision)
+
+        self._core = _CoreVariation.of(nodal, weights, depth).mapped(flat)
         self._sides = None
         if nodal.rows.shape[-2]:
-            self._sides = _SideVariation.of(nodal, depth).mapped(_flat)
+            self._sides = _SideVariation.of(nodal, depth).mapped(flat)
 
     def take(self, members: Array) -> Self:
         """Return the linearization of some members, along the first batch axis."""
@@ -66,7 +70,7 @@ class SecondVariation:
         """
         n_batch, double, rows, r = moved.shape
         pairs = moved.reshape(n_batch * double // 2, 2, rows, r)
-        step = max(1, _CHUNK // (rows * r))
+        step = max(1, _CHUNK // (moved.itemsize * rows * r))
         if len(pairs) <= step:
             return _varied(self._core, self._sides, pairs).reshape(moved.shape)
         result = np.empty_like(pairs)
@@ -94,7 +98,7 @@ def _varied(core: _CoreVariation, sides: _SideVariation | None, moved: Array) ->
     by_k = skewed((core.turned @ k).reshape(n, 4, r, r))
     by_h = (core.stretched @ h).reshape(n, 2, r, r)
     # changes of a, m, w, and of the mean and half the difference of the cores of p_L and p_R
-    change = np.empty((n, 5, r, r))
+    change = np.empty((n, 5, r, r), moved.dtype)
     da, dm, dw, mean, apart = (change[:, i] for i in range(5))
     dm[...], apart[...] = by_k[:, 0], by_k[:, 2]
     np.add(2 * turned[:, 1], by_k[:, 1], out=dw)
@@ -181,7 +185,7 @@ class _CoreVariation(NamedTuple):
         n, r = h.shape[:2]
         turn = (self.in_frame @ (h * self.inverse)).reshape(n, 5, r, r)
         even, odd = paired(turn[:, :3]), skewed(turn[:, 3:])
-        moves = np.empty((n, 4, r, r))
+        moves = np.empty((n, 4, r, r), h.dtype)
         velocity, momentum = moves[:, :2], moves[:, 2:]
         np.subtract(ds, even[:, 0], out=velocity[:, 0])
         np.subtract(dw, odd[:, 0], out=velocity[:, 1])

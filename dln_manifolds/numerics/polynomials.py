@@ -95,6 +95,16 @@ def propagators(generators: Array) -> Array:
     return moved
 
 
+#: Size of matrices from which steps of minimizations are computed in single precision: below, time
+#: goes by the call.
+SINGLE_FROM = 8
+
+
+def single(value: Array) -> Array:
+    """Return an array in single precision."""
+    return value.astype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class ModalBasis:
     """Integrated Legendre polynomials, zero at both ends, and their orthonormal derivatives."""
@@ -129,6 +139,15 @@ class ModalBasis:
     def weighted_slopes(self) -> Array:
         """Slopes times quadrature weights."""
         return self.slopes * self.weights[:, None]
+
+    @cached_property
+    def single(self) -> "ModalBasis":
+        """The same in single precision."""
+        return ModalBasis(*map(single, (self.nodes, self.weights, self.modes, self.slopes)))
+
+    def rounded(self, modes: Array) -> Array:
+        """Return coefficients of modes in the precision of the basis."""
+        return modes.astype(self.modes.dtype, copy=False)
 
 
 @lru_cache(maxsize=32)
