@@ -457,7 +457,7 @@ def test_batches_are_summed_over(data, record):
 @each_rank
 def test_unit_vectors_and_pairwise_distances(data, record):
     metric, point = data.space.metric, data.point()
-    pair = ["tangent", "point"], [data.random(), point]
+    pair = ["ambient", "point"], [data.vector(data.random(), point), point]
     compare(data, metric.normalize, *pair, record, "unit vector")
     compare(data, metric.normal_basis, *pair, record, "basis of unit vectors")
     ends = metric.exp(data.vector(0.2 * data.random(3), point), point)
