@@ -22,9 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
