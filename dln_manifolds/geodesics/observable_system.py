@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 
 from dln_manifolds.geodesics.flat_system import FlatSystem
-from dln_manifolds.geodesics.polar_cone import PolarCone
 from dln_manifolds.geodesics.polar_paths import PolarPaths
 from dln_manifolds.geodesics.root_paths import RootPaths
 from dln_manifolds.geodesics.system import TIP, Bounds, Flow, PathFamily, Points, Unit
@@ -17,6 +16,7 @@ from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
 from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
+from dln_manifolds.geometry.scaling import PolarCone
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
@@ -172,7 +172,7 @@ class ObservableSystem:
         return frame.lowered(frame.body_of(blocks)), known
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
-        """Return the polar chart first where roots are not too far apart and the network is deep."""
+        """Return the polar chart first where networks are deep and roots not too far apart."""
         least = [_frame(unit).roots[:, -1] / _frame(unit).roots[:, 0] for unit in (first, last)]
         full = self.layout.full
         near = np.minimum(*least) >= (_BORDER_FULL if full else _BORDER)

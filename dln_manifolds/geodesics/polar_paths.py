@@ -22,9 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
@@ -43,6 +42,8 @@ from dln_manifolds.numerics.polynomials import (
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
+# Largest half turn whose powers from the eighth on are below rounding.
+_SMALL_TURN = 1e-2
 # One, and more than its rounding.
 _NUDGED = 1 + 1e-13
 
@@ -64,7 +65,11 @@ class Turns(NamedTuple):
 
 def half_turns(turns: Array) -> Array:
     """Return ``(C(K) + 1) / 2 = (1 - K / 2)^-1`` of skew K."""
-    return np.linalg.inv(np.eye(turns.shape[-1]) - 0.5 * turns)
+    half, identity = 0.5 * turns, np.eye(turns.shape[-1])
+    if frobenius(half).max(initial=0.0) > _SMALL_TURN:
+        return np.asarray(np.linalg.inv(identity - half))
+    square = half @ half
+    return (identity + half) @ (identity + square) @ (identity + square @ square)
 
 
 @dataclass(frozen=True, eq=False)

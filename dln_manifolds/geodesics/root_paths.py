@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.flow_frames import flow_states
 from dln_manifolds.geometry.graph_chart import (
     GraphPoints,

@@ -22,8 +22,8 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 
 # Relative gap to which eigenvalues are spread for second derivatives.
 _SPREAD = 1e-4
-# Bytes of directions that are varied at once: what stays in cache, and on the heap.
-_CHUNK = 48_000
+# Bytes of directions that are varied at once: some ten arrays of them stay in cache.
+_CHUNK = 200_000
 
 
 class SecondVariation:
@@ -93,29 +93,31 @@ def _varied(core: _CoreVariation, sides: _SideVariation | None, moved: Array) ->
     n, _, rows, r = moved.shape
     moved = (moved.reshape(n, 2 * rows, r) @ core.axes).reshape(moved.shape)
     block = core.half_axes_t[:, None] @ moved[:, :, :r]
-    stretched, turned = block + transpose(block), block - transpose(block)
+    stretched, turned = block + transpose(block), skewed(block)
     h, k = stretched[:, 0], turned[:, 0]
-    by_k = skewed((core.turned @ k).reshape(n, 4, r, r))
+    by_k = (core.turned @ k).reshape(n, 4, r, r)
     by_h = (core.stretched @ h).reshape(n, 2, r, r)
-    # changes of a, m, w, and of the mean and half the difference of the cores of p_L and p_R
+    # changes of a, m, w / 2, and of the sum and the difference of the cores of p_L and p_R
     change = np.empty((n, 5, r, r), moved.dtype)
-    da, dm, dw, mean, apart = (change[:, i] for i in range(5))
-    dm[...], apart[...] = by_k[:, 0], by_k[:, 2]
-    np.add(2 * turned[:, 1], by_k[:, 1], out=dw)
-    np.add(skewed(by_h[:, 1]), by_k[:, 3], out=mean)
+    np.subtract(by_k, transpose(by_k), out=change[:, 1:])
+    da, dm, dw, total, apart = (change[:, i] for i in range(5))
+    dw += turned[:, 1]
+    total += skewed(by_h[:, 1])
     if sides is not None:
         beside = sides.moved(k, moved[:, :, r:], change)
-    ds = stretched[:, 1] + paired(by_h[:, 0]) - dm * core.gap
-    db, force = core.varied(h, ds, dw, da)
-    mean -= 0.5 * da * core.gap
-    apart += db
+    ds = paired(by_h[:, 0])
+    ds += stretched[:, 1]
+    ds -= dm * core.gap
+    force = core.varied(h, ds, dw, da, apart)
+    total -= da * core.gap
     turning = core.skewed @ change[:, 1:].reshape(n, 4 * r, r)
     force += paired(core.paired @ change[:, :2].reshape(n, 2 * r, r))
     pulled = np.empty_like(moved)
     if sides is not None:
         turning += sides.pulled(h, k, beside, change, force, pulled[:, :, r:])
-    np.add(force, skewed(turning), out=pulled[:, 0, :r])
-    np.add(da, 2 * apart, out=pulled[:, 1, :r])
+    force += skewed(turning)
+    pulled[:, 0, :r] = force
+    np.add(da, apart, out=pulled[:, 1, :r])
     block = core.axes[:, None] @ pulled[:, :, :r]
     if sides is None:
         pulled = block
@@ -128,7 +130,7 @@ class _CoreVariation(NamedTuple):
     """What the variation of the core multiplies with, stacked: small products cost by the call.
 
     A direction turns the eigenframe of D by ``omega_ij = h_ij / (d_j - d_i)`` and moves the
-    eigenvalues by ``h_ii``.
+    eigenvalues by ``h_ii``. Opposite turns count half, ``w / 2`` and ``2 b``.
     """
 
     axes: Array
@@ -136,7 +138,7 @@ class _CoreVariation(NamedTuple):
     half_axes_t: Array
     gap: Array
     inverse: Array
-    quotient: Array
+    force: Array
     weights: Array
     rise: Array
     diagonal: Array
@@ -151,7 +153,7 @@ class _CoreVariation(NamedTuple):
     def of(cls, nodal: NodalState, weights: PairWeights, depth: float) -> _CoreVariation:
         """Prepare factors at nodes."""
         core, m = nodal.core, nodal.common
-        a, b, s, w, j, gap = core.a, core.b, core.s, core.w, core.commutator, core.gap
+        a, b, s, w, j, gap = core.a, 2 * core.b, core.s, 0.5 * core.w, core.commutator, core.gap
         inverse = gap.copy()
         diagonal(inverse)[...] = np.inf
         inverse = 1 / inverse
@@ -164,24 +166,24 @@ class _CoreVariation(NamedTuple):
             0.5 * axes_t,
             gap,
             inverse,
-            force * inverse,
-            np.stack([core.alpha, core.mean**2 / core.alpha], axis=-3),
+            force,
+            np.stack([core.alpha, 4 * core.mean**2 / core.alpha], axis=-3),
             np.stack([a * core.slope, b * (per_mean - core.slope)], axis=-3),
             _diagonal_map(core, weights, per_mean),
             np.concatenate([s, a, force, w, b], axis=-2),
-            np.concatenate([0.5 * w, 2 * m, -0.25 * j, -0.5 * b], axis=-2),
-            np.concatenate([m, 0.5 * a], axis=-2),
+            np.concatenate([w, m, -0.5 * b, -0.5 * j], axis=-2),
+            np.concatenate([m, a], axis=-2),
             np.concatenate([a, -b, -s, w], axis=-1),
             np.concatenate([-m, a], axis=-1),
-            np.concatenate([b, 0.25 * j, -w, -2 * m], axis=-1),
+            np.concatenate([0.5 * b, 0.5 * j, -w, -m], axis=-1),
         )
 
     def mapped(self, function: Callable[[Array], Array]) -> _CoreVariation:
         """Apply a function to all factors."""
         return _CoreVariation(*map(function, self))
 
-    def varied(self, h: Array, ds: Array, dw: Array, da: Array) -> tuple[Array, Array]:
-        """Return the changes of b and of G, and write that of a."""
+    def varied(self, h: Array, ds: Array, dw: Array, da: Array, db: Array) -> Array:
+        """Return the change of G; write that of a, add that of b."""
         n, r = h.shape[:2]
         turn = (self.in_frame @ (h * self.inverse)).reshape(n, 5, r, r)
         even, odd = paired(turn[:, :3]), skewed(turn[:, 3:])
@@ -189,19 +191,23 @@ class _CoreVariation(NamedTuple):
         velocity, momentum = moves[:, :2], moves[:, 2:]
         np.subtract(ds, even[:, 0], out=velocity[:, 0])
         np.subtract(dw, odd[:, 0], out=velocity[:, 1])
-        dl = diagonal(h)
+        dl = diagonal(h).copy()
         rise = self.rise * dl[:, None, :, None]
         np.multiply(self.weights, velocity, out=momentum)
         momentum[:, 0] += paired(rise[:, 0])
         momentum[:, 1] += skewed(rise[:, 1])
-        force = skewed(self.numerator @ moves.reshape(n, 4 * r, r)) * self.inverse
-        force -= (dl[:, :, None] - dl[:, None, :]) * self.quotient
-        along = self.rise * velocity
-        along = 2 * (along[:, 0] + along[:, 1]) + self.diagonal * dl[:, None]
-        diagonal(force)[...] = along.sum(axis=-1)
+        numerator = self.numerator @ moves.reshape(n, 4 * r, r)
+        numerator -= dl[:, :, None] * self.force
+        force = skewed(numerator)
+        force *= self.inverse
+        along = 2 * np.einsum("npij,npij->ni", self.rise, velocity)
+        along += (self.diagonal @ dl[:, :, None])[:, :, 0]
+        diagonal(force)[...] = along
         force += even[:, 2]
         np.add(momentum[:, 0], even[:, 1], out=da)
-        return momentum[:, 1] + odd[:, 1], force
+        db += momentum[:, 1]
+        db += odd[:, 1]
+        return force
 
 
 def _diagonal_map(core: Core, weights: PairWeights, per_mean: Array) -> Array:
@@ -268,9 +274,9 @@ class _SideVariation(NamedTuple):
         owed = skewed(products.reshape(n, 2, 2, r, r))
         total, apart = owed.sum(axis=1), owed[:, 0] - owed[:, 1]
         change[:, 1] -= 0.5 * total[:, 0]
-        change[:, 2] -= apart[:, 0]
-        change[:, 3] += 0.125 * total[:, 1]
-        change[:, 4] += 0.125 * apart[:, 1]
+        change[:, 2] -= 0.5 * apart[:, 0]
+        change[:, 3] += 0.25 * total[:, 1]
+        change[:, 4] += 0.25 * apart[:, 1]
         return turn, dy, products
 
     def pulled(
@@ -284,13 +290,13 @@ class _SideVariation(NamedTuple):
     ) -> Array:
         """Write the changes beside the core, add to its force; return what is to be `skewed`."""
         (turn, dy, products), r = beside, h.shape[-1]
-        y, pi, dm, dw, mean, apart = self.rows, self.momentum, *(change[:, i] for i in range(1, 5))
+        y, pi, dm, dw, total, apart = self.rows, self.momentum, *(change[:, i] for i in range(1, 5))
         force += paired((transpose(y) @ dy).sum(axis=1)) * self.mean + paired(self.squared @ h)
         slope = dy * self.side_weights + y @ (2 * self.mean * h)[:, None]
         slope += turn @ self.cores - pi @ (0.5 * SIDES * k[:, None])
         value = slope @ self.turns - self.corners @ slope - turn @ self.overlap - dy @ self.cores
-        value += 0.5 * pi @ (transpose(products[..., :r, :]) + both_sides(dm, dw))
-        value += y @ (0.5 * transpose(products[..., r:, :]) - 2 * both_sides(mean, 2 * apart))
+        value += 0.5 * pi @ (transpose(products[..., :r, :]) + both_sides(dm, 2 * dw))
+        value += y @ (0.5 * transpose(products[..., r:, :]) - both_sides(total, 2 * apart))
         shape = (len(h), 2 * y.shape[-2], r)
         pulled[:, 0], pulled[:, 1] = value.reshape(shape), slope.reshape(shape)
         owed = SIDES * (0.5 * transpose(slope) @ y + 0.25 * transpose(pi) @ dy)

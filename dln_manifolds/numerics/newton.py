@@ -18,6 +18,10 @@ _KEEP = 0.8
 # Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
 # that does not halve them has met the rounding of the gradient.
 _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
+# Bytes of an array that is freed unused: glibc keeps memory that was freed from then on, up to
+# twice as much, where it would return it, and every array begin with page faults.
+_KEPT = 2**23
+np.empty(_KEPT, dtype=np.uint8)
 
 
 class Model(Protocol):
