@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 
 from dln_manifolds.geodesics.flat_system import FlatSystem
-from dln_manifolds.geodesics.polar_cone import PolarCone
 from dln_manifolds.geodesics.polar_paths import PolarPaths
 from dln_manifolds.geodesics.root_paths import RootPaths
 from dln_manifolds.geodesics.system import TIP, Bounds, Flow, PathFamily, Points, Unit
@@ -17,6 +16,7 @@ from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
 from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
+from dln_manifolds.geometry.scaling import PolarCone
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
@@ -32,6 +32,8 @@ _BLOCK = 2**14
 _DECAYED = 5e-6
 # Least root, relative to the others, from which paths are sought in the polar chart first.
 _BORDER_FULL, _BORDER = 0.05, 0.2
+# Depths above which they are: square matrices of full rank turn little until then.
+_DEEP_FULL, _DEEP = 4, 2
 # Families of paths.
 _POLAR, _ROOT = 0, 1
 
@@ -170,11 +172,12 @@ class ObservableSystem:
         return frame.lowered(frame.body_of(blocks)), known
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
-        """Return the polar chart first where roots are not too far apart, and N > 2."""
+        """Return the polar chart first where networks are deep and roots not too far apart."""
         least = [_frame(unit).roots[:, -1] / _frame(unit).roots[:, 0] for unit in (first, last)]
         full = self.layout.full
         near = np.minimum(*least) >= (_BORDER_FULL if full else _BORDER)
-        choice = np.where(near & (self.depth > 2), _POLAR, _ROOT)
+        deep = self.depth > (_DEEP_FULL if full else _DEEP)
+        choice = np.where(near & deep, _POLAR, _ROOT)
         return [np.full_like(choice, _POLAR)] if self.infinite else [choice, 1 - choice]
 
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:

@@ -22,15 +22,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
-from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis, propagators
+from dln_manifolds.numerics.polynomials import (
+    SINGLE_FROM,
+    ModalBasis,
+    combine,
+    modal_basis,
+    propagators,
+    single,
+)
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
@@ -38,8 +44,6 @@ LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
 _LEAST_ROOT = 1e-7
 # Largest half turn whose powers from the eighth on are below rounding.
 _SMALL_TURN = 1e-2
-# Rank from which steps are computed in single precision: below, time goes by the call.
-_SINGLE_FROM = 8
 # One, and more than its rounding.
 _NUDGED = 1 + 1e-13
 
@@ -240,10 +244,10 @@ class PolarPath:
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
         layout, basis, cometric = self.ends.layout, self.basis, self.nodal.cometric()
-        if layout.rank < _SINGLE_FROM:
+        if layout.rank < SINGLE_FROM:
             return QuadraticModel(basis, cometric, SecondVariation(self.nodal, layout.depth))
         variation = SecondVariation(self.nodal, layout.depth, np.float32)
-        return QuadraticModel(basis.single, cometric.mapped(_single), variation)
+        return QuadraticModel(basis.single, cometric.mapped(single), variation)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
@@ -269,23 +273,16 @@ class QuadraticModel:
     def product(self, direction: Array) -> Array:
         """Apply the Hessian to a direction."""
         basis = self.basis
-        pull = self.variation.apply(combine(basis.interleaved, self._rounded(direction)))
+        pull = self.variation.apply(combine(basis.interleaved, basis.rounded(direction)))
         return combine(basis.weighted_interleaved.T, pull)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
-        return _raised(self.basis, self.cometric, self._rounded(residual))
-
-    def _rounded(self, modes: Array) -> Array:
-        return modes.astype(self.basis.modes.dtype, copy=False)
+        return _raised(self.basis, self.cometric, self.basis.rounded(residual))
 
 
 def _raised(basis: ModalBasis, cometric: Cometric, residual: Array) -> Array:
     return combine(basis.weighted_slopes.T, cometric.apply(combine(basis.slopes, residual)))
-
-
-def _single(value: Array) -> Array:
-    return value.astype(np.float32)
 
 
 def _flat(stretch: Array, turns: Array) -> Array:

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.aligned_pairs import AlignedPairs
 from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.flow_frames import flow_states
 from dln_manifolds.geometry.graph_chart import (
     GraphPoints,
@@ -35,7 +34,13 @@ from dln_manifolds.geometry.graph_chart import (
 from dln_manifolds.geometry.polar_flow import Layout, rates_along
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, transpose
-from dln_manifolds.numerics.polynomials import ModalBasis, combine, modal_basis
+from dln_manifolds.numerics.polynomials import (
+    SINGLE_FROM,
+    ModalBasis,
+    combine,
+    modal_basis,
+    single,
+)
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
@@ -135,8 +140,16 @@ class PathState:
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
-        variation = self.points.second_variation()
-        return QuadraticModel(self.basis, self.ends.layout.depth, self.points, variation)
+        depth, points, variation = (
+            self.ends.layout.depth,
+            self.points,
+            self.points.second_variation(),
+        )
+        if isinstance(points, GraphPoints) or self.ends.layout.rank < SINGLE_FROM:
+            return QuadraticModel(self.basis, depth, points, variation)
+        assert isinstance(variation, SquareVariation)
+        basis, rounded = self.basis.single, variation.mapped(single)
+        return QuadraticModel(basis, depth, points.mapped(single), rounded)
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
@@ -145,7 +158,10 @@ class PathState:
 
 @dataclass(frozen=True, eq=False)
 class QuadraticModel:
-    """Hessian of the energy of a batch of paths, and a preconditioner for it."""
+    """Hessian of the energy of a batch of paths, and a preconditioner for it.
+
+    Both in the precision of the basis: single is enough for steps, which the gradient corrects.
+    """
 
     basis: ModalBasis
     depth: float
@@ -160,14 +176,15 @@ class QuadraticModel:
     def product(self, direction: Array) -> Array:
         """Hessian applied to a direction of the coefficients."""
         basis, n_nodes = self.basis, self.basis.nodes.size
-        values = combine(basis.functions, direction)
+        values = combine(basis.functions, basis.rounded(direction))
         momentum, force = self.variation.apply(values[:, :n_nodes], values[:, n_nodes:])
         analysis = self.depth * basis.weighted_functions.T
         return combine(analysis, np.concatenate([force, momentum], axis=1))
 
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
-        return _apply_nodal_cometric(self.basis, self.depth, self.points, residual)
+        rounded = self.basis.rounded(residual)
+        return _apply_nodal_cometric(self.basis, self.depth, self.points, rounded)
 
 
 def _apply_nodal_cometric(

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from dln_manifolds.geometry.coefficients import a, a_side, kappa, log_ratio
+from dln_manifolds.geometry.coefficients import a, a_side, log_ratio
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
 from dln_manifolds.numerics.matrices import prefix_products, transpose
@@ -162,12 +162,6 @@ class Frame:
         symmetric = scale * damped_sinhc(x) / (self.depth * damped_sinhc(self.depth * x))
         antisymmetric = scale * (1 + np.exp(-2 * x)) / (1 + np.exp(-2 * self.depth * x))
         return symmetric, antisymmetric
-
-    @cached_property
-    def kappa_factors(self) -> tuple[Array, Array]:
-        """``cosh`` and ``sinh`` of ``log(kappa_ij)``: the metric of the root chart."""
-        weight = kappa(self.half_log_ratio, self.depth)
-        return 0.5 * (weight + 1 / weight), 0.5 * (weight - 1 / weight)
 
     def scaled(self, factor: Array) -> Self:
         """Return the frame of the matrix times a positive factor, shape ``(...)``."""

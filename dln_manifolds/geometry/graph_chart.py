@@ -16,6 +16,8 @@ there is no corner, and x is T. In bases ``E_L`` and ``E_R`` of column and row s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -65,13 +67,17 @@ class SquarePoints:
         bases = nodal.left, nodal.roots, transpose(nodal.right_t)
         return SingularFrame(*bases, nodal.velocity, nodal.momentum, (nothing, nothing))
 
+    def mapped(self, function: Callable[[Array], Array]) -> Self:
+        """Return the same with a function applied to all arrays."""
+        part = object.__new__(type(self))
+        part.depth, part.energy = self.depth, function(self.energy)
+        part.turns = function(self.turns[0]), function(self.turns[1])
+        part.nodal = self.nodal.mapped(function)
+        return part
+
     def take(self, members: Array) -> Self:
         """Return some members."""
-        part = object.__new__(type(self))
-        part.depth, part.energy = self.depth, self.energy[members]
-        part.turns = self.turns[0][members], self.turns[1][members]
-        part.nodal = NodalState(*(value[members] for value in self.nodal))
-        return part
+        return self.mapped(itemgetter(members))
 
 
 class SquareVariation:
@@ -89,8 +95,12 @@ class SquareVariation:
 
     def take(self, members: Array) -> SquareVariation:
         """Return some members."""
+        return self.mapped(itemgetter(members))
+
+    def mapped(self, function: Callable[[Array], Array]) -> SquareVariation:
+        """Return the same with a function applied to all arrays."""
         left, right = self._turns
-        return SquareVariation((left[members], right[members]), self._core.take(members))
+        return SquareVariation((function(left), function(right)), self._core.mapped(function))
 
 
 class GraphPoints:
@@ -215,7 +225,7 @@ class GraphVariation:
 
     def take(self, members: Array) -> GraphVariation:
         """Return some members."""
-        return GraphVariation(self._points.take(members), self._core.take(members))
+        return GraphVariation(self._points.take(members), self._core.mapped(itemgetter(members)))
 
     def apply(self, x: Array, rate: Array) -> tuple[Array, Array]:
         """Differentiate the derivatives by rate and by x."""

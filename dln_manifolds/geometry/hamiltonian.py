@@ -14,6 +14,7 @@ Pairs that are close are summed with divided differences of the cometric instead
 cancels. Equivalent to Hamilton's equations in X of Chen, arXiv 2510.07324.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -53,6 +54,10 @@ class NodalState(NamedTuple):
     velocity: Array
     momentum: Array
     gradient: Array
+
+    def mapped(self, function: Callable[[Array], Array]) -> "NodalState":
+        """Return the state with a function applied to all its arrays."""
+        return NodalState(*map(function, self))
 
     def leave(self, matrix: Array) -> Array:
         """Return a matrix of the frame to the chart: ``U Z V^T``."""
@@ -219,11 +224,11 @@ class SecondVariation:
         self._g_over_p = np.concatenate([g, p], axis=-2)
         self._pt_over_gt = np.concatenate([p_t, g_t], axis=-2)
 
-    def take(self, members: Array) -> Self:
-        """Return the linearization of some members, along the first batch axis."""
+    def mapped(self, function: Callable[[Array], Array]) -> Self:
+        """Return the linearization with a function applied to all its arrays."""
         part = object.__new__(type(self))
         for name, value in vars(self).items():
-            setattr(part, name, value[members])
+            setattr(part, name, function(value))
         return part
 
     def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ from dln_manifolds.geometry.coefficients import (
 )
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import parity_combine, transpose
+from dln_manifolds.numerics.matrices import transpose
 
 
 def apply_cometric(frame: Frame, covector: Array) -> Array:
@@ -255,22 +255,6 @@ def root_of(frame: Frame) -> Array:
     return frame.compose(frame.roots)
 
 
-def point_of(frame: Frame) -> Array:
-    """Return X of a frame."""
-    return frame.compose(frame.singular_values)
-
-
-def push_to_root(frame: Frame, tangent_vec: Array) -> Array:
-    """Differential of ``X -> T`` applied to a tangent vector at X."""
-    return frame.leave(parity_combine(*frame.chart_factors, frame.enter(tangent_vec)))
-
-
-def pull_from_root(frame: Frame, root_vec: Array) -> Array:
-    """Differential of ``T -> X`` applied to a tangent vector at T."""
-    symmetric, antisymmetric = frame.chart_factors
-    return frame.leave(parity_combine(1 / symmetric, 1 / antisymmetric, frame.enter(root_vec)))
-
-
 def raised(cosh: Array, sinh: Array, momentum: Array) -> Array:
     """Apply the cometric of the root chart in the frame, given functions of ``log(kappa)``."""
     return cosh * momentum - sinh * transpose(momentum)
@@ -279,13 +263,3 @@ def raised(cosh: Array, sinh: Array, momentum: Array) -> Array:
 def lowered(cosh: Array, sinh: Array, velocity: Array) -> Array:
     """Apply the metric of the root chart in the frame."""
     return cosh * velocity + sinh * transpose(velocity)
-
-
-def lower(frame: Frame, root_vec: Array) -> Array:
-    """Return the momentum ``P = g_T(v, .)`` of a velocity in the root chart."""
-    return frame.leave(lowered(*frame.kappa_factors, frame.enter(root_vec)))
-
-
-def raise_(frame: Frame, momentum: Array) -> Array:
-    """Return the velocity of a momentum in the root chart."""
-    return frame.leave(raised(*frame.kappa_factors, frame.enter(momentum)))

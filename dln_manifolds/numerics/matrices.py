@@ -118,32 +118,6 @@ _TAYLOR_RANGE = 0.25
 _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 
 
-def angular_velocities(root: Array, velocity: Array, depth: float) -> Array:
-    r"""Angular velocities of a frame from which T seems to move least, ``(..., 2, n, n)``.
-
-    Rotations ``T -> R_L T R_R^T`` are isometries, and in deep networks most of the motion of T is a
-    rotation. At N > 1 ``Omega_L`` and ``Omega_R`` minimize, over skew-symmetric matrices,
-
-    .. math::
-        |T' - \Omega_L T + T \Omega_R|^2 + \frac{r}{2} (|\Omega_L|^2 + |\Omega_R|^2), \qquad
-        r = \frac{|T|^2}{n (N - 1)^{3/2}}.
-
-    The second term keeps the frame from chasing singular vectors of nearly equal singular values,
-    and from turning where the chart is flat, at N = 1. Its power of N was found by trial.
-    """
-    left, roots, right_t = np.linalg.svd(root)
-    v = transpose(left) @ velocity @ transpose(right_t)
-    row, column = roots[..., :, None], roots[..., None, :]
-    damping = np.mean(roots * roots, axis=-1)[..., None, None] / (depth - 1) ** 1.5
-    total, difference = row + column, column - row
-    # Opposite turns move the skew part of v, equal turns the symmetric part.
-    opposite = 0.5 * (v - transpose(v)) * total / (total * total + damping)
-    equal = 0.5 * (v + transpose(v)) * difference / (difference * difference + damping)
-    omega_left = left @ (equal + opposite) @ transpose(left)
-    omega_right = transpose(right_t) @ (equal - opposite) @ right_t
-    return np.stack([omega_left, omega_right], axis=-3)
-
-
 def turned(velocities: tuple[Array, Array], matrices: Array) -> Array:
     """Return ``Omega_L M - M Omega_R`` of ``(n_batch, ..., m, n)``, Omegas ``(n_batch, m, m)``."""
     left, right = velocities

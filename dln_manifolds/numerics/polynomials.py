@@ -95,6 +95,16 @@ def propagators(generators: Array) -> Array:
     return moved
 
 
+#: Size of matrices from which steps of minimizations are computed in single precision: below, time
+#: goes by the call.
+SINGLE_FROM = 8
+
+
+def single(value: Array) -> Array:
+    """Return an array in single precision."""
+    return value.astype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class ModalBasis:
     """Integrated Legendre polynomials, zero at both ends, and their orthonormal derivatives."""
@@ -133,8 +143,11 @@ class ModalBasis:
     @cached_property
     def single(self) -> "ModalBasis":
         """The same in single precision."""
-        values = (self.nodes, self.weights, self.modes, self.slopes)
-        return ModalBasis(*(value.astype(np.float32) for value in values))
+        return ModalBasis(*map(single, (self.nodes, self.weights, self.modes, self.slopes)))
+
+    def rounded(self, modes: Array) -> Array:
+        """Return coefficients of modes in the precision of the basis."""
+        return modes.astype(self.modes.dtype, copy=False)
 
 
 @lru_cache(maxsize=32)

@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from root_chart import pull_from_root
 from spectral_matrices import matrices
 
 from dln_manifolds.geometry.balancing import factor
@@ -20,7 +21,7 @@ from dln_manifolds.geometry.closed_forms import (
 )
 from dln_manifolds.geometry.coefficients import a
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import pull_from_root, root_of
+from dln_manifolds.geometry.metric import root_of
 
 RATES = np.array([-7.0, -1 / 3, 0.0, 1e-5, 2.0])
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import root_chart as chart
 from spectral_matrices import matrices, rotation
 from spectral_reference import DEPTHS, EPS, check
 
@@ -53,11 +54,11 @@ FUNCTIONS = {
     "inner_coproduct": of_point(lambda f, z: observable.inner_coproduct(f, z, z + 1)),
     "metric_matrix": of_point(lambda f, z: observable.operator_matrix(f, 1 / f.a)),
     "root_of": of_point(lambda f, z: root_chart.root_of(f)),
-    "point_of": of_point(lambda f, z: root_chart.point_of(f)),
-    "push": of_point(root_chart.push_to_root),
-    "pull": of_point(root_chart.pull_from_root),
-    "lower": of_point(root_chart.lower),
-    "raise": of_point(root_chart.raise_),
+    "point_of": of_point(lambda f, z: chart.point_of(f)),
+    "push": of_point(chart.push_to_root),
+    "pull": of_point(chart.pull_from_root),
+    "lower": of_point(chart.lower),
+    "raise": of_point(chart.raise_),
     "along": of_derivative(lambda d, z: d.along(z, z + 1)),
     "gradient": of_derivative(lambda d, z: d.gradient(z, z + 1)),
     "acceleration": of_derivative(
@@ -181,7 +182,7 @@ def test_frames_are_thin(shape):
     assert frame.right_t.shape == (*shape[:-2], rank, shape[-1])
     assert (np.diff(frame.values, axis=-1) <= 0).all()
     check(abs(frame.compose(frame.values) - x), 100 * EPS)
-    check(abs(root_chart.point_of(frame) - x), 100 * EPS)
+    check(abs(chart.point_of(frame) - x), 100 * EPS)
     check(abs(transpose(frame.left) @ frame.left - np.eye(rank)), 16 * EPS)
     check(abs(frame.right_t @ transpose(frame.right_t) - np.eye(rank)), 16 * EPS)
     middle = normal((*shape[:-2], rank, rank), 1)

@@ -4,12 +4,13 @@ import mpmath as mp
 import numpy as np
 import pytest
 import spectral_reference as ref
+from root_chart import push_to_root
 from spectral_matrices import matrices, rotation
 from spectral_reference import DEPTHS, EPS, check
 
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import CometricDerivative, push_to_root
+from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.rank import has_rank
 from dln_manifolds.geometry.retraction import acceleration_in_frame, retract
 

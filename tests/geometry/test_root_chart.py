@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import root_chart as chart
 from spectral_matrices import matrices
 from spectral_reference import DEPTHS, EPS, check
 
@@ -36,8 +37,8 @@ def test_the_chart_can_be_undone(kind, depth):
     x = matrices(kind, 4, 3)
     frame, root_frame = frames(kind, 4, depth)
     # Rounding of T to a relative eps changes X by N eps.
-    check(norms(root_chart.point_of(root_frame) - x) / norms(x), 400 * EPS * depth)
-    check(norms(root_chart.point_of(frame) - x) / norms(x), 400 * EPS)
+    check(norms(chart.point_of(root_frame) - x) / norms(x), 400 * EPS * depth)
+    check(norms(chart.point_of(frame) - x) / norms(x), 400 * EPS)
 
 
 @pytest.mark.parametrize("depth", POLYNOMIAL)
@@ -59,8 +60,8 @@ def test_push_and_pull_are_inverse(kind, depth):
     for factor in (even, odd):
         assert (factor > 0).all()
     spread = max(even.max(), odd.max()) / min(even.min(), odd.min())
-    there = root_chart.pull_from_root(frame, root_chart.push_to_root(frame, z))
-    back = root_chart.push_to_root(frame, root_chart.pull_from_root(frame, z))
+    there = chart.pull_from_root(frame, chart.push_to_root(frame, z))
+    back = chart.push_to_root(frame, chart.pull_from_root(frame, z))
     check(norms(there - z) / norms(z), 32 * EPS * spread)
     check(norms(back - z) / norms(z), 32 * EPS * spread)
 
@@ -77,7 +78,7 @@ def test_push_is_the_differential_of_the_chart(kind, depth):
 
     h = 1e-3
     difference = (8 * (root(h) - root(-h)) - (root(2 * h) - root(-2 * h))) / (12 * h)
-    got = root_chart.push_to_root(frame, z)
+    got = chart.push_to_root(frame, z)
     check(np.linalg.norm(got - difference) / np.linalg.norm(root_chart.root_of(frame)), 1e-11)
 
 
@@ -94,7 +95,7 @@ def test_pull_is_the_differential_of_the_polynomial(kind, depth):
         for m in range(depth):
             term = term @ (moved[m] if m == k else factors[m])
         wanted += term
-    got = root_chart.pull_from_root(frame, v)
+    got = chart.pull_from_root(frame, v)
     check(norms(got - wanted) / norms(wanted), 100 * EPS)
 
 
@@ -113,7 +114,7 @@ def squared_root_norm(frame, v):
 def test_the_chart_is_an_isometry(kind, n, depth):
     frame, root_frame = frames(kind, n, depth)
     z = normal((3, n, n))
-    v = root_chart.push_to_root(frame, z)
+    v = chart.push_to_root(frame, z)
     wanted = observable.inner_product(frame, z, z)
     condition = frame.values[..., 0] / frame.values[..., -1]
     # Rounding of v to a relative eps counts N times in the direction of weight N.
@@ -129,7 +130,7 @@ def test_lower_is_the_gradient_of_the_quadratic_form(kind, depth):
     v, w = normal((2, 3, 4, 4))
     # exact for a quadratic form: (g(v + w) - g(v - w)) / 4 = <g_T(v, .), w>
     wanted = (squared_root_norm(frame, v + w) - squared_root_norm(frame, v - w)) / 4
-    got = np.sum(root_chart.lower(frame, v) * w, axis=(-2, -1))
+    got = np.sum(chart.lower(frame, v) * w, axis=(-2, -1))
     check(abs(got - wanted), 100 * EPS * depth * norms(v) * norms(w))
 
 
@@ -139,8 +140,8 @@ def test_raise_and_lower_are_inverse(kind, depth):
     _, frame = frames(kind, 4, depth)
     v = normal((3, 4, 4))
     for back in (
-        root_chart.raise_(frame, root_chart.lower(frame, v)),
-        root_chart.lower(frame, root_chart.raise_(frame, v)),
+        chart.raise_(frame, chart.lower(frame, v)),
+        chart.lower(frame, chart.raise_(frame, v)),
     ):
         check(norms(back - v) / norms(v), 64 * EPS * depth**2)
 
@@ -151,8 +152,8 @@ def test_momentum_in_the_chart_is_the_pulled_back_covector(kind, depth):
     # <P_T, push z> = <A_X^{-1} Z, z> for every z
     frame, root_frame = frames(kind, 4, depth)
     vec, z = normal((2, 3, 4, 4))
-    momentum = root_chart.lower(root_frame, root_chart.push_to_root(frame, vec))
-    got = np.sum(momentum * root_chart.push_to_root(frame, z), axis=(-2, -1))
+    momentum = chart.lower(root_frame, chart.push_to_root(frame, vec))
+    got = np.sum(momentum * chart.push_to_root(frame, z), axis=(-2, -1))
     wanted = observable.inner_product(frame, vec, z)
     products = [observable.inner_product(frame, x, x) for x in (vec, z)]
     condition = frame.values[..., 0] / frame.values[..., -1]
@@ -167,7 +168,7 @@ def test_riemannian_volume_is_lebesgue_measure_in_the_chart(kind, n, depth):
     # sqrt(det g_X) = N^(n/2) |det d(X -> T)|, the determinant taken of the matrix of `push`
     frame = Frame.of_point(matrices(kind, n)[0], depth)
     basis = np.eye(n * n).reshape(n * n, n, n)
-    jacobian = root_chart.push_to_root(frame, basis).reshape(n * n, n * n)
+    jacobian = chart.push_to_root(frame, basis).reshape(n * n, n * n)
     _, log_det = np.linalg.slogdet(jacobian)
     got = volume.log_riemannian_density(frame.singular_values, depth)
     even, odd = frame.chart_factors
