@@ -40,7 +40,7 @@ _MAX_ITERATIONS = 60
 _STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
 # ratios of their energies from which the shorter is known; and the same with more, which decide.
-_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.05), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
+_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.03), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.

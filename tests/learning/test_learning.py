@@ -52,7 +52,9 @@ def of_matrices():
             continue
         flat = MATRIX not in case.spaces or bool(case.limit(MATRIX, "numpy"))
         for kind in OTHERS:
-            if (kind == "rank 2, flattened") == (flat or (kind != "rank 1" and case.name in SQUARE)):
+            if (kind == "rank 2, flattened") == (
+                flat or (kind != "rank 1" and case.name in SQUARE)
+            ):
                 marks = [pytest.mark.slow] if case.slow or "rank 2" not in kind else []
                 yield pytest.param(case, kind, marks=marks, id=f"{case.name}-{kind}")
 
