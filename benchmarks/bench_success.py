@@ -92,7 +92,7 @@ def success_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) ->
         str(int((there.status == 1).sum())),
         str(int((there.status == 2).sum())),
         f"{worst:.1e}",
-        f"{ObservableSystem(depth).goal():.0e}",
+        f"{ObservableSystem(depth, (n, n), n).goal():.0e}",
         f"{asymmetry.max(initial=0):.0e}",
         f"{int(kept.sum())} of {len(length)}",
         f"{np.min(length / polar):.3f} to {np.max(length / polar):.3f}",

@@ -48,6 +48,8 @@ _BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
 _NODES = (1.0, 1.5, 2.0)
+# What the numbers of nodes that are needed are told short of, from few nodes.
+_MARGIN = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     problem, rate, rates = best.problem, found.rate, found.rates
     state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
-    needed = nodes_needed(state, rates, tolerance, inside=inside)
+    needed = _MARGIN * nodes_needed(state, rates, tolerance, inside=inside)
     needed[best.stepped[pick]] = np.inf
     solved = np.zeros(pick.size, dtype=bool)
     fewer, left = 0.0, pick.size

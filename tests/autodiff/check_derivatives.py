@@ -224,7 +224,7 @@ def test_densities(data, record):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each
+@each_rank
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_exp(data, size, record):
     for name, point in places(data):
@@ -233,7 +233,7 @@ def test_exp(data, size, record):
         compare(data, exp, ["tangent", "point"], [vector, point], record, f"exp, {name}")
 
 
-@each
+@each_rank
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_log_and_distances(data, size, record):
     metric = data.space.metric
@@ -246,7 +246,7 @@ def test_log_and_distances(data, size, record):
             compare(data, metric.dist, *two, record, f"distance, {name}")
 
 
-@each
+@each_rank
 def test_geodesic(data, record):
     metric, times = data.space.metric, np.array([0.3, 1.1])
     point = data.point()
@@ -277,7 +277,7 @@ def test_orthonormal_coordinates(data, record):
             compare(data, method, *pair, record, f"{method.__name__}, {name}")
 
 
-@each
+@each_rank
 def test_flattened_view(data, record):
     """Vectors of the view are differentiated as those of the space."""
     view = data.space.flattened(orthonormal=True)
@@ -341,11 +341,11 @@ def test_nearest_point_that_is_not_isolated():
         aligned_pullback(layers, np.zeros((2, 2, 2)), data.random())
 
 
-@each_observable
+@each_matrix
 def test_transport_of_matrices(data, record):
     """Every exp and log of geomstats' ladder by its rule: the derivative of what is computed."""
     metric, point = data.space.metric, data.point()
-    vector, along = 0.3 * data.random(), 0.3 * data.random()
+    vector, along = (data.vector(0.3 * data.random(), point) for _ in range(2))
     end = metric.exp(along, point)
 
     def ahead(vector, along, point):
@@ -437,14 +437,14 @@ def test_action_of_the_group(record):
     record("by the group", by_group)
 
 
-@each
+@each_rank
 def test_batches_are_summed_over(data, record):
     """Gradients by an argument that was repeated are sums; others have their own."""
     metric = data.space.metric
     point = data.point()
-    vectors = 0.2 * data.random(3)
+    vectors = data.vector(0.2 * data.random(3), point)
     compare(data, metric.exp, ["tangent", "point"], [vectors, point], record, "one base point")
-    ends = metric.exp(data.vector(vectors, point), point)
+    ends = metric.exp(vectors, point)
     compare(data, metric.log, ["point", "point"], [ends, point[None]], record, "one of one")
     compare(data, metric.squared_dist, ["point", "point"], [point, ends], record, "one to many")
     compare(data, metric.inner_product, ["tangent"] * 2 + ["point"], [vectors[0], vectors, point],
@@ -454,10 +454,10 @@ def test_batches_are_summed_over(data, record):
     compare(data, metric.norm, *grid, record, "a grid of norms")
 
 
-@each
+@each_rank
 def test_unit_vectors_and_pairwise_distances(data, record):
     metric, point = data.space.metric, data.point()
-    pair = ["ambient", "point"], [data.random(), point]
+    pair = ["ambient", "point"], [data.vector(data.random(), point), point]
     compare(data, metric.normalize, *pair, record, "unit vector")
     compare(data, metric.normal_basis, *pair, record, "basis of unit vectors")
     ends = metric.exp(data.vector(0.2 * data.random(3), point), point)
@@ -467,7 +467,7 @@ def test_unit_vectors_and_pairwise_distances(data, record):
     assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
-@each
+@each_rank
 def test_loss_of_a_geodesic_regression(data, record):
     """What geomstats' GeodesicRegression differentiates, where it starts: at coefficient zero."""
     metric, point = data.space.metric, data.point()
@@ -483,7 +483,7 @@ def test_loss_of_a_geodesic_regression(data, record):
     compare(data, loss, *two, record, "loss", stacked=one_by_one(loss))
 
 
-@each
+@each_rank
 def test_zero_lengths(data):
     """Norm and distance have no derivative at zero; zero is taken."""
     metric, point = data.space.metric, data.point()
@@ -495,7 +495,7 @@ def test_zero_lengths(data):
         assert all(np.abs(gradient).max() == 0 for gradient in found)
 
 
-@each
+@each_rank
 def test_no_rule_no_derivative(data):
     """What has no rule, and every second derivative, is refused instead of counting as zero."""
     point = data.point()
@@ -518,7 +518,7 @@ def test_factors_have_no_derivative(data):
             gradients(lambda x, f=method: gs.sum(f(x)), matrix)
 
 
-@each
+@each_rank
 def test_pymanopt_names(data):
     """The methods of the space, one point at a time and base point first, have the same rules."""
     space, point, vector = data.space, data.point(), 0.2 * data.random()
@@ -552,7 +552,7 @@ def test_failed_members_have_no_gradient(data):
 
 
 @pytest.mark.skipif(not ON_TORCH, reason="tensors only")
-@each
+@each_rank
 def test_single_precision(data):
     point = torch.tensor(data.space.projection(data.point()), dtype=torch.float32)
     point = data.space.projection(point).requires_grad_()

@@ -26,13 +26,13 @@ BACKENDS = ["autograd", pytest.param("pytorch", marks=needs_torch)]
 
 
 @lru_cache
-def run(backend, folder):
+def run(backend, folder, speed="not slow"):
     """Run all checks on a backend: the process and the values that they recorded."""
-    target = folder / f"{backend}.json"
+    target = folder / f"{backend} {speed}.json"
     process = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-rf"),
-            *("-k", SELECTION),
+            *("-k", SELECTION, "-m", speed),
             # geomstats asks for a sparse tensor by an old name.
             *("-W", "ignore:torch.sparse.SparseTensor:UserWarning"),
             *map(str, CHECKS),
@@ -57,6 +57,13 @@ def test_checks_pass(backend, folder):
     process, values = run(backend, folder)
     assert process.returncode == 0, process.stdout + process.stderr
     assert values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_slow_checks_pass(backend, folder):
+    process, _ = run(backend, folder, "slow")
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @needs_torch

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
-from dln_manifolds.geodesics import ObservableSystem, Status, multilevel
+from dln_manifolds.geodesics import Status, multilevel
 from dln_manifolds.geodesics.collocation import follow, nodes_needed
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.multilevel import flow_of
-from dln_manifolds.geodesics.root_paths import PolarTurn
-from dln_manifolds.geodesics.system import Rest
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
 from dln_manifolds.numerics.polynomials import gauss, nodal_basis
 
@@ -47,13 +45,13 @@ def asked(pairs, monkeypatch):
 
 def independent_ends(arguments):
     """End states by the flow from the initial states alone, in steps of its own frames."""
-    field, state = arguments[0], arguments[2]
+    field, state = arguments[:2]
     return flow(field, state, np.ones(len(state)), tolerance=1e-14)
 
 
-def distances(field, frame, state, followed, reference):
+def distances(field, state, followed, reference):
     """Relative distances of end states, of those that were followed."""
-    result = flow_of(field, frame, state, followed, record=False)
+    result = flow_of(field, state, followed, record=False)
     apart = norms(result.state - reference.state[followed.solved])
     return (apart / norms(state[followed.solved])).max(axis=-1)
 
@@ -67,10 +65,10 @@ def test_agrees_with_the_flow(n, depth, tolerance, call, asked):
     answers = asked(n, depth, 20, call, tolerance=tolerance, on_failure="nan")[1]
     n_solved = 0
     for arguments, followed in answers:
-        field, frame, state = arguments[:3]
+        field, state = arguments[:2]
         reference = independent_ends(arguments)
         assert (reference.status == Status.CONVERGED)[followed.solved].all()
-        apart = distances(field, frame, state, followed, reference)
+        apart = distances(field, state, followed, reference)
         assert apart.max(initial=0.0) <= 3 * tolerance * max(1, depth / 8)
         n_solved += followed.solved.sum()
     assert n_solved >= 15 or not 2 <= depth <= 8
@@ -82,10 +80,10 @@ def test_agrees_with_the_flow_near_singular_matrices(spread, depth, asked):
     """Also where the linearized flow decays more slowly at the nodes than the geodesic itself."""
     options = {"spread": spread * depth**0.5, "tolerance": 1e-8, "on_failure": "nan"}
     for arguments, followed in asked(2, depth, 200, "log", **options)[1]:
-        field, frame, state = arguments[:3]
+        field, state = arguments[:2]
         reference = independent_ends(arguments)
         assert (reference.status == Status.CONVERGED)[followed.solved].all()
-        apart = distances(field, frame, state, followed, reference)
+        apart = distances(field, state, followed, reference)
         assert apart.max(initial=0.0) <= 10 * 1e-8
 
 
@@ -99,15 +97,15 @@ def test_a_wrong_guess_changes_no_answer(share, smooth, asked):
     rng = np.random.default_rng(0)
     n_solved = 0
     for arguments, _ in asked(3, 3, 30, tolerance=1e-5)[1]:
-        field, frame, state, rates, n_nodes, tolerance = arguments
+        field, state, rates, n_nodes, tolerance = arguments
         if smooth:
             noise = rng.standard_normal(state[:, 1].shape) * share * np.abs(state[:, 1]).mean()
             state = np.stack([state[:, 0], state[:, 1] + noise], axis=1)
         else:
             rates = rates + rng.standard_normal(rates.shape) * share * np.abs(rates).mean()
-        followed = follow(field, frame, state, rates, n_nodes, tolerance, inside=True)
-        reference = independent_ends((field, frame, state))
-        apart = distances(field, frame, state, followed, reference)
+        followed = follow(field, state, rates, n_nodes, tolerance, inside=True)
+        reference = independent_ends((field, state))
+        apart = distances(field, state, followed, reference)
         assert apart.max(initial=0.0) <= 3 * tolerance
         n_solved += followed.solved.sum()
     assert n_solved > 0
@@ -116,54 +114,53 @@ def test_a_wrong_guess_changes_no_answer(share, smooth, asked):
 def test_too_few_nodes_are_not_called_a_solution(asked):
     """Where the nodes do not resolve a geodesic, agreement of iterates means nothing."""
     for arguments, _ in asked(3, 2, 30)[1]:
-        field, frame, state, rates = arguments[:4]
+        field, state, rates = arguments[:3]
         nodes, few = gauss(rates.shape[1]).nodes, gauss(6).nodes
         legendre = np.polynomial.legendre.legvander(2 * nodes - 1, len(nodes) - 1)
         interpolation = np.polynomial.legendre.legvander(2 * few - 1, len(nodes) - 1)
         interpolation = interpolation @ np.linalg.inv(legendre)
         coarse = np.einsum("fq,bq...->bf...", interpolation, rates)
-        followed = follow(field, frame, state, coarse, 6, TOLERANCE, inside=False)
-        apart = distances(field, frame, state, followed, independent_ends(arguments))
+        followed = follow(field, state, coarse, 6, TOLERANCE, inside=False)
+        apart = distances(field, state, followed, independent_ends(arguments))
         assert apart.max(initial=0.0) <= 10 * TOLERANCE
         assert followed.solved.mean() < 0.2
 
 
 @pytest.mark.parametrize("end", [0.5, 1e-3, 0.0, -1e-3, -0.5])
-def test_a_line_at_or_past_a_singular_matrix_is_not_followed(end):
+def test_a_line_at_or_past_a_singular_matrix_is_not_followed(end, states):
     """For n = 1 the chart is flat and every guess exact; what comes near zero is left to steps."""
     depth = 3
-    state = np.array([[[[1.0]], [[depth * (end - 1)]]]])[:, :, None]
-    rates = np.broadcast_to(np.array([end - 1, 0.0])[:, None, None, None], (1, 6, 2, 1, 1, 1))
-    followed = follow(ObservableSystem(depth), Rest(), state, rates, 8, TOLERANCE, inside=True)
+    system, state = states(np.ones((1, 1, 1)), np.full((1, 1, 1), depth * (end - 1)), depth)
+    rates = np.repeat(system.rates(state)[0][:, None], 6, axis=1)
+    followed = follow(system, state, rates, 8, TOLERANCE, inside=True)
     assert followed.solved == (end == 0.5)
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_what_meets_a_singular_matrix_is_not_followed(n):
+def test_what_meets_a_singular_matrix_is_not_followed(n, states):
     """Geodesics on which steps find a singular matrix, guessed as straight lines."""
     rng = np.random.default_rng(n)
-    field = ObservableSystem(1.5)
-    state = rng.standard_normal((200, 2, 1, n, n))
+    field, state = states(*rng.standard_normal((2, 200, n, n)), 1.5)
     crossed = flow(field, state, np.ones(200), tolerance=1e-8).status == Status.CROSSED
     assert crossed.sum() > 20
     state = state[crossed]
-    rates = np.broadcast_to(field.rates(state)[0][:, None], (len(state), 8, 2, 1, n, n))
-    assert not follow(field, Rest(), state, rates, 40, 1e-3, inside=True).solved.any()
+    rates = np.repeat(field.rates(state)[0][:, None], 8, axis=1)
+    assert not follow(field, state, rates, 40, 1e-3, inside=True).solved.any()
 
 
 def test_members_that_go_astray_are_left_to_steps(asked):
     """No error, whatever the guess is; and the other members as if they were alone."""
     arguments, _ = asked(3, 3, 8)[1][0]
-    field, frame, state, rates, n_nodes, tolerance = arguments
+    field, state, rates, n_nodes, tolerance = arguments
     wild = rates.copy()
     wild[0] *= 1e200
-    followed = follow(field, frame, state, wild, n_nodes, tolerance, inside=True)
-    alone = follow(field, frame, state, rates, n_nodes, tolerance, inside=True)
+    followed = follow(field, state, wild, n_nodes, tolerance, inside=True)
+    alone = follow(field, state, rates, n_nodes, tolerance, inside=True)
     assert not followed.solved[0]
     assert alone.solved[1:].any()
     assert np.array_equal(followed.solved[1:], alone.solved[1:])
     wild[0] = np.nan
-    assert not follow(field, frame, state, wild, n_nodes, tolerance, inside=True).solved[0]
+    assert not follow(field, state, wild, n_nodes, tolerance, inside=True).solved[0]
 
 
 @pytest.mark.parametrize(("depth", "most"), [(2, 380), (3, 275), (4, 255), (8, 290)])
@@ -187,14 +184,12 @@ def test_nodes_needed_are_needed_and_suffice(inside, asked):
     """Predicted numbers of nodes resolve the geodesics; two thirds of them do not."""
     enough = {1.1: [], 0.67: []}
     for arguments, _ in asked(3, 2, 30)[1]:
-        field, frame, state, rates = arguments[:4]
+        field, state, rates = arguments[:3]
         needed = nodes_needed(state, rates, TOLERANCE, inside=inside)
         for factor, found in enough.items():
             for k in np.nonzero(np.isfinite(needed))[0]:
                 one, number = slice(k, k + 1), int(np.ceil(factor * needed[k]))
-                followed = follow(
-                    field, frame.take([k]), state[one], rates[one], number, TOLERANCE, inside=inside
-                )
+                followed = follow(field, state[one], rates[one], number, TOLERANCE, inside=inside)
                 found.append(followed.solved[0])
     assert np.mean(enough[1.1]) > 0.9
     assert np.mean(enough[0.67]) < 0.2
@@ -239,15 +234,6 @@ def test_frames_whose_rotation_has_no_clear_eigenvectors(depth, gap):
         assert np.linalg.norm(reached - last @ rotated) <= 1e-11 * np.linalg.norm(last)
 
 
-def test_frames_end_where_their_velocities_lead():
-    """Rotations at the end are the exponentials of the angular velocities, to rounding."""
-    turns = rotations(np.random.default_rng(0).standard_normal((2, 50, 4, 4)))
-    frames = PolarTurn.between(*turns).frames()
-    assert np.abs(rotation(frames[:, :2]) - frames[:, 2:]).max() <= 1e-14
-    joined = frames[:, 2] @ turns[0] @ frames[:, 3].swapaxes(1, 2)
-    assert np.abs(joined - turns[1]).max() <= 1e-5
-
-
 @pytest.mark.parametrize("n_nodes", [8, 14, 24])
 def test_derivatives_at_gauss_nodes_are_exact_for_polynomials(n_nodes):
     """First and second derivatives of Chebyshev polynomials of every degree.
@@ -280,7 +266,7 @@ def test_layers(tolerance, monkeypatch):
     solution = space.metric.solve_log(space.metric.exp(vectors, starts), starts)
     n_solved = 0
     for arguments, followed in answers:
-        apart = distances(*arguments[:3], followed, independent_ends(arguments))
+        apart = distances(*arguments[:2], followed, independent_ends(arguments))
         assert apart.max(initial=0.0) <= 3 * tolerance
         n_solved += followed.solved.sum()
     assert n_solved >= 8

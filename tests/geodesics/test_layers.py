@@ -238,8 +238,9 @@ def near_singular(roots, depth, root_vecs, length):
     factor = length * np.sqrt(depth) * size(roots) / np.linalg.norm(V.reshape(count, -1), axis=1)
     W, V = (q[:, 1:] * roots) @ back, q[:, 1:] @ (factor[:, None, None, None] * V) @ back
     state = np.stack([(left * roots) @ right_t, left @ (factor[:, None, None] * P) @ right_t], 1)
-    system = ObservableSystem(float(depth))
-    return W, V, flow(system, state[:, :, None], np.ones(count), tolerance=1e-13)
+    system = ObservableSystem(float(depth), (n, n), n)
+    state, _ = system.of_root_states(state[:, :, None], np.ones(count))
+    return W, V, flow(system, state, np.ones(count), tolerance=1e-13)
 
 
 @pytest.mark.parametrize(

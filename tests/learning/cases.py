@@ -80,11 +80,15 @@ class Case:
         return self.backends.get(backend, "") or self.limits.get(space, "")
 
     def run(self, space):
-        """Check the algorithm on a kind of space, from a fixed random state."""
+        """Check the algorithm on a kind of space."""
+        self.run_on(SPACES[space]())
+
+    def run_on(self, space):
+        """Check the algorithm on a space, from a fixed random state."""
         gs.random.seed(0)
         np.random.seed(0)
         random.seed(0)
-        self.check(SPACES[space]())
+        self.check(space)
 
 
 CASES: list[Case] = []

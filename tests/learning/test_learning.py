@@ -8,8 +8,19 @@ import pytest
 
 # The cases live beside this file and are shared with the table in the documentation.
 sys.path.insert(0, str(Path(__file__).parent))
-from cases import CASES, FLAT, WIDER
+from cases import CASES, FLAT, MATRIX, WIDER
 
+from dln_manifolds import DLNObservableManifold
+
+# Beside the square matrices of full rank of the table.
+OTHERS = {
+    "rank 2": lambda: DLNObservableManifold(shape=(4, 3), rank=2, depth=3),
+    "rank 1": lambda: DLNObservableManifold(n=3, rank=1, depth=1.5),
+    "infinite depth": lambda: DLNObservableManifold(n=2, depth=float("inf")),
+}
+OTHERS["rank 2, flattened"] = lambda: OTHERS["rank 2"]().flattened(orthonormal=True)
+# geomstats reshapes what it has flattened to square matrices.
+SQUARE = ("TangentPCA, transform and inverse", "ToTangentSpace")
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_algorithm_table.py"
 
 
@@ -32,6 +43,25 @@ def test_case(case, space):
     with pytest.raises(Exception, match=r".") as caught:
         case.run(space)
     assert not isinstance(caught.value, AssertionError)
+
+
+def of_matrices():
+    """Yield every case on matrices of every kind, or on their flattened view."""
+    for case in CASES:
+        if case.limit(FLAT[0], "numpy") or not {MATRIX, FLAT[0]} & set(case.spaces):
+            continue
+        flat = MATRIX not in case.spaces or bool(case.limit(MATRIX, "numpy"))
+        for kind in OTHERS:
+            if (kind == "rank 2, flattened") == (
+                flat or (kind != "rank 1" and case.name in SQUARE)
+            ):
+                marks = [pytest.mark.slow] if case.slow or "rank 2" not in kind else []
+                yield pytest.param(case, kind, marks=marks, id=f"{case.name}-{kind}")
+
+
+@pytest.mark.parametrize(("case", "kind"), list(of_matrices()))
+def test_case_of_matrices_of_every_kind(case, kind):
+    case.run_on(OTHERS[kind]())
 
 
 @pytest.mark.slow
