@@ -25,6 +25,7 @@ from dln_manifolds.geodesics import (
     GeodesicSolution,
     LayerSystem,
     ObservableSystem,
+    RootChart,
     System,
     Trajectory,
     system_of_matrices,
@@ -253,6 +254,8 @@ def _first_trajectory(parts: dict[str, Any], scale: Array) -> Trajectory:
     states = [state[:, :, None] for state in recorded.states]
     scales = [scale] * len(states)
     if isinstance(system, ObservableSystem) and states:
-        both = [system.of_root_states(state, scale) for state in states]
+        chart = RootChart(system.layout)
+        both = [chart.unit_states(state) for state in states]
         states, scales = ([pair[k] for pair in both] for k in range(2))
+        scales = [mu + system.depth * np.log(scale) for mu in scales]
     return Trajectory(recorded.times, states, scales)

@@ -4,18 +4,19 @@ from dln_manifolds.geodesics.adjoint import exp_pullback, log_pullback, squared_
 from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.layer_system import LayerSystem
 from dln_manifolds.geodesics.observable_system import ObservableSystem, system_of_matrices
+from dln_manifolds.geodesics.root_paths import RootChart
 from dln_manifolds.geodesics.solution import FailurePolicy, GeodesicSolution
 from dln_manifolds.geodesics.solve import parallel_transport, solve_exp, solve_log
-from dln_manifolds.geodesics.system import Bounds, Points, Status, System, Trajectory
+from dln_manifolds.geodesics.system import Points, Status, System, Trajectory
 
 __all__ = [
-    "Bounds",
     "FailurePolicy",
     "FlatSystem",
     "GeodesicSolution",
     "LayerSystem",
     "ObservableSystem",
     "Points",
+    "RootChart",
     "Status",
     "System",
     "Trajectory",

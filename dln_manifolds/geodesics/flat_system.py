@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dln_manifolds.geodesics.submanifold import Submanifold
-from dln_manifolds.geodesics.system import Bounds, Flow, Points, Unit
-from dln_manifolds.geometry.bounds import lower_bound, upper_bound
+from dln_manifolds.geodesics.system import Flow, Points, Unit
+from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
 from dln_manifolds.numerics.arrays import Array
 
 _GOAL = 1e-11

@@ -1,10 +1,12 @@
 """The initial-value problem: geodesic flow with a step size for each member of a batch."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
 from dln_manifolds.geodesics.runge_kutta import Attempt, Now
-from dln_manifolds.geodesics.system import Flow, FlowResult, Status, Trajectory, never
+from dln_manifolds.geodesics.system import Flow, FlowResult, Status, System, Trajectory, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
@@ -15,7 +17,7 @@ _SHRINK = 0.2
 # evaluations, which pays for few small positions: up to so many members times 40 + size. (For one
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
 _LONG, _FEW = 9.0, 900
-_MAX_STEPS = 10_000
+_MAX_STEPS, _PATIENCE = 10_000, 8
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
@@ -55,6 +57,31 @@ def flow(
         pending = pending[run.status[pending] == _STALLED]
     time = np.where(run.status == _CROSSED, run.crossing, run.time)
     return FlowResult(run.state, time, run.status, run.n_steps, run.n_evaluations, run.trajectory)
+
+
+def flow_in_charts(
+    system: System, state: Array, *, tolerance: float, record: bool, max_steps: int
+) -> Iterator[tuple[Array, FlowResult]]:
+    """Follow geodesics for unit time, those that stall in one chart of the system in the next.
+
+    Yields members, by their indices, with results in the system's own chart. Any but the last chart
+    is given up after a part of the steps.
+    """
+    pending = np.arange(len(state))
+    for number, chart in enumerate(system.charts):
+        last = number == len(system.charts) - 1
+        result = flow(
+            chart,
+            chart.entered(state[pending]),
+            np.ones(pending.size),
+            tolerance=tolerance,
+            record=record,
+            max_steps=max_steps if last else max_steps // _PATIENCE,
+        )
+        yield pending, chart.left(result)
+        pending = pending[result.status == _STALLED]
+        if pending.size == 0:
+            break
 
 
 class _Run:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dln_manifolds.geodesics.submanifold import Submanifold
-from dln_manifolds.geodesics.system import Bounds, Flow, Points
+from dln_manifolds.geodesics.system import Flow, Points
 from dln_manifolds.geometry.balancing import imbalance, rebalance
-from dln_manifolds.geometry.bounds import lower_bound
+from dln_manifolds.geometry.bounds import Bounds, lower_bound
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.second_fundamental_form import (
     bending,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     FlowResult,
     Guess,
@@ -157,17 +157,16 @@ def connect(
 
 def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
-    problem = best.problem
-    state, span = problem.initial_state(pick, rate), np.ones(pick.size)
-    result = flow(
+    problem, state = best.problem, best.problem.initial_state(pick, rate)
+    followed = flow_in_charts(
         problem.system,
         state,
-        span,
         tolerance=problem.tolerance,
         record=problem.record,
         max_steps=_MAX_STEPS,
     )
-    best.improve(pick, rate, result)
+    for rows, result in followed:
+        best.improve(pick[rows], rate[rows], result)
 
 
 class Found(NamedTuple):

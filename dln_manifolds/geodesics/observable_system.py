@@ -7,9 +7,17 @@ import numpy as np
 
 from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.polar_paths import PolarPaths
-from dln_manifolds.geodesics.root_paths import RootPaths
-from dln_manifolds.geodesics.system import TIP, Bounds, Flow, PathFamily, Points, Unit
-from dln_manifolds.geometry.bounds import lower_bound, upper_bound
+from dln_manifolds.geodesics.root_paths import RootChart, RootPaths
+from dln_manifolds.geodesics.system import (
+    TIP,
+    Chart,
+    Flow,
+    FlowResult,
+    PathFamily,
+    Points,
+    Unit,
+)
+from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
 from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
@@ -17,7 +25,7 @@ from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
 from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
 from dln_manifolds.geometry.rank import weingarten
-from dln_manifolds.geometry.scaling import PolarCone
+from dln_manifolds.geometry.scaling import PolarCone, rescaled
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
@@ -125,24 +133,6 @@ class ObservableSystem:
         """Return the cone law between points of these scales."""
         return PolarCone(first.scale, last.scale, self.layout)
 
-    def of_root_states(self, states: Array, scale: Array) -> tuple[Array, Array]:
-        """Return states and scales of points T of the root chart with momenta in the metric g_N.
-
-        ``states`` are ``(n_batch, 2, 1, n, n)``, as the first version recorded them for square
-        matrices of full rank, at finite depth; T was divided by ``scale``.
-        """
-        root = Frame.of_root(states[:, 0, 0], self.depth)
-        frame, extra = PolarFrame.of_matrices(root, self.layout)
-        size = np.exp(extra / self.depth)
-        inside = root.enter(states[:, 1, 0]) / size[:, None, None]
-        turned = transpose(inside)
-        mean = 0.5 * (frame.roots[:, :, None] + frame.roots[:, None, :])
-        momentum = 0.5 * (inside + turned) + self.depth * mean * (inside - turned)
-        rate = np.zeros_like(frame.position)
-        self.layout.split(rate)[0][...] = momentum
-        unit = np.stack([frame.position, rate], axis=1)[:, :, None]
-        return unit, self.depth * np.log(scale) + extra
-
     def gap(self, position: Array, other: Array) -> Array:
         """Return ``position - other``, the other in the gauge that is nearest to it."""
         (_, *frames), (core, *turned) = map(self.layout.split, (position, other))
@@ -197,6 +187,22 @@ class ObservableSystem:
         )
 
     # --- the flow
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Return the root chart beside the own one, for square matrices of full rank.
+
+        Where two roots are both small, singular vectors turn fast, and the polar chart with them.
+        """
+        return (self,) if self.infinite or not self.layout.full else (self, RootChart(self.layout))
+
+    def entered(self, state: Array) -> Array:
+        """Return the states."""
+        return state
+
+    def left(self, result: FlowResult) -> FlowResult:
+        """Return the result."""
+        return result
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the geodesic flow."""
@@ -262,20 +268,7 @@ class ObservableSystem:
 
     def rescaled(self, state: Array, before: Array, after: Array) -> Array:
         """Return states of points that were divided by ``e^before``, divided by ``e^after``."""
-        by = before - after
-        growth = np.ones_like(by) if self.infinite else np.exp(by / self.depth)
-        shift = by if self.infinite else self.depth * np.expm1(by / self.depth)
-        moved = state.copy()
-        stretch = self.layout.split(moved[:, 0])[0]
-        stretch *= growth[:, None, None, None]
-        stretch += shift[:, None, None, None] * np.eye(self.rank)
-        core, *sides = self.layout.split(moved[:, 1])
-        turned = transpose(core)
-        even, odd = 0.5 * (core + turned), 0.5 * (core - turned)
-        core[...] = weigh(growth, even) + weigh(growth**2, odd)
-        for side in sides:
-            side *= (growth**2)[:, None, None, None]
-        return moved
+        return rescaled(state, before - after, self.layout)
 
     def length_factor(self, scale: Array) -> Array:
         """Return what squared lengths by points are of those by points of size one."""

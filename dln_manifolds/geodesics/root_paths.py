@@ -17,13 +17,14 @@ stationary, its error is the square of that of the path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Guess, ModalPaths
+from dln_manifolds.geodesics.system import TIP, FlowResult, Guess, ModalPaths
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.flow_frames import flow_states
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.graph_chart import (
     GraphPoints,
     GraphVariation,
@@ -31,9 +32,12 @@ from dln_manifolds.geometry.graph_chart import (
     SquareVariation,
     with_corner,
 )
+from dln_manifolds.geometry.hamiltonian import nodal_state
 from dln_manifolds.geometry.polar_flow import Layout, rates_along
+from dln_manifolds.geometry.polar_frame import PolarFrame
+from dln_manifolds.geometry.scaling import rescaled
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, transpose
+from dln_manifolds.numerics.matrices import frobenius, transpose, weigh
 from dln_manifolds.numerics.polynomials import (
     SINGLE_FROM,
     ModalBasis,
@@ -245,3 +249,66 @@ class RootPaths(ModalPaths):
         """Return straight lines in given frames."""
         shape = len(frame.left), LEVELS[0][0], *self._start.shape[1:]
         return Guess(np.zeros(shape), tuple(frame))
+
+
+@dataclass(frozen=True)
+class RootChart:
+    """The flow of square matrices of full rank in the root chart: states (T, P), metric g_N."""
+
+    layout: Layout
+    reach = 0.0
+    tip = TIP
+
+    def entered(self, state: Array) -> Array:
+        """Return ``T = E_L (1 + D/N) E_R^T`` with its momentum."""
+        depth, layout = self.layout.depth, self.layout
+        frame = PolarFrame.of_positions(state[:, 0, 0], layout)
+        core = transpose(frame.axes) @ layout.split(state[:, 1, 0])[0] @ frame.axes
+        turned, roots = transpose(core), frame.roots
+        odd = 0.5 * (core - turned) / (depth * (roots[:, :, None] + roots[:, None, :]))
+        inside = frame.frame.leave(0.5 * (core + turned) + odd)
+        return np.stack([frame.frame.compose(roots), inside], axis=1)[:, :, None]
+
+    def left(self, result: FlowResult) -> FlowResult:
+        """Return states ``[D; E_L; E_R]`` with their momenta."""
+        steps = replace(result.trajectory, states=[self._back(x) for x in result.trajectory.states])
+        return replace(result, state=self._back(result.state), trajectory=steps)
+
+    def _back(self, states: Array) -> Array:
+        unit, scale = self.unit_states(states)
+        return rescaled(unit, scale, self.layout)
+
+    def unit_states(self, states: Array) -> tuple[Array, Array]:
+        """Return ``[D; E_L; E_R]`` of size one with momenta in ``N g_N``, and mu."""
+        depth = self.layout.depth
+        root = Frame.of_root(states[:, 0, 0], depth)
+        frame, scale = PolarFrame.of_matrices(root, self.layout)
+        inside = weigh(np.exp(-scale / depth), root.enter(states[:, 1, 0]))
+        turned = transpose(inside)
+        mean = 0.5 * (frame.roots[:, :, None] + frame.roots[:, None, :])
+        rate = np.zeros_like(frame.position)
+        core = self.layout.split(rate)[0]
+        core[...] = 0.5 * (inside + turned) + depth * mean * (inside - turned)
+        return np.stack([frame.position, rate], axis=1)[:, :, None], scale
+
+    def rates(self, state: Array) -> tuple[Array, Array]:
+        """Return ``(dH/dP, -dH/dT)``."""
+        nodal = nodal_state(state[:, 0, 0], self.layout.depth, momentum=state[:, 1, 0])
+        rate = np.stack([nodal.leave(nodal.velocity), -nodal.leave(nodal.gradient)], axis=1)
+        return rate[:, :, None], nodal.roots[:, -1]
+
+    def core(self, position: Array) -> Array:
+        """Return T."""
+        return position
+
+    def project(self, state: Array) -> Array:
+        """Return the state: the chart is open."""
+        return state
+
+    def chart(self, state: Array, rate: Array) -> tuple[Array, Array]:
+        """Return T and its velocity."""
+        return state[:, 0, 0], rate[:, 0, 0]
+
+    def grown(self, position: Array, growth: Array) -> Array:
+        """Return multiples."""
+        return weigh(growth, position)

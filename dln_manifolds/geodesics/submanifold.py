@@ -14,7 +14,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import TIP, Bounds, Guess, Points, System, Unit
+from dln_manifolds.geodesics.system import TIP, Chart, FlowResult, Guess, Points, System, Unit
+from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.geometry.scaling import Cone
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import inner, size_of, weigh
@@ -171,6 +172,19 @@ class Submanifold(System, Generic[D]):
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[D]:
         """Return polynomial paths through nodes."""
         return NodePaths(self, first.position, last.position)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Return that there is no other."""
+        return (self,)
+
+    def entered(self, state: Array) -> Array:
+        """Return the states."""
+        return state
+
+    def left(self, result: FlowResult) -> FlowResult:
+        """Return the result."""
+        return result
 
     def chart(self, state: Array, rate: Array) -> tuple[Array, Array]:
         """Return positions and velocities."""

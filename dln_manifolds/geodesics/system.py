@@ -2,8 +2,8 @@
 
 A *system* describes one geometry to the solvers, which never ask which one it is; a *family of
 paths* describes curves between two of its points with few unknowns. States of a flow have one
-layout, ``(n_batch, 2, 1 + k, *shape)``: positions and rates, those of the geodesic first, then
-those of k variations or k pairs of vectors that are carried along.
+layout, ``(n_batch, 2, 1 + k, *shape)``: positions and rates, those of the geodesic first, then of k
+variations or pairs of vectors that are carried along.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.geometry.facing import AlignedPairs
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_flow import Layout
@@ -63,13 +64,6 @@ class Points(NamedTuple):
     frame: Frame
 
 
-class Bounds(NamedTuple):
-    """What distances are at least and at most."""
-
-    lower: Array
-    upper: Array
-
-
 @dataclass(frozen=True, eq=False)
 class Unit:
     """Points as the solvers see them: positions of size one, and what they were divided by.
@@ -111,11 +105,21 @@ class Flow(Protocol):
     def chart(self, state: Array, rate: Array) -> tuple[Array, Array] | None:
         """Return positions in which rays of the cone are straight lines to zero, and velocities.
 
-        Those of the geodesics alone, ``(n_batch, *)``; None where geodesics meet no tip.
+        Of geodesics alone, ``(n_batch, *)``; None where there is no tip.
         """
 
     def grown(self, position: Array, growth: Array) -> Array:
         """Return positions that have moved along their rays by a factor."""
+
+
+class Chart(Flow, Protocol):
+    """A chart in which geodesics of a system are followed."""
+
+    def entered(self, state: Array) -> Array:
+        """Return states of the system in this chart."""
+
+    def left(self, result: FlowResult) -> FlowResult:
+        """Return a result in this chart as one of the system."""
 
 
 @dataclass
@@ -180,6 +184,10 @@ class System(Flow, Protocol):
     @property
     def straight(self) -> bool:
         """Whether points move on straight lines, so that exp and log are sum and difference."""
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Charts for steps, the own one first."""
 
     @property
     def cautious(self) -> bool:

@@ -61,6 +61,13 @@ _TURNED = 1e-11
 _TINY = 1e-290
 
 
+class Bounds(NamedTuple):
+    """What distances are at least and at most."""
+
+    lower: Array
+    upper: Array
+
+
 class _Sizes(NamedTuple):
     """Points of size one, ``sum l_i^2 = r``: their stretch, and N times the log of the size.
 

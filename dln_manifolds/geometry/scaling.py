@@ -20,7 +20,7 @@ import numpy as np
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import weigh
+from dln_manifolds.numerics.matrices import transpose, weigh
 
 # Sizes farther apart than this are told apart no more: nothing near the smaller is resolved.
 _LEAST = 1e-300
@@ -148,3 +148,20 @@ class PolarCone:
             axis=1,
         )
         return time, np.stack([position, rate], axis=1), self.first + grown
+
+
+def rescaled(state: Array, by: Array, layout: Layout) -> Array:
+    """Return states ``(n_batch, 2, ...)`` of the polar chart of points times ``e^by``."""
+    infinite = not np.isfinite(layout.depth)
+    growth = np.ones_like(by) if infinite else np.exp(by / layout.depth)
+    shift = by if infinite else layout.depth * np.expm1(by / layout.depth)
+    moved = state.copy()
+    stretch = layout.split(moved[:, 0])[0]
+    stretch *= growth[:, None, None, None]
+    stretch += shift[:, None, None, None] * np.eye(layout.rank)
+    core, *sides = layout.split(moved[:, 1])
+    turned = transpose(core)
+    core[...] = weigh(growth, 0.5 * (core + turned)) + weigh(growth**2, 0.5 * (core - turned))
+    for side in sides:
+        side *= (growth**2)[:, None, None, None]
+    return moved

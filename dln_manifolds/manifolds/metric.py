@@ -8,7 +8,6 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
-    Bounds,
     FailurePolicy,
     GeodesicSolution,
     Points,
@@ -18,6 +17,7 @@ from dln_manifolds.geodesics import (
     solve_exp,
     solve_log,
 )
+from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
