@@ -190,8 +190,7 @@ def depths(rng: np.random.Generator, quick: bool) -> None:
     for n in (3, 8):
         X, Y = timing.gaussian_pairs(rng, 10 if quick else 100, n)
         metrics = [
-            DLNObservableManifold(n, depth).metric
-            for depth in (10, 100, 1e3, 1e4, 1e6, math.inf)
+            DLNObservableManifold(n, depth).metric for depth in (10, 100, 1e3, 1e4, 1e6, math.inf)
         ]
         few = slice(0, 10)
         first = metrics[0].solve_log(Y, X).n_evaluations.mean()

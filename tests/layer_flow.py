@@ -84,9 +84,7 @@ def follow(layers, velocity, widths, tolerance=1e-12):
         return np.concatenate([state[size:], bend])
 
     start = np.concatenate([flat(layers), flat(velocity)])
-    solution = solve_ivp(
-        rates, (0, 1), start, method="DOP853", rtol=tolerance, atol=tolerance / 10
-    )
+    solution = solve_ivp(rates, (0, 1), start, method="DOP853", rtol=tolerance, atol=tolerance / 10)
     end = solution.y[:, -1]
     return split(end[:size], widths), split(end[size:], widths)
 
