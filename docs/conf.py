@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from importlib.metadata import version as installed_version
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -55,15 +56,19 @@ def ours_only(app, what, name, obj, skip, options):
     return None
 
 
-def escape_stars(app, what, name, obj, options, lines):
-    """Keep the star of ``shape=[..., *point_shape]`` from opening an emphasis."""
-    lines[:] = [
-        line.replace("*point_shape", r"\*point_shape") if "shape=[" in line else line
-        for line in lines
-    ]
+def escape_shapes(app, what, name, obj, options, lines):
+    """Keep the star of ``shape=[..., *point_shape]`` from opening an emphasis, n from being ours.
+
+    Names in the types of arguments become links where they can, and spaces have a property ``n``.
+    """
+    for k, line in enumerate(lines):
+        if re.match(r":(var)?type ", line):
+            lines[k] = re.sub(r"shape=\[.*?\]", r"``\g<0>``", line)
+        elif "shape=[" in line:
+            lines[k] = line.replace("*point_shape", r"\*point_shape")
 
 
 def setup(app):
     """Connect what the docstrings need."""
     app.connect("autodoc-skip-member", ours_only)
-    app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("autodoc-process-docstring", escape_shapes)

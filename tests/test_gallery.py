@@ -91,6 +91,34 @@ def test_means(run):
     assert np.linalg.svd(page["euclidean"], compute_uv=False)[1] < smallest
 
 
+def test_rank(run):
+    page = run("rank", 3)
+    assert page["segments"].residual < 1e-11 > page["flat"].residual
+    for depth, closed in page["closed"].items():
+        assert page["limits"][1, depth] == pytest.approx(closed, rel=1e-12)
+    for key, order in page["orders"].items():
+        assert order == pytest.approx(2, abs=0.05)
+        assert abs(page["extrapolated"][key]) < 1e-5
+    for eps, least in page["smallest"].items():
+        assert least == pytest.approx(eps, rel=1e-6)
+    assert 0.03 < page["saved"] < 0.1
+
+
+def test_depth(run):
+    page = run("depth", 2)
+    plain, mean = page["ratios"].values()
+    assert plain == pytest.approx(2, abs=0.01)
+    assert mean == pytest.approx(4, abs=0.01)
+    bends = [np.abs(page["off_line"][depth]).max() for depth in (1, 2, 8, np.inf)]
+    assert bends == sorted(bends, reverse=True)
+    assert bends[2] > 0.01 > 1e-12 > bends[3]
+    for distance in page["moved"].values():
+        assert distance == pytest.approx(page["limit"], rel=1e-12)
+    assert all(solution.success.all() for solution in page["solutions"].values())
+    counts = page["counts"]
+    assert max(counts[depth] for depth in counts if depth > 10) < 1.1 * counts[10]
+
+
 def test_temperature(run):
     page = run("temperature", 2)
     assert max(page["residuals"]) < 1e-9

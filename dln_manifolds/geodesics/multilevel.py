@@ -40,7 +40,7 @@ _MAX_ITERATIONS = 60
 _STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
 # ratios of their energies from which the shorter is known; and the same with more, which decide.
-_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.05), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
+_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.03), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -48,6 +48,8 @@ _BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
 _NODES = (1.0, 1.5, 2.0)
+# What the numbers of nodes that are needed are told short of, from few nodes.
+_MARGIN = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     problem, rate, rates = best.problem, found.rate, found.rates
     state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
     inside = problem.inside
-    needed = nodes_needed(state, rates, tolerance, inside=inside)
+    needed = _MARGIN * nodes_needed(state, rates, tolerance, inside=inside)
     needed[best.stepped[pick]] = np.inf
     solved = np.zeros(pick.size, dtype=bool)
     fewer, left = 0.0, pick.size

@@ -87,7 +87,7 @@ class ObservableSystem:
     # --- points and velocities
 
     def unit(self, points: Points) -> Unit:
-        """Scale matrices to mean square one of their roots; at infinity to |det X| = 1."""
+        """Scale matrices to mean square one of their roots; at infinity to ``|det X| = 1``."""
         frame, scale = PolarFrame.of_matrices(points.frame, self.layout)
         return Unit(frame.position, scale, frame)
 
