@@ -39,10 +39,10 @@ cases of `tests/learning/cases.py` on all backends of geomstats ({backends}).
   coordinates in a frame that is orthonormal in the metric, so that principal components and
   Gaussian processes measure in the metric and not in Frobenius norm.
 
-Sizes are n = 2, N = 3 where nothing else is said; at n = 3, matrices have N = 3 and layers N = 2. The
-same cases pass at 4 x 3 matrices of rank 2, at rank 1 and at infinite depth. There is one more limit:
-geomstats reshapes vectors to square matrices (transform of TangentPCA, ToTangentSpace), so that other
-shapes need the flattened view there.
+Sizes are n = 2, N = 3 where nothing else is said; at n = 3, matrices have N = 3 and layers N = 2.
+The same cases pass at 4 x 3 matrices of rank 2, at rank 1 and at infinite depth. There is one more
+limit: geomstats reshapes vectors to square matrices (transform of TangentPCA, ToTangentSpace), so
+that other shapes need the flattened view there.
 
 """
 

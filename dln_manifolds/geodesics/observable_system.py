@@ -16,6 +16,7 @@ from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
 from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
+from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.scaling import PolarCone
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
@@ -326,7 +327,7 @@ class ObservableSystem:
         """Return the gradient due to velocities leaving the tangent space: ``II(., V)``."""
         frame = _frame(unit)
         velocity = frame.velocity(frame.raised(rate))
-        return frame.frame.weingarten(velocity, gradient)
+        return weingarten(frame.frame, velocity, gradient)
 
 
 def system_of_matrices(

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import AlignedPairs, Facing
+from dln_manifolds.geodesics.system import Guess, ModalPaths
+from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
@@ -299,24 +299,17 @@ def _below(rows: Array, zeros: int) -> Array:
     return sides
 
 
-class PolarPaths:
-    """Family of modal paths in the polar chart between positions ``[D; E_L; E_R]`` of size one.
+class PolarPaths(ModalPaths):
+    """Family of modal paths in the polar chart."""
 
-    More modes would change nothing where the last unknowns are relatively below ``decayed``.
-    """
+    levels = LEVELS
 
     def __init__(
         self, start: Array, end: Array, *, shape: tuple[int, int], depth: float, decayed: float
     ) -> None:
-        self.layout, self.decayed = Layout(shape, start.shape[-1], depth), decayed
-        self.pairs = AlignedPairs(start, end, self.layout)
+        super().__init__(start, end, shape=shape, depth=depth, decayed=decayed)
         self._start, self._size = start, max(basis.shape[-1] for basis in self.pairs.bases)
-        self._way = frobenius(end[:, : self.layout.rank] - start[:, : self.layout.rank])
-
-    @property
-    def n_levels(self) -> int:
-        """Number of resolutions."""
-        return len(LEVELS)
+        self.way = frobenius(end[:, : self.layout.rank] - start[:, : self.layout.rank])
 
     def initial(self) -> Guess:
         """Return straight stretches in frames that turn with the bases of the ends."""
@@ -325,13 +318,6 @@ class PolarPaths:
     def rivals(self) -> list[tuple[Array, Guess]]:
         """Return the same in frames that turn otherwise, where these may be shorter."""
         return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()]
-
-    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
-        """Append modes with coefficient zero."""
-        unknowns = guess.unknowns
-        missing = LEVELS[level][0] - unknowns.shape[1]
-        padded = np.pad(unknowns, [(0, 0), (0, missing), (0, 0)])
-        return replace(guess, unknowns=padded)
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""
@@ -343,20 +329,6 @@ class PolarPaths:
         halves, rates = half_turns(values[:, :n_nodes]), values[:, n_nodes:]
         turns = ends.turns(basis.nodes).followed_by(halves, rates)
         return PolarPath.of(ends, basis, guess.unknowns, stretch, turns)
-
-    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
-        """Whether the last two modes are small beside the largest and the way of D."""
-        sizes = np.sqrt(np.einsum("bmi,bmi->bm", guess.unknowns, guess.unknowns))
-        whole = np.maximum(self._way[rows], sizes.max(axis=1))
-        return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
-
-    def singular_time(self, guess: Guess, level: int) -> Array:
-        """Return infinity: where a root vanishes the energy is infinite."""
-        return never(len(guess.unknowns))
-
-    def shift(self, aim: Array, defect: Array) -> Array:
-        """Return the sum."""
-        return aim + defect
 
     def _straight(self, frame: Facing) -> Guess:
         """Return paths without modes."""

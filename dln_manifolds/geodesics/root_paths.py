@@ -17,12 +17,12 @@ stationary, its error is the square of that of the path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import Guess, never
-from dln_manifolds.geometry.facing import AlignedPairs, Facing
+from dln_manifolds.geodesics.system import Guess, ModalPaths
+from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.flow_frames import flow_states
 from dln_manifolds.geometry.graph_chart import (
     GraphPoints,
@@ -194,29 +194,22 @@ def _apply_nodal_cometric(
     return combine(basis.weighted_slopes.T / depth, raised)
 
 
-class RootPaths:
-    """Family of modal paths in the root chart between positions ``[D; E_L; E_R]`` of size one.
+class RootPaths(ModalPaths):
+    """Family of modal paths in the root chart."""
 
-    More modes would change nothing where the last coefficients are relatively below ``decayed``.
-    """
+    levels = LEVELS
 
     def __init__(
         self, start: Array, end: Array, *, shape: tuple[int, int], depth: float, decayed: float
     ) -> None:
-        self.layout, self.decayed = Layout(shape, start.shape[-1], depth), decayed
-        self.pairs = AlignedPairs(start, end, self.layout)
+        super().__init__(start, end, shape=shape, depth=depth, decayed=decayed)
         r, chart = self.layout.rank, [basis.shape[-1] for basis in self.pairs.bases]
         self._interior = min(chart) > r
         first, last = (self._root(stretch) for stretch in self.pairs.stretches)
         self._start = np.zeros((len(start), *chart))
         self._start[:, :r, :r] = first
         left, right = self.pairs.last
-        self._chord = frobenius(left @ last @ transpose(right) - self._start)
-
-    @property
-    def n_levels(self) -> int:
-        """Number of resolutions."""
-        return len(LEVELS)
+        self.way = frobenius(left @ last @ transpose(right) - self._start)
 
     def initial(self) -> Guess:
         """Return straight lines in frames that turn with the bases of the ends."""
@@ -228,12 +221,6 @@ class RootPaths:
         Only the first of the other ways to align: in this chart a second was never shorter.
         """
         return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()[:1]]
-
-    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
-        """Append modes with coefficient zero."""
-        unknowns = guess.unknowns
-        shape = (len(unknowns), LEVELS[level][0] - unknowns.shape[1], *unknowns.shape[2:])
-        return replace(guess, unknowns=np.concatenate([unknowns, np.zeros(shape)], axis=1))
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PathState:
         """Return paths of some members with their energy."""
@@ -249,20 +236,6 @@ class RootPaths:
         n_modes, n_nodes = LEVELS[level]
         n_nodes = max(n_nodes, _FEWEST_NODES) if self._interior else n_nodes
         return PathState(ends, guess.unknowns, modal_basis(n_modes, n_nodes))
-
-    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
-        """Whether the last two coefficients are small beside chord and largest coefficient."""
-        sizes = frobenius(guess.unknowns)
-        whole = np.maximum(self._chord[rows], sizes.max(axis=1))
-        return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
-
-    def singular_time(self, guess: Guess, level: int) -> Array:
-        """Return infinity: these paths cross singular matrices, and the flow sees that."""
-        return never(len(guess.unknowns))
-
-    def shift(self, aim: Array, defect: Array) -> Array:
-        """Return the sum."""
-        return aim + defect
 
     def _root(self, stretch: Array) -> Array:
         """Return ``1 + D / N``."""

@@ -222,14 +222,6 @@ class Frame:
             total = total + self.left @ transpose(blocks[..., rank + left :, :])
         return total
 
-    def weingarten(self, vector: Array, normal: Array) -> Array:
-        """Return the Weingarten map of matrices of rank r: the adjoint of ``II(Z, .)``.
-
-        ``II(Z, Z')`` has the corner ``a S^-1 b'^T + a' S^-1 b^T`` with the blocks a and b beside
-        the core, so that of ``normal`` its corner counts alone.
-        """
-        return self.assemble(self.corner(normal, self.blocks(vector) / self.values[..., None, :]))
-
     def corner(self, matrix: Array, blocks: Array) -> Array:
         """Multiply the part of a matrix that its `blocks` miss by those of a tangent vector.
 
