@@ -153,7 +153,7 @@ def test_equal_singular_values_and_the_identity(m, n, rank, depth):
 
 @pytest.mark.parametrize(
     ("m", "n", "rank", "depth", "condition"),
-    [(5, 3, 3, 1.5, 1e13), (3, 3, 2, 1.5, 1e9), (4, 4, 2, 2, 1e12)],
+    [(5, 3, 3, 1.5, 1e6), (3, 3, 2, 1.5, 1e9), (4, 4, 2, 2, 1e12)],
 )
 def test_condition_numbers_beyond_what_is_solved(m, n, rank, depth, condition):
     rng, space = np.random.default_rng(4), space_of(m, n, rank, depth)
