@@ -44,7 +44,8 @@ def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
         if matrix.shape != (n, n):
             raise InvalidPointError(
                 f"Layer {p} has shape {matrix.shape}; square matrices of one width are needed, one "
-                f"for each layer. A single matrix is a list of one: [matrix]."
+                f"for each layer. A single matrix is a list of one: [matrix]. The product of other "
+                f"layers is a point of DLNObservableManifold(widths=...)."
             )
     space = BalancedManifold(n, len(matrices), equip=False)
     stacked, dtype = as_matrices(np.stack(matrices), space.shape, "layers")

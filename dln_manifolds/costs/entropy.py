@@ -7,7 +7,7 @@ import numpy as np
 from dln_manifolds.costs.base import Cost, Domain, real_number
 from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.stratum import whole
+from dln_manifolds.geometry.stratum import MatrixStratum, whole
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -21,14 +21,22 @@ class Entropy(Cost):
     Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
     unbounded slope, and falls to minus infinity where two do: singular values below ``1e-100 s_1``
     count as that, so that solvers may come close to singular matrices. The ``depth`` is N >= 1, the
-    ``rank`` full if not given: below that, derivatives are along the matrices of that rank. Menon
-    and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
+    ``rank`` full if not given: below that, derivatives are along the matrices of that rank. Of a
+    network whose hidden layers are wider than the rank give the ``widths`` ``d_0, ..., d_N``, too.
+    Menon and Yu, *An entropy formula for the Deep Linear Network*, arXiv 2509.09088.
     """
 
-    def __init__(self, depth: float, rank: int | None = None) -> None:
+    def __init__(
+        self, depth: float, rank: int | None = None, widths: tuple[int, ...] | None = None
+    ) -> None:
         self.depth = real_number(depth, "depth", at_least=1)
         self.rank = None if rank is None else whole("rank", rank)
         self.domain = Domain(of_layers=False, depth=self.depth)
+        self.hidden_widths = None
+        if widths is not None:
+            stratum = MatrixStratum.of(depth=depth, rank=rank, widths=widths)
+            self.rank, self.hidden_widths = stratum.rank, stratum.hidden_widths
+            self.domain = self.domain._replace(shape=stratum.shape)
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
 
@@ -38,29 +46,36 @@ class Entropy(Cost):
         return replace(frame, values=np.maximum(frame.values, least))
 
     def _hessian(self, point: Array) -> EntropyHessian:
-        return EntropyHessian(self._frames(point))
+        return EntropyHessian(self._frames(point), self.hidden_widths)
 
     def __call__(self, point: Array) -> Array:
         """Return S(X)."""
-        return np.asarray(entropy(self._frames(point).singular_values, self.depth))[()]
+        values = self._frames(point).singular_values
+        return np.asarray(entropy(values, self.depth, self.hidden_widths))[()]
 
     def euclidean_gradient(self, point: Array) -> Array:
         """Return ``U diag(dS/ds_i) V^T``."""
-        return entropy_differential(self._frames(point))
+        return entropy_differential(self._frames(point), self.hidden_widths)
 
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Return the derivative of that along Z."""
         return self._hessians(point).apply(vector)
 
 
-def free_energy(energy: Cost, beta: float, depth: float) -> Cost:
+def free_energy(
+    energy: Cost,
+    beta: float,
+    depth: float,
+    rank: int | None = None,
+    widths: tuple[int, ...] | None = None,
+) -> Cost:
     r"""Return the free energy ``F(X) = E(X) - S(X) / beta`` of a deep linear network.
 
     A cost of matrices X, as the loss E is; `OfLayers` makes it one of layers. The inverse
-    temperature ``beta`` is positive, infinite for the loss itself; the ``depth`` is N >= 1. Menon,
-    *The geometry of the deep linear network*, arXiv 2411.09004; Chen, Kotwal and Menon, arXiv
-    2512.06137.
+    temperature ``beta`` is positive, infinite for the loss itself; ``depth``, ``rank`` and
+    ``widths`` are those of `Entropy`. Menon, *The geometry of the deep linear network*, arXiv
+    2411.09004; Chen, Kotwal and Menon, arXiv 2512.06137.
     """
     if not real_number(beta, "beta") > 0:
         raise ValueError(f"beta must be positive, not {beta}.")
-    return energy if np.isinf(beta) else energy - Entropy(depth) / beta
+    return energy if np.isinf(beta) else energy - Entropy(depth, rank, widths) / beta

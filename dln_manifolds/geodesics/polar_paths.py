@@ -28,7 +28,7 @@ from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, rotation, transpose
+from dln_manifolds.numerics.matrices import frobenius, half_turns, rotation, transpose
 from dln_manifolds.numerics.polynomials import (
     SINGLE_FROM,
     ModalBasis,
@@ -42,17 +42,16 @@ from dln_manifolds.numerics.polynomials import (
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
-# Largest half turn whose powers from the eighth on are below rounding.
-_SMALL_TURN = 1e-2
 # One, and more than its rounding.
 _NUDGED = 1 + 1e-13
 
 
 class Turns(NamedTuple):
-    """Rotations ``(..., 2, k, k)`` of both sides at nodes, and body velocities."""
+    """Rotations ``(..., 2, k, k)`` of both sides at nodes, and body velocities, first and now."""
 
     rotations: Array
     bodies: Array
+    first: Array
 
     def followed_by(self, halves: Array, rates: Array) -> Turns:
         """Return ``R C(K)`` and its body velocity, from `half_turns` of K and from ``K'``."""
@@ -60,20 +59,10 @@ class Turns(NamedTuple):
         # C^T Omega C + F^T K' F, F = (C + 1) / 2; what is not skew of it would grow
         bodies = 0.5 * transpose(halves) @ (4 * turned + rates @ halves) - 2 * turned
         bodies += 0.5 * self.bodies
-        return Turns(2 * self.rotations @ halves - self.rotations, skewed(bodies))
+        return Turns(2 * self.rotations @ halves - self.rotations, skewed(bodies), self.first)
 
 
-def half_turns(turns: Array) -> Array:
-    """Return ``(C(K) + 1) / 2 = (1 - K / 2)^-1`` of skew K."""
-    half, identity = 0.5 * turns, np.eye(turns.shape[-1])
-    if frobenius(half).max(initial=0.0) > _SMALL_TURN:
-        return np.asarray(np.linalg.inv(identity - half))
-    square = half @ half
-    return (identity + half) @ (identity + square) @ (identity + square @ square)
-
-
-@dataclass(frozen=True, eq=False)
-class Ends:
+class Ends(NamedTuple):
     """What paths join, and how it is seen.
 
     ``first`` and ``last`` are ``D_0`` and ``D_1``, the latter in the gauge in which the bases face
@@ -82,24 +71,17 @@ class Ends:
     """
 
     layout: Layout
+    bases: tuple[Array, Array]
     first: Array
     last: Array
     velocities: Array
     at_one: Array
     correction: Array
-    bases: tuple[Array, Array]
 
     def take(self, members: Array) -> Ends:
         """Return some members."""
-        return replace(
-            self,
-            first=self.first[members],
-            last=self.last[members],
-            velocities=self.velocities[members],
-            at_one=self.at_one[members],
-            correction=self.correction[members],
-            bases=(self.bases[0][members], self.bases[1][members]),
-        )
+        bases = self.bases[0][members], self.bases[1][members]
+        return Ends(self.layout, bases, *(value[members] for value in self[2:]))
 
     def turns(self, times: Array) -> Turns:
         """Return the body velocities of ``exp(t Omega) C(t K_1)``, and no rotations yet."""
@@ -107,7 +89,8 @@ class Ends:
         halves = half_turns(times[:, None, None, None] * rates)
         still = np.broadcast_to(np.eye(halves.shape[-1]), halves.shape)
         bodies = np.broadcast_to(self.velocities[:, None], halves.shape)
-        return Turns(still, Turns(still, bodies).followed_by(halves, rates).bodies)
+        bodies = Turns(still, bodies, bodies).followed_by(halves, rates).bodies
+        return Turns(still, bodies, bodies)
 
     def rotations(self, times: Array) -> Array:
         """Return ``exp(t Omega) C(t K_1)``."""
@@ -203,13 +186,14 @@ class PolarPath:
 
     def guess(self, members: Array) -> Guess:
         """Return some members to start again from: all turns as one, ``C(K)``, on the modes."""
-        ends = self.ends.take(members)
-        rotations, bodies = (value[members] for value in self.turns)
-        bodies = bodies - transpose(rotations) @ ends.turns(self.basis.nodes).bodies @ rotations
+        rotations, bodies, first = (value[members] for value in self.turns)
         # a half turn has no Cayley transform: what is beyond is of no use
-        doubled = 2 * np.linalg.inv(rotations + _NUDGED * np.eye(rotations.shape[-1]))
-        modes = combine(self.basis.weighted_slopes.T, transpose(doubled) @ bodies @ doubled)
-        return Guess(_flat(self.stretch[members], modes), (ends.velocities, ends.at_one))
+        inner = 2 * np.linalg.inv(rotations + _NUDGED * np.eye(rotations.shape[-1]))
+        outer = transpose(inner)
+        rates = outer @ bodies @ inner - inner @ first @ outer
+        modes = combine(self.basis.weighted_slopes.T, rates)
+        frames = self.ends.velocities[members], self.ends.at_one[members]
+        return Guess(_flat(self.stretch[members], modes), frames)
 
     def rate_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by the start."""
@@ -357,16 +341,9 @@ class PolarPaths(ModalPaths):
         missed = transpose(at_one) @ _with_complement(last @ facing[:, None], at_one)
         identity = np.eye(self._size)
         correction = 2 * (missed - identity) @ np.linalg.inv(missed + identity)
+        correction, stretch = 0.5 * skewed(correction), transpose(facing) @ stretch @ facing
         first = self._start[rows][:, :r]
-        return Ends(
-            self.layout,
-            first,
-            transpose(facing) @ stretch @ facing,
-            velocities,
-            at_one,
-            0.5 * skewed(correction),
-            bases,
-        )
+        return Ends(self.layout, bases, first, stretch, velocities, at_one, correction)
 
 
 def _orthonormal(columns: Array) -> Array:

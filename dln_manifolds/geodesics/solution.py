@@ -35,9 +35,9 @@ class GeodesicSolution:
 
     Attributes
     ----------
-    initial_velocity : ndarray, shape=[..., n, n]
+    initial_velocity : ndarray, shape=[..., m, n]
         ``X'(0)``, so that ``exp(initial_velocity, X(0))`` is the end point.
-    end_point : ndarray, shape=[..., n, n]
+    end_point : ndarray, shape=[..., m, n]
         ``X(1)`` by the initial-value flow; NaN where the geodesic ends before.
     length : ndarray, shape=[...]
         Length of the geodesic, in Frobenius norm of the layers.
@@ -140,7 +140,7 @@ class GeodesicSolution:
 
         Returns
         -------
-        points : ndarray, shape=[..., n, n] for a scalar, [..., n_times, n, n] otherwise
+        points : ndarray, shape=[..., m, n] for a scalar, [..., n_times, m, n] otherwise
             ``X(t)``.
 
         Raises

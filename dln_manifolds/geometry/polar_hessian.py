@@ -32,21 +32,22 @@ class SecondVariation:
     def __init__(self, nodal: NodalState, depth: float, precision: type = np.float64) -> None:
         d, roots = nodal.core.d, nodal.core.roots
         self._n_nodes = d.shape[1]
-        weights = pair_weights(d, depth, second=True)
-        if (np.diff(d, axis=-1) < _SPREAD * roots[..., 1:]).any():
+        crowded = (np.diff(d, axis=-1) < _SPREAD * roots[..., 1:]).any()
+        if crowded:
             # Too close for quotients of differences. Newton's method, which this serves, has the
             # same limit with eigenvalues that are spread.
             d = d.copy()
             for i in range(1, d.shape[-1]):
                 d[..., i] = np.maximum(d[..., i], d[..., i - 1] + _SPREAD * roots[..., i])
-            weights = pair_weights(d, depth, second=True)
+        weights = pair_weights(d, depth, second=True)
+        if crowded:
             velocity = nodal.core.s, nodal.core.w
             nodal = completed_state(d, nodal.core.axes, weights, velocity, nodal[1:4], depth)
 
         def flat(value: Array) -> Array:
             return np.asarray(_flat(value), dtype=precision)
 
-        self._core = _CoreVariation.of(nodal, weights, depth).mapped(flat)
+        self._core = _CoreVariation.of(nodal, weights, depth, precision).mapped(flat)
         self._sides = None
         if nodal.rows.shape[-2]:
             self._sides = _SideVariation.of(nodal, depth).mapped(flat)
@@ -150,32 +151,43 @@ class _CoreVariation(NamedTuple):
     skewed: Array
 
     @classmethod
-    def of(cls, nodal: NodalState, weights: PairWeights, depth: float) -> _CoreVariation:
-        """Prepare factors at nodes."""
-        core, m = nodal.core, nodal.common
-        a, b, s, w, j, gap = core.a, 2 * core.b, core.s, 0.5 * core.w, core.commutator, core.gap
+    def of(
+        cls, nodal: NodalState, weights: PairWeights, depth: float, precision: type
+    ) -> _CoreVariation:
+        """Prepare factors at nodes; differences of eigenvalues are taken in double precision."""
+        core, gap = nodal.core, nodal.core.gap
         inverse = gap.copy()
         diagonal(inverse)[...] = np.inf
         inverse = 1 / inverse
         force = core_force(core, depth) if nodal.rows.shape[-2] else nodal.force
         per_mean = per_layer(1 / core.mean, depth)
-        axes_t = np.ascontiguousarray(transpose(core.axes))
+        bends = _diagonal_map(core, weights, per_mean)
+        rise = np.stack([core.a * core.slope, 2 * core.b * (per_mean - core.slope)], axis=-3)
+
+        def rounded(value: Array) -> Array:
+            return value.astype(precision, order="C")
+
+        axes, m, force, half_j = map(
+            rounded, (core.axes, nodal.common, force, 0.5 * core.commutator)
+        )
+        a, s, b, w = map(rounded, (core.a, core.s, 2 * core.b, 0.5 * core.w))
+        axes_t = np.ascontiguousarray(transpose(axes))
         return cls(
-            np.ascontiguousarray(core.axes),
+            axes,
             axes_t,
-            0.5 * axes_t,
+            axes_t / 2,
             gap,
             inverse,
             force,
             np.stack([core.alpha, 4 * core.mean**2 / core.alpha], axis=-3),
-            np.stack([a * core.slope, b * (per_mean - core.slope)], axis=-3),
-            _diagonal_map(core, weights, per_mean),
+            rise,
+            bends,
             np.concatenate([s, a, force, w, b], axis=-2),
-            np.concatenate([w, m, -0.5 * b, -0.5 * j], axis=-2),
+            np.concatenate([w, m, b / -2, -half_j], axis=-2),
             np.concatenate([m, a], axis=-2),
             np.concatenate([a, -b, -s, w], axis=-1),
             np.concatenate([-m, a], axis=-1),
-            np.concatenate([0.5 * b, 0.5 * j, -w, -m], axis=-1),
+            np.concatenate([b / 2, half_j, -w, -m], axis=-1),
         )
 
     def mapped(self, function: Callable[[Array], Array]) -> _CoreVariation:

@@ -105,6 +105,8 @@ class Stratum(abc.ABC):
             raise TypeError("n must be an integer, or shape or widths be given in its place.")
         if len(given) > 1:
             raise TypeError(f"Give one of n, shape and widths, not {' and '.join(given)}.")
+        if isinstance(n, tuple | list):
+            raise TypeError(f"n must be an integer, not {n!r}: give a shape by name, shape={n!r}.")
         if widths is not None:
             sizes = whole_sizes("widths", widths, 2)
             if depth is not None and cls._checked_depth(depth) != len(sizes) - 1:

@@ -93,14 +93,17 @@ def pair_weights(stretch: Array, depth: float, *, second: bool = False) -> PairW
     r = stretch.shape[-1]
     first, later, place, _ = index_pairs(r)
     low, high = stretch.take(first, axis=-1), stretch.take(later, axis=-1)
-    h, alpha = _half_logarithm(high - low, low, depth)
+    h, alpha, shallow = _half_logarithm(high - low, low, depth)
     roots = roots_of(stretch, depth)[..., None]
     packed = np.empty((4 if second else 2, *h.shape[:-1], h.shape[-1] + 1), h.dtype)
     packed[0, ..., :-1], packed[0, ..., -1], packed[1:, ..., -1] = alpha, 1.0, 0.0
-    packed[1, ..., :-1] = 0.5 * _tau_slope(h, depth)
+    packed[1, ..., :-1] = 0.5 * _tau_slope(h, shallow, depth)
     if second:
-        curve = 0.25 * _tau_bend(h, depth)
-        product = roots_of(high, depth) * roots_of(low, depth)
+        above, below = roots_of(high, depth), roots_of(low, depth)
+        product = above * below
+        # cosh(2 h / N)
+        widening = 0.5 * (above * above + below * below) / product
+        curve = 0.25 * _tau_bend(h, shallow * shallow * widening, depth)
         packed[2, ..., :-1], packed[3, ..., :-1] = curve, -curve / product
     matrices = packed.take(place, axis=-1)
     # h is that of the later member of a pair, which stands below the diagonal.
@@ -116,8 +119,8 @@ def pair_weights(stretch: Array, depth: float, *, second: bool = False) -> PairW
 
 def weights_between(x: Array, y: Array, depth: float) -> tuple[Array, Array]:
     """Return alpha of eigenvalues x and y, and the derivative of its logarithm by x."""
-    h, alpha = _half_logarithm(x - y, y, depth)
-    return alpha, 0.5 * _tau_slope(h, depth) / roots_of(x, depth)
+    h, alpha, shallow = _half_logarithm(x - y, y, depth)
+    return alpha, 0.5 * _tau_slope(h, shallow, depth) / roots_of(x, depth)
 
 
 @lru_cache(maxsize=16)
@@ -152,17 +155,21 @@ def _across_zero(stretch: Array, depth: float, weights: PairWeights) -> PairWeig
     return PairWeights(alpha, slope, bend, mixed)
 
 
-def _half_logarithm(gap: Array, other: Array, depth: float) -> tuple[Array, Array]:
-    """Return ``h = N log(l_i / l_j) / 2`` and alpha, from ``d_i - d_j`` and ``d_j``."""
+def _half_logarithm(gap: Array, other: Array, depth: float) -> tuple[Array, Array, Array]:
+    """Return ``h = N log(l_i / l_j) / 2``, alpha and ``1 / (N sinh(2 h / N))``.
+
+    From ``d_i - d_j`` and ``d_j``.
+    """
     gap = np.where(np.abs(gap) < _NO_GAP, _NO_GAP, gap)
     if not math.isfinite(depth):
-        return 0.5 * gap, 2 * np.tanh(0.5 * gap) / gap
+        return 0.5 * gap, 2 * np.tanh(0.5 * gap) / gap, 1 / gap
     excess = gap / (depth + other)
     if not np.iscomplexobj(excess):
         # What lies beyond zero is replaced; see `_across_zero`.
         excess = np.where(excess > -1, excess, _NO_GAP)
-    half = 0.5 * depth * _log1p(excess)
-    return half, (1 + 2 / excess) / depth * np.tanh(half)
+    half, wide = 0.5 * depth * _log1p(excess), (2 + excess) * excess
+    mean = (2 + excess) / (depth * excess)
+    return half, mean * np.tanh(half), (2 + 2 * excess) / (depth * wide)
 
 
 def _log1p(x: Array) -> Array:
@@ -181,27 +188,19 @@ def _tau_series(depth: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(first), tuple((2 * k + 1) * value for k, value in enumerate(first))
 
 
-def _tau_slope(h: Array, depth: float) -> Array:
-    """Return ``tau'(h) - tau'(h/N) / N``."""
+def _tau_slope(h: Array, shallow: Array, depth: float) -> Array:
+    """Return ``tau'(h) - tau'(h/N) / N``, given ``1 / (N sinh(2 h / N))``."""
     near = 2 * np.abs(h) < _SERIES_RANGE
     small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
-    if math.isfinite(depth):
-        value = 2 * _csch(2 * large) - 2 / depth * _csch(2 * large / depth)
-    else:
-        value = 2 * _csch(2 * large) - 1 / large
+    value = 2 * (_csch(2 * large) - shallow)
     return np.where(near, small * functions.horner(_tau_series(depth)[0], small * small), value)
 
 
-def _tau_bend(h: Array, depth: float) -> Array:
-    """Return ``tau''(h) - tau''(h/N) / N^2``."""
+def _tau_bend(h: Array, shallow: Array, depth: float) -> Array:
+    """Return ``tau''(h) - tau''(h/N) / N^2``, given ``cosh(2 h / N) / (N sinh(2 h / N))^2``."""
     near = 2 * np.abs(h) < _SERIES_RANGE
     small, large = np.where(near, h, 0.0), np.where(near, 1.0, h)
-    deep = _csch(2 * large) / np.tanh(2 * large)
-    if math.isfinite(depth):
-        x = 2 * large / depth
-        value = 4 * (_csch(x) / np.tanh(x) / depth**2 - deep)
-    else:
-        value = 1 / large**2 - 4 * deep
+    value = 4 * (shallow - _csch(2 * large) / np.tanh(2 * large))
     return np.where(near, functions.horner(_tau_series(depth)[1], small * small), value)
 
 

@@ -146,3 +146,16 @@ def rotation(skew: Array) -> Array:
     for _ in range(halvings):
         result = result @ result
     return np.asarray(result)
+
+
+# Largest half of a turn whose powers from the eighth on are below rounding.
+_SMALL_TURN = 1e-2
+
+
+def half_turns(turns: Array) -> Array:
+    """Return ``(C(K) + 1) / 2 = (1 - K / 2)^-1`` of skew K, C the Cayley transform."""
+    half, identity = 0.5 * turns, np.eye(turns.shape[-1])
+    if frobenius(half).max(initial=0.0) > _SMALL_TURN:
+        return np.asarray(np.linalg.inv(identity - half))
+    square = half @ half
+    return (identity + half) @ (identity + square) @ (identity + square @ square)

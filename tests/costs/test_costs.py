@@ -143,6 +143,22 @@ def test_entropy_is_that_of_the_manifold():
     assert_allclose(riemannian, space.entropy_gradient(X), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("rank", [2, 3])
+def test_entropy_of_wide_networks_is_that_of_the_manifold(rank):
+    widths = (4, 6, 5, 3)
+    space = DLNObservableManifold(widths=widths, rank=rank)
+    X = space.random_point()
+    energy = costs.MatrixCompletion(np.random.normal(size=(3, 4)), np.ones((3, 4)))
+    entropy = costs.Entropy(3, rank, widths)
+    assert entropy(X) == pytest.approx(space.entropy(X), rel=1e-13)
+    riemannian = space.euclidean_to_riemannian_gradient(X, entropy.euclidean_gradient(X))
+    assert_allclose(riemannian, space.entropy_gradient(X), rtol=0, atol=1e-12)
+    F = costs.free_energy(energy, 4.0, 3, rank, widths)
+    assert F(X) == pytest.approx(energy(X) - space.entropy(X) / 4, rel=1e-13)
+    result = diagnostics.check_hessian(pymanopt_problem(space, F))
+    assert result, result.message
+
+
 def test_free_energy():
     X = np.random.normal(size=(N, N))
     energy = LOSSES["regression"][0]
@@ -206,6 +222,8 @@ def test_regression_keeps_its_digits_and_shape():
         lambda: costs.LinearRegression(np.full((3, 2), np.inf), np.ones((3, 1))),
         lambda: costs.Entropy(0.5),
         lambda: costs.Entropy(np.nan),
+        lambda: costs.Entropy(2, widths=(4, 3, 3, 4)),
+        lambda: costs.Entropy(3, 4, widths=(4, 3, 3, 4)),
         lambda: costs.free_energy(LOSSES["sensing"][0], 0, 2),
     ],
 )

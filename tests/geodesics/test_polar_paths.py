@@ -11,8 +11,10 @@ from dln_manifolds.geodesics.root_paths import RootPaths
 from dln_manifolds.geodesics.system import Guess
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_flow import polar_rates
+from dln_manifolds.geometry.polar_hessian import SecondVariation
 from dln_manifolds.geometry.stretch import log_values_of
 from dln_manifolds.numerics.newton import minimize
+from dln_manifolds.numerics.polynomials import combine
 
 SHAPES = [(3, 3, 3), (4, 4, 2), (5, 3, 2), (6, 3, 3), (3, 5, 3), (3, 4, 1), (1, 1, 1)]
 DEPTHS = [1.0, 1.5, 2.0, 4.0, 30.0, 1e6, math.inf]
@@ -109,6 +111,24 @@ def directions(path, count, seed=0):
         low = r + side * p
         chosen[..., low + basis.shape[-1] - r : low + p, :] = 0
     return chosen
+
+
+@pytest.mark.parametrize("depth", [1.5, 4.0, 300.0])
+def test_single_precision_is_enough_for_steps(depth):
+    """Products agree to single precision, and paths become as stationary as others."""
+    first, last = pairs(10, 10, 10, 3)
+    paths, end, _ = family(first, last, 10, depth)
+    found, slopes, _ = solved(paths, end)
+    assert (slopes <= 3e-12).all()
+    path = found[0]
+    exact = SecondVariation(path.nodal, depth)
+    direction = np.random.default_rng(0).standard_normal(path.gradient.shape)
+    model, basis = path.quadratic_model(), path.basis
+    expected = combine(
+        basis.weighted_interleaved.T, exact.apply(combine(basis.interleaved, direction))
+    )
+    error = np.linalg.norm(model.product(direction) - expected) / np.linalg.norm(expected)
+    assert 1e-9 < error < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["generic", "equal", "close"])

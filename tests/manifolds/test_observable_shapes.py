@@ -102,6 +102,7 @@ def test_the_width_belongs_to_square_matrices_of_full_rank():
         ({"n": 3, "shape": (3, 3), "depth": 2}, TypeError, "one of n, shape and widths, not n and"),
         ({"shape": (3, 3), "widths": (3, 3)}, TypeError, "not shape and widths"),
         ({"n": 3}, TypeError, "depth must be a real number, not None"),
+        ({"n": (5, 4), "depth": 2}, TypeError, r"not \(5, 4\): give .* shape=\(5, 4\)"),
         ({"shape": (5, 4), "depth": math.nan}, ValueError, "depth must be at least 1.*nan"),
         ({"shape": (5, 4), "depth": "3"}, TypeError, "depth must be a real number, not '3'"),
         ({"shape": (5, 4), "depth": 0.9}, ValueError, "depth must be at least 1.*0.9"),

@@ -1,10 +1,10 @@
-"""Rotations against scipy's exponentials."""
+"""Rotations against scipy's exponentials, Cayley transforms against their definition."""
 
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from dln_manifolds.numerics.matrices import rotation
+from dln_manifolds.numerics.matrices import half_turns, rotation
 
 
 @pytest.mark.parametrize("size", [0, 1e-9, 0.1, 0.25, 3, 100])
@@ -19,3 +19,13 @@ def test_rotation_is_the_exponential(n, size):
     tolerance = 4e-16 * max(1, 4 * size)
     assert np.abs(turn - expm(skew)).max() <= 10 * tolerance
     assert np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(n)).max() <= 10 * tolerance
+
+
+@pytest.mark.parametrize("size", [0, 1e-3, 1.9e-2, 2.1e-2, 3])
+def test_half_turns_are_inverses(size):
+    """Small turns by products, others by elimination."""
+    skew = np.random.default_rng(3).standard_normal((4, 5, 5))
+    skew -= np.swapaxes(skew, -1, -2)
+    skew *= size / np.linalg.norm(skew, axis=(-2, -1), keepdims=True)
+    identity = np.eye(5)
+    assert np.abs((identity - skew / 2) @ half_turns(skew) - identity).max() <= 1e-15
