@@ -13,12 +13,14 @@ import argparse
 import math
 import time
 import tracemalloc
+from dataclasses import dataclass
+from functools import partial
 
 import _timing as timing  # before numpy: pins the threads
 import numpy as np
 from _timing import Array
 
-from dln_manifolds import DLNObservableManifold
+from dln_manifolds import DLNObservableManifold, DLNObservableMetric
 
 LOWER = (
     (3, 3, 1),
@@ -58,7 +60,19 @@ GROWTH_HEADER = (
     "peak / m n doubles",
     "rest / (m + n) r doubles",
 )
-DEPTHS_HEADER = ("n", "N", "solved", "evaluations", "of N = 10", "time [ms]", "of N = 10")
+DEPTHS_HEADER = (
+    "n",
+    "N",
+    "solved",
+    "largest residual",
+    "evaluations",
+    "to those at N = 10",
+    "time of a single log [ms]",
+    "to that at N = 10 (range)",
+    "bar",
+)
+# What logs may cost at any depth beside N = 10.
+BAR = 1.5
 # What rounding may add to either side of an inequality between lengths, relative.
 _SLACK = 1e-12
 
@@ -80,57 +94,64 @@ def gaussian_pairs(
     return first, last
 
 
+@dataclass
 class Tally:
-    """Pairs so far, and how many of them were solved."""
+    """What became of all pairs so far."""
 
-    def __init__(self) -> None:
-        self.pairs, self.solved, self.worst, self.asymmetry, self.kept = 0, 0, 0.0, 0.0, 0
+    pairs: int = 0
+    solved: int = 0
+    worst: float = 0.0
+    asymmetry: float = 0.0
+    kept: int = 0
 
-    def row(self, rng: np.random.Generator, case: tuple[int, int, int], depth: float, n: int):
-        """Solve the pairs of one shape, rank and depth."""
-        shape, rank = case[:2], case[2]
-        metric = DLNObservableManifold(shape=shape, rank=rank, depth=depth).metric
-        X, Y = gaussian_pairs(rng, n, *case)
-        began = time.process_time()
-        there, back = metric.solve_log(Y, X), metric.solve_log(X, Y)
-        elapsed = (time.process_time() - began) / (2 * n)
-        good = there.success & back.success
-        worst = 0.0
-        for solution, start, end in ((there, X, Y), (back, Y, X)):
-            well = solution.success
-            reached = metric.exp(solution.initial_velocity[well], start[well])
-            worst = max(worst, timing.relative_distance(reached, end[well]).max(initial=0))
-        length = there.length[good]
-        asymmetry = np.abs(back.length[good] / length - 1).max(initial=0)
-        kept = there.lower_bound[good] <= length * (1 + _SLACK)
-        kept &= length <= there.upper_bound[good] * (1 + _SLACK)
-        self.pairs, self.solved = self.pairs + n, self.solved + int(good.sum())
-        self.worst, self.asymmetry = max(self.worst, worst), max(self.asymmetry, asymmetry)
-        self.kept += int(kept.sum())
-        evaluations = there.n_evaluations
-        return [
-            f"{depth:g}",
-            f"{int(good.sum())} of {n}",
-            str(int(((there.status == 1) | (back.status == 1)).sum())),
-            str(int(((there.status == 2) | (back.status == 2)).sum())),
-            f"{worst:.1e}",
-            f"{asymmetry:.0e}",
-            f"{int(kept.sum())} of {int(good.sum())}",
-            f"{np.median(evaluations):.0f} ({evaluations.max()})",
-            timing.number(1e3 * elapsed),
-        ]
+
+def sweep_row(
+    rng: np.random.Generator, case: tuple[int, int, int], depth: float, n_pairs: int, tally: Tally
+) -> list[str]:
+    """Solve the pairs of one shape, rank and depth, and add them to the tally."""
+    m, n, rank = case
+    metric = DLNObservableManifold(shape=(m, n), rank=rank, depth=depth).metric
+    X, Y = gaussian_pairs(rng, n_pairs, m, n, rank)
+    began = time.process_time()
+    there, back = metric.solve_log(Y, X), metric.solve_log(X, Y)
+    elapsed = (time.process_time() - began) / (2 * n_pairs)
+    good = there.success & back.success
+    worst = 0.0
+    for solution, start, end in ((there, X, Y), (back, Y, X)):
+        well = solution.success
+        reached = metric.exp(solution.initial_velocity[well], start[well])
+        worst = max(worst, timing.relative_distance(reached, end[well]).max(initial=0))
+    length = there.length[good]
+    asymmetry = np.abs(back.length[good] / length - 1).max(initial=0)
+    kept = there.lower_bound[good] <= length * (1 + _SLACK)
+    kept &= length <= there.upper_bound[good] * (1 + _SLACK)
+    tally.pairs, tally.solved = tally.pairs + n_pairs, tally.solved + int(good.sum())
+    tally.worst, tally.asymmetry = max(tally.worst, worst), max(tally.asymmetry, asymmetry)
+    tally.kept += int(kept.sum())
+    counts = there.n_evaluations
+    return [
+        f"{depth:g}",
+        f"{int(good.sum())} of {n_pairs}",
+        str(int(((there.status == 1) | (back.status == 1)).sum())),
+        str(int(((there.status == 2) | (back.status == 2)).sum())),
+        f"{worst:.1e}",
+        f"{asymmetry:.0e}",
+        f"{int(kept.sum())} of {int(good.sum())}",
+        f"{np.median(counts):.0f} ({counts.max()})",
+        timing.number(1e3 * elapsed),
+    ]
 
 
 def sweep(rng: np.random.Generator, n_pairs: int) -> None:
     """Solve Gaussian pairs of every shape, rank and depth."""
-    everything = Tally()
+    tally = Tally()
     for m, n, rank in LOWER + FULL:
-        rows = [everything.row(rng, (m, n, rank), depth, n_pairs) for depth in DEPTHS]
+        rows = [sweep_row(rng, (m, n, rank), depth, n_pairs, tally) for depth in DEPTHS]
         timing.print_table(f"log of Gaussian pairs, {m} x {n} of rank {rank}", HEADER, rows)
     print(
-        f"{everything.solved} of {everything.pairs} pairs solved in both directions "
-        f"({everything.solved / everything.pairs:.2%}), largest residual {everything.worst:.1e}, "
-        f"asymmetry {everything.asymmetry:.0e}, bounds kept by {everything.kept}",
+        f"{tally.solved} of {tally.pairs} pairs solved in both directions "
+        f"({tally.solved / tally.pairs:.2%}), largest residual {tally.worst:.1e}, "
+        f"asymmetry {tally.asymmetry:.0e}, bounds kept by {tally.kept}",
         flush=True,
     )
 
@@ -184,37 +205,49 @@ def growth(rng: np.random.Generator, quick: bool) -> None:
     timing.print_table("One log at N = 4, the same geodesic at every size", GROWTH_HEADER, rows)
 
 
+def single_logs(metric: DLNObservableMetric, X: Array, Y: Array) -> None:
+    """Solve pairs one by one."""
+    for start, end in zip(X, Y, strict=True):
+        metric.log(end, start)
+
+
+def depth_rows(X: Array, Y: Array, n_single: int, repeats: int) -> list[list[str]]:
+    """Solve one sample of pairs at every depth, in a batch, and some of it in single calls."""
+    n, rows, few = X.shape[-1], [], (X[:n_single], Y[:n_single])
+    metrics = [
+        DLNObservableManifold(n, depth).metric for depth in (10, 100, 1e3, 1e4, 1e6, math.inf)
+    ]
+    solutions = [metric.solve_log(Y, X) for metric in metrics]
+    counts = [solution.n_evaluations.mean() for solution in solutions]
+    for metric, solution, count in zip(metrics, solutions, counts, strict=True):
+        ratio = timing.interleaved(
+            partial(single_logs, metric, *few),
+            partial(single_logs, metrics[0], *few),
+            repeats=repeats,
+            at_least=0,
+        )
+        rows.append(
+            [
+                str(n),
+                f"{solution.depth:g}",
+                f"{int(solution.success.sum())} of {len(X)}",
+                f"{solution.residual.max():.1e}",
+                f"{count:.0f}",
+                timing.number(count / counts[0]),
+                timing.number(1e3 * ratio.first / n_single),
+                *ratio.cells(at_most=BAR)[2:],
+            ]
+        )
+    return rows
+
+
 def depths(rng: np.random.Generator, quick: bool) -> None:
-    """Solve one sample of pairs at every depth."""
+    """Solve samples of 3 x 3 and 8 x 8 pairs at every depth."""
+    n_pairs, n_single, repeats = (10, 2, 2) if quick else (100, 10, 5)
     rows = []
     for n in (3, 8):
-        X, Y = timing.gaussian_pairs(rng, 10 if quick else 100, n)
-        metrics = [
-            DLNObservableManifold(n, depth).metric for depth in (10, 100, 1e3, 1e4, 1e6, math.inf)
-        ]
-        few = slice(0, 10)
-        first = metrics[0].solve_log(Y, X).n_evaluations.mean()
-        for metric in metrics:
-            solution = metric.solve_log(Y, X)
-            ratio = timing.interleaved(
-                lambda m=metric, X=X, Y=Y: [m.log(y, x) for x, y in zip(X[few], Y[few])],
-                lambda X=X, Y=Y: [metrics[0].log(y, x) for x, y in zip(X[few], Y[few])],
-                repeats=3 if quick else 7,
-                at_least=0,
-            )
-            rows.append(
-                [
-                    str(n),
-                    f"{metric.space.depth:g}",
-                    f"{int(solution.success.sum())} of {len(X)}",
-                    f"{solution.n_evaluations.mean():.0f}",
-                    timing.number(solution.n_evaluations.mean() / first),
-                    timing.number(100 * ratio.first),
-                    f"{timing.number(ratio.median)} ({timing.number(ratio.low)} to "
-                    f"{timing.number(ratio.high)})",
-                ]
-            )
-    timing.print_table("Single logs of one sample of Gaussian pairs", DEPTHS_HEADER, rows)
+        rows += depth_rows(*timing.gaussian_pairs(rng, n_pairs, n), n_single, repeats)
+    timing.print_table("Logs of one sample of Gaussian pairs", DEPTHS_HEADER, rows)
 
 
 def main() -> None:

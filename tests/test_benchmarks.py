@@ -92,6 +92,25 @@ def test_success_row(load, rng):
     assert row[8] == "2 of 2"
 
 
+@pytest.mark.parametrize("case", [(3, 3, 3), (4, 3, 2), (3, 4, 3)])
+def test_sweep_of_observables(load, rng, case):
+    observables = load("bench_observables")
+    tally = observables.Tally()
+    row = observables.sweep_row(rng, case, 3, 2, tally)
+    assert len(row) == len(observables.HEADER)
+    assert (tally.pairs, tally.solved, tally.kept) == (2, 2, 2)
+    assert tally.worst <= 1e-10
+
+
+def test_growth_and_depths_of_observables(load, rng):
+    observables = load("bench_observables")
+    row = observables.growth_row(rng, 12, 11, 2, repeats=1)
+    assert len(row) == len(observables.GROWTH_HEADER)
+    pairs = load("_timing").gaussian_pairs(rng, 2, 2)
+    rows = observables.depth_rows(*pairs, n_single=1, repeats=1)
+    assert {len(row) for row in rows} == {len(observables.DEPTHS_HEADER)}
+
+
 def test_two_checkouts_in_turns(load):
     versions = load("bench_versions")
     row = next(row for row in versions.rows(full=False) if row.name == "exp layers n=3 N=2")

@@ -17,7 +17,7 @@ _SHRINK = 0.2
 # evaluations, which pays for few small positions: up to so many members times 40 + size. (For one
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
 _LONG, _FEW = 9.0, 900
-_MAX_STEPS, _PATIENCE = 10_000, 8
+_MAX_STEPS, _PATIENCE = 10_000, 4
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
@@ -60,7 +60,7 @@ def flow(
 
 
 def flow_in_charts(
-    system: System, state: Array, *, tolerance: float, record: bool, max_steps: int
+    system: System, state: Array, tolerance: float, record: bool, max_steps: int
 ) -> Iterator[tuple[Array, FlowResult]]:
     """Follow geodesics for unit time, those that stall in one chart of the system in the next.
 

@@ -35,9 +35,9 @@ from dln_manifolds.numerics.polynomials import gauss
 # which they are final: the latter at least this many times the tolerance of the flow.
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
-# Slope above which a path is no geodesic, and its initial rate leads anywhere; and steps, taken one
-# after the other, after which a geodesic is given up.
-_STATIONARY, _MAX_STEPS = 1e-4, 400
+# Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
+# other, after which a geodesic is given up; evaluations after which no finer path is tried.
+_STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 250, 40_000
 # Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
 # ratios of their energies from which the shorter is known; and the same with more, which decide.
 _SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.03), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
@@ -94,6 +94,10 @@ class Connection:
         self.stepped = np.zeros(n_batch, dtype=bool)
         self.n_iterations, self.n_evaluations = np.zeros((2, n_batch), dtype=int)
 
+    def unsolved(self) -> Array:
+        """Return the mask of members that are not solved and have not cost too much yet."""
+        return (self.status == Status.STALLED) & (self.n_evaluations <= _MAX_EVALUATIONS)
+
     def improve(self, pick: Array, rate: Array, result: FlowResult) -> None:
         """Keep what ends nearer the target than what is known of some members."""
         problem = self.problem
@@ -147,7 +151,7 @@ def connect(
     if pick.size:
         _step_along(best, pick, rate[pick])
     for numbers in system.families(first, last):
-        pending = np.nonzero(best.status == Status.STALLED)[0]
+        pending = np.nonzero(best.unsolved())[0]
         for number in np.unique(numbers[pending]):
             members = pending[numbers[pending] == number]
             ends = first.take(members), last.take(members)
@@ -158,14 +162,8 @@ def connect(
 def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     """Follow the flow from the given initial rates in steps."""
     problem, state = best.problem, best.problem.initial_state(pick, rate)
-    followed = flow_in_charts(
-        problem.system,
-        state,
-        tolerance=problem.tolerance,
-        record=problem.record,
-        max_steps=_MAX_STEPS,
-    )
-    for rows, result in followed:
+    kept = problem.tolerance, problem.record, _MAX_STEPS
+    for rows, result in flow_in_charts(problem.system, state, *kept):
         best.improve(pick[rows], rate[rows], result)
 
 
@@ -266,7 +264,7 @@ class _Levels:
                 if chosen.size == 0:
                     break
                 aim[chosen] = self.family.shift(aim[chosen], best.defect[pick])
-            remaining = best.status[self.members[pending]] == Status.STALLED
+            remaining = best.unsolved()[self.members[pending]]
             pending, guess = pending[remaining], guess.take(remaining)
 
     def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:

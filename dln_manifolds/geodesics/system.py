@@ -137,7 +137,7 @@ class Trajectory:
 
 
 class ConeLaw(Protocol):
-    """How geodesics between points of any sizes follow from those between points of size one."""
+    """Geodesics between points of any sizes from those between points of size one."""
 
     @property
     def scale(self) -> Array:
@@ -271,10 +271,7 @@ class System(Flow, Protocol):
         """Return the covectors at positions of vectors."""
 
     def gauged(self, state: Array, field: Array, change: Array) -> tuple[Array, Array]:
-        """Return variations of positions and rates as vectors and changes of covectors.
-
-        ``state`` is ``(n_batch, 2, *shape)``; variations have one more axis after the first.
-        """
+        """Return variations, ``(n_batch, k, *shape)``, as vectors and changes of covectors."""
 
     def covariant(self, unit: Unit, rate: Array, field: Array, change: Array) -> Array:
         """Return the covariant derivative, a covector, of a field along geodesics.

@@ -37,7 +37,8 @@ def asked(pairs, monkeypatch):
                     for u, _, vt in (np.linalg.svd(points) for points in (starts, ends))
                 )
             solution = getattr(space.metric, call)(ends, starts)
-        assert calls
+        # Near N = 1 geodesics may need more nodes than a step has.
+        assert calls or depth < 1.5
         return solution, calls
 
     return solve

@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from root_chart import lower
 from scipy.integrate import solve_ivp
 
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import ObservableSystem, Status
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import lower
 from dln_manifolds.numerics.singular import comes_near
 
 DEPTHS = [1, 1.5, 2, 3, 8, 30]

@@ -25,8 +25,6 @@ from dln_manifolds import (
 )
 from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geodesics.integrate import flow
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import point_of
 
 # Width, depth and a seed from which a random geodesic of three times |W| stays on the manifold.
 LONG = [
@@ -229,7 +227,10 @@ def test_random_geodesics_that_end_at_singular_layers_say_so(n, depth, seed):
 
 
 def near_singular(roots, depth, root_vecs, length):
-    """Return layers with these roots, horizontal vectors there, and the flow of the root chart."""
+    """Return layers with these roots, horizontal vectors there, and what lies below.
+
+    The flow of end-to-end matrices, and the matrices at its end.
+    """
     count, n = len(root_vecs), len(roots)
     q = np.linalg.qr(np.random.normal(size=(count, depth + 1, n, n)))[0]
     left, right_t = q[:, -1], np.swapaxes(q[:, 0], 1, 2)
@@ -239,8 +240,9 @@ def near_singular(roots, depth, root_vecs, length):
     W, V = (q[:, 1:] * roots) @ back, q[:, 1:] @ (factor[:, None, None, None] * V) @ back
     state = np.stack([(left * roots) @ right_t, left @ (factor[:, None, None] * P) @ right_t], 1)
     system = ObservableSystem(float(depth), (n, n), n)
-    state, _ = system.of_root_states(state[:, :, None], np.ones(count))
-    return W, V, flow(system, state, np.ones(count), tolerance=1e-13)
+    state, scale = system.of_root_states(state[:, :, None], np.ones(count))
+    below = flow(system, state, np.ones(count), tolerance=1e-13)
+    return W, V, below, system.point(system.at(below.state[:, 0, 0], scale))
 
 
 @pytest.mark.parametrize(
@@ -256,12 +258,12 @@ def near_singular(roots, depth, root_vecs, length):
 def test_nearly_singular_layers_end_geodesics_where_their_product_does(roots, depth):
     space = BalancedManifold(len(roots), depth)
     root_vecs = np.random.normal(size=(6, len(roots), len(roots)))
-    W, V, below = near_singular(np.array(roots), depth, root_vecs, 0.3)
+    W, V, below, X = near_singular(np.array(roots), depth, root_vecs, 0.3)
     solution = space.metric.solve_exp(V, W)
     assert_array_equal(solution.status, below.status)
     assert 0 < np.sum(solution.status == 1) < 6
     reached = solution.status == 0
-    X = point_of(Frame.of_root(below.state[reached, 0, 0], float(depth)))
+    X = X[reached]
     error = np.linalg.norm(space.end_to_end(solution.end_point[reached]) - X, axis=(1, 2))
     # the smallest root is known to eps relative to the largest
     bound = np.finfo(float).eps / min(roots)
@@ -275,12 +277,11 @@ def test_geodesics_that_only_come_near_singular_layers_go_on(gap, depth):
     # the smallest root has its minimum, gap, in the middle
     space = BalancedManifold(2, depth)
     root_vecs = np.array([[[0.3, 1.0], [-1.0, 0.0]], [[-0.5, -0.8], [0.8, 0.0]]])
-    W, V, below = near_singular(np.array([1.0, gap]), depth, root_vecs, 0.2)
+    W, V, below, X = near_singular(np.array([1.0, gap]), depth, root_vecs, 0.2)
     assert_array_equal(below.status, 0)
     start = space.metric.exp(-V, W)
     through = -space.metric.parallel_transport(-V, W, direction=-V)
     end = space.metric.exp(2 * through, start)
-    X = point_of(Frame.of_root(below.state[:, 0, 0], float(depth)))
     assert_allclose(space.end_to_end(end), X, rtol=0, atol=1e-11)
     middle = np.linalg.svd(space.metric.exp(through, start), compute_uv=False)
     assert_allclose(middle[..., -1], gap, rtol=1e-11 / gap)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from root_chart import lower
 
 from dln_manifolds import ConvergenceError, DLNObservableManifold, IncompleteGeodesicError
 from dln_manifolds.geodesics import multilevel, polar_paths, root_paths
 from dln_manifolds.geometry.closed_forms import closed_form_velocity
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.metric import lower, root_of
+from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.numerics.matrices import transpose
 
 

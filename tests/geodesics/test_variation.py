@@ -22,10 +22,8 @@ def variations_of(rng, system, state, k):
     r, field, change = layout.rank, [], []
     stretch, core = rng.normal(size=(2, *shape, r, r))
     for e, p in zip(frames, momenta, strict=True):
-        turn, (moved, changed) = (
-            rng.normal(size=(*shape, r, r)),
-            rng.normal(size=(2, *shape, *e.shape[-2:])),
-        )
+        turn = rng.normal(size=(*shape, r, r))
+        moved, changed = rng.normal(size=(2, *shape, *e.shape[-2:]))
         beside = [x - e @ (transpose(e) @ x) for x in (moved, changed)]
         field.append(e @ (turn - transpose(turn)) + beside[0])
         change.append(beside[1] - e @ (transpose(field[-1]) @ p))

@@ -52,9 +52,8 @@ def of_matrices():
             continue
         flat = MATRIX not in case.spaces or bool(case.limit(MATRIX, "numpy"))
         for kind in OTHERS:
-            if (kind == "rank 2, flattened") == (
-                flat or (kind != "rank 1" and case.name in SQUARE)
-            ):
+            square = kind == "rank 1" or case.name not in SQUARE
+            if (kind == "rank 2, flattened") == (flat or not square):
                 marks = [pytest.mark.slow] if case.slow or "rank 2" not in kind else []
                 yield pytest.param(case, kind, marks=marks, id=f"{case.name}-{kind}")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from dln_manifolds import DLNObservableManifold
+from dln_manifolds import ConvergenceError, DLNObservableManifold, IncompleteGeodesicError
 
 LOWER = [
     (3, 3, 1),
@@ -153,19 +153,21 @@ def test_equal_singular_values_and_the_identity(m, n, rank, depth):
 
 @pytest.mark.parametrize(
     ("m", "n", "rank", "depth", "condition"),
-    [(3, 3, 3, 1.5, 1e12), (4, 4, 2, 2, 1e12), (5, 3, 3, 1.5, 1e13), (6, 6, 3, 2, 1e13)],
+    [(5, 3, 3, 1.5, 1e6), (3, 3, 2, 1.5, 1e9), (4, 4, 2, 2, 1e12)],
 )
 def test_condition_numbers_beyond_what_is_solved(m, n, rank, depth, condition):
     rng, space = np.random.default_rng(4), space_of(m, n, rank, depth)
-    u, v = (np.linalg.qr(rng.normal(size=(2, 4, k, k)))[0][..., :rank] for k in (m, n))
-    values = np.ones((2, 4, rank))
+    u, v = (np.linalg.qr(rng.normal(size=(2, 1, k, k)))[0][..., :rank] for k in (m, n))
+    values = np.ones((2, 1, rank))
     values[..., -1] = 1 / condition
     X, Y = (u * values[..., None, :]) @ np.swapaxes(v, -1, -2)
     if m == n == rank:
         apart = np.linalg.slogdet(X)[0] != np.linalg.slogdet(Y)[0]
         Y[apart, 0] *= -1
-    solution = space.metric.solve_log(Y, X)
-    print(solution.status, solution.residual, solution.n_evaluations, solution.message)
-    assert set(solution.status.tolist()) <= {0, 1, 2}
-    assert (solution.residual[solution.success] <= 1e-10).all()
-    assert (solution.residual[~solution.success] > 1e-11).all()
+    with pytest.raises((ConvergenceError, IncompleteGeodesicError)) as caught:
+        space.metric.log(Y, X)
+    solution = caught.value.solution
+    assert set(solution.status.tolist()) <= {1, 2}
+    assert solution.n_evaluations.max() <= 200_000
+    space.equip_with_metric(on_failure="nan")
+    assert np.isnan(space.metric.dist(X, Y)).all()
