@@ -37,7 +37,7 @@ _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
 # other, after which a geodesic is given up; evaluations after which no finer path is tried.
-_STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 250, 40_000
+_STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 400, 70_000
 # Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
 # ratios of their energies from which the shorter is known; and the same with more, which decide.
 _SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.03), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
