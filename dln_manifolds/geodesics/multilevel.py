@@ -16,6 +16,7 @@ import numpy as np
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
+    Chart,
     FlowResult,
     Guess,
     MovingPath,
@@ -171,8 +172,11 @@ class Found(NamedTuple):
     """Paths of least energy as far as the flow needs to know them.
 
     ``members`` are those worth following, by their indices among all, ``rate`` their initial rates
-    and ``rates`` those at Gauss nodes; ``crossing`` is when paths of all meet a singular matrix.
+    and ``rates`` those at Gauss nodes, in a ``chart`` of the system; ``crossing`` is when paths of
+    all meet a singular matrix.
     """
+
+    chart: Chart
 
     members: Array
     rate: Array
@@ -183,8 +187,8 @@ class Found(NamedTuple):
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
     problem, rate, rates = best.problem, found.rate, found.rates
-    state, system, tolerance = problem.initial_state(pick, rate), problem.system, problem.tolerance
-    inside = problem.inside
+    system, inside, tolerance = found.chart, problem.inside, problem.tolerance
+    state = system.entered(problem.initial_state(pick, rate))
     needed = _MARGIN * nodes_needed(state, rates, tolerance, inside=inside)
     needed[best.stepped[pick]] = np.inf
     solved = np.zeros(pick.size, dtype=bool)
@@ -202,14 +206,14 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
-                result = flow_of(system, some, followed, problem.record)
+                result = system.left(flow_of(system, some, followed, problem.record))
                 best.improve(pick[done], rate[done], result)
         if left == 0:
             break
     return solved
 
 
-def flow_of(system: System, state: Array, followed: Followed, record: bool) -> FlowResult:
+def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
     """Return what was followed, of the members that are solved, as a flow in one step."""
     solved = followed.solved
     state, states = state[solved], followed.states[solved]
@@ -344,6 +348,7 @@ class _Levels:
         Paths that are not worth finishing stop at the slope ``rough``, if that is positive.
         """
         parts, at_start, rates, crossing = [], [], [], never(len(rows))
+        chart = self.family.chart or self.best.problem.system
 
         def worthwhile(part: Array, path: MovingPath, asked: Array) -> Array:
             return self._judge(rows[part], path.guess(asked), level)[0]
@@ -372,12 +377,12 @@ class _Levels:
         )
         self._counted(rows, result)
         if not parts:
-            return Found(np.empty(0, dtype=int), aim[:0], aim[:0], crossing)
+            return Found(chart, np.empty(0, dtype=int), aim[:0], aim[:0], crossing)
         members = np.concatenate(parts)
         order = np.argsort(members)
         order = order[result.slope[members[order]] <= _STATIONARY]
         rate, along = (np.concatenate(values)[order] for values in (at_start, rates))
-        return Found(members[order], rate, along, crossing)
+        return Found(chart, members[order], rate, along, crossing)
 
     def _counted(self, rows: Array, result: Minimum) -> Minimum:
         """Count the work of minimizing some members' paths."""

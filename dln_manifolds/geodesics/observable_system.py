@@ -7,7 +7,7 @@ import numpy as np
 
 from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.polar_paths import PolarPaths
-from dln_manifolds.geodesics.root_paths import RootChart, RootPaths
+from dln_manifolds.geodesics.root_paths import SHALLOW, RootChart, RootPaths
 from dln_manifolds.geodesics.system import (
     TIP,
     Chart,
@@ -30,8 +30,6 @@ from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
 
-# Depth below which geodesics come near singular matrices with little sign of it before.
-_SHALLOW = 2
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
 _FULL, _SHARE = 1e-13, 0.98
@@ -84,7 +82,7 @@ class ObservableSystem:
     @property
     def cautious(self) -> bool:
         """Near singular matrices the end of a collocation step is hardly better than its nodes."""
-        return self.depth < _SHALLOW
+        return self.depth < SHALLOW
 
     def goal(self, tolerance: float = _FULL) -> float:
         """Return the relative residual at which log counts as solved.
@@ -194,7 +192,10 @@ class ObservableSystem:
 
         Where two roots are both small, singular vectors turn fast, and the polar chart with them.
         """
-        return (self,) if self.infinite or not self.layout.full else (self, RootChart(self.layout))
+        if self.infinite or not self.layout.full:
+            return (self,)
+        root = RootChart(self.layout)
+        return (root, self) if self.depth < SHALLOW else (self, root)
 
     def entered(self, state: Array) -> Array:
         """Return the states."""

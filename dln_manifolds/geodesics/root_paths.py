@@ -37,7 +37,7 @@ from dln_manifolds.geometry.polar_flow import Layout, rates_along
 from dln_manifolds.geometry.polar_frame import PolarFrame
 from dln_manifolds.geometry.scaling import rescaled
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, transpose, weigh
+from dln_manifolds.numerics.matrices import frobenius, rotation, transpose, weigh
 from dln_manifolds.numerics.polynomials import (
     SINGLE_FROM,
     ModalBasis,
@@ -48,6 +48,8 @@ from dln_manifolds.numerics.polynomials import (
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
 LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
+# Depth below which the root chart is nearly flat: geodesics are followed there at once.
+SHALLOW = 2
 # Least number of nodes where a path could jump through lower rank between them.
 _FEWEST_NODES = 14
 
@@ -139,8 +141,17 @@ class PathState:
         return flow_states(at, turns, self.basis.nodes, ends.bases, ends.layout)[:, :, :, None]
 
     def rates(self) -> Array:
-        """Return the rates of the flow at those states."""
-        return rates_along(self.states(), self.ends.layout)
+        """Return the rates of the flow at those states, or of (T, P) in the root chart at rest."""
+        points = self.points
+        if not isinstance(points, SquarePoints) or self.ends.layout.depth >= SHALLOW:
+            return rates_along(self.states(), self.ends.layout)
+        nodal, t = points.nodal, self.basis.nodes[:, None, None]
+        left, right = (
+            basis[:, None] @ rotation(t * turn[:, None])
+            for basis, turn in zip(self.ends.bases, points.turns, strict=True)
+        )
+        both = np.stack([nodal.leave(nodal.velocity), -nodal.leave(nodal.gradient)], axis=2)
+        return (left[:, :, None] @ both @ transpose(right)[:, :, None])[:, :, :, None]
 
     def quadratic_model(self) -> QuadraticModel:
         """Prepare Hessian products at this path."""
@@ -213,6 +224,8 @@ class RootPaths(ModalPaths):
         self._start = np.zeros((len(start), *chart))
         self._start[:, :r, :r] = first
         left, right = self.pairs.last
+        if self.layout.full and depth < SHALLOW:
+            self.chart = RootChart(self.layout)
         self.way = frobenius(left @ last @ transpose(right) - self._start)
 
     def initial(self) -> Guess:

@@ -340,6 +340,7 @@ class NodePaths(Generic[D]):
     start: Array
     end: Array
     n_levels = len(LEVELS)
+    chart = None
 
     def initial(self) -> Guess:
         """Return the first path at the nodes."""

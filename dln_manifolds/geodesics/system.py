@@ -174,7 +174,7 @@ class FlowResult:
     trajectory: Trajectory
 
 
-class System(Flow, Protocol):
+class System(Chart, Protocol):
     """One geometry. As a flow it is that of its geodesics alone."""
 
     @property
@@ -280,10 +280,7 @@ class System(Flow, Protocol):
         """
 
     def held(self, unit: Unit, rate: Array, field: Array) -> Array:
-        """Return the gradient by the point that is due to vectors being kept as arrays there.
-
-        A velocity whose entries stay is not parallel while the point moves: ``<Gamma(., J), V>``.
-        """
+        """Return the gradient by the point that is due to vectors being kept as arrays there."""
 
     def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
         """Return the gradient by the point due to the normal part of a gradient by a vector."""
@@ -327,6 +324,10 @@ class PathFamily(Protocol):
     """Paths of increasing resolution between given pairs of positions of size one."""
 
     @property
+    def chart(self) -> Chart | None:
+        """Chart in which paths give their rates; None for the system's own."""
+
+    @property
     def n_levels(self) -> int:
         """Number of resolutions."""
 
@@ -355,12 +356,13 @@ class PathFamily(Protocol):
 class ModalPaths:
     """Modal paths between positions ``[D; E_L; E_R]`` of size one, ``(n_batch, r + m + n, r)``.
 
-    More modes would change nothing where the last unknowns are relatively below ``decayed``, beside
-    the largest of them and ``way``, which is how far the ends are apart.
+    More modes change nothing where the last unknowns are relatively below ``decayed``, beside the
+    largest of them and the ``way`` between the ends.
     """
 
     #: Modes and quadrature nodes, from the first rough minimization to the last resort.
     levels: ClassVar[tuple[tuple[int, int], ...]]
+    chart: Chart | None = None
     way: Array
 
     def __init__(
