@@ -305,7 +305,7 @@ class PolarPaths(ModalPaths):
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""
-        ends, basis = self._ends(guess.frames, rows, aim), modal_basis(*LEVELS[level])
+        ends, basis = self._ends(guess.frames, rows, aim), modal_basis(*self.levels[level])
         r, k, n_nodes = self.layout.rank, self._size, basis.nodes.size
         stretch = guess.unknowns[..., : r * r].reshape(*guess.unknowns.shape[:2], r, r)
         modes = guess.unknowns[..., r * r :].reshape(*guess.unknowns.shape[:2], 2, k, k)
@@ -320,7 +320,7 @@ class PolarPaths(ModalPaths):
         velocities = self._padded(frame.left, frame.right, 0 * identity)
         at_one = self._padded(frame.left_turn, frame.right_turn, identity)
         size = self.layout.rank**2 + 2 * self._size**2
-        return Guess(np.zeros((len(frame.left), LEVELS[0][0], size)), (velocities, at_one))
+        return Guess(np.zeros((len(frame.left), self.levels[0][0], size)), (velocities, at_one))
 
     def _padded(self, left: Array, right: Array, blank: Array) -> Array:
         """Stack matrices of both sides, the smaller ones as blocks of ``blank``."""

@@ -250,7 +250,7 @@ class RootPaths(ModalPaths):
             seen = with_corner(seen, self.layout.rank, 0.0)
         bases = self.pairs.bases[0][rows], self.pairs.bases[1][rows]
         ends = Ends(self.layout, self._start[rows], seen, frame, bases)
-        n_modes, n_nodes = LEVELS[level]
+        n_modes, n_nodes = self.levels[level]
         n_nodes = max(n_nodes, _FEWEST_NODES) if self._interior else n_nodes
         return PathState(ends, guess.unknowns, modal_basis(n_modes, n_nodes))
 
@@ -260,7 +260,7 @@ class RootPaths(ModalPaths):
 
     def _straight(self, frame: Facing) -> Guess:
         """Return straight lines in given frames."""
-        shape = len(frame.left), LEVELS[0][0], *self._start.shape[1:]
+        shape = len(frame.left), self.levels[0][0], *self._start.shape[1:]
         return Guess(np.zeros(shape), tuple(frame))
 
 

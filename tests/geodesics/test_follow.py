@@ -6,7 +6,7 @@ import pytest
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.geodesics import Status, multilevel
 from dln_manifolds.geodesics.collocation import follow, nodes_needed
-from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.integrate import flow, flow_in_charts
 from dln_manifolds.geodesics.multilevel import flow_of
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
 from dln_manifolds.numerics.polynomials import gauss, nodal_basis
@@ -169,11 +169,11 @@ def test_most_logs_end_without_stepping(depth, most, asked, monkeypatch):
     """Nine in ten Gaussian geodesics are followed in one step, and a log takes few evaluations."""
     stepped = []
 
-    def counted(field, state, *arguments, **options):
+    def counted(system, state, *arguments):
         stepped.append(len(state))
-        return flow(field, state, *arguments, **options)
+        return flow_in_charts(system, state, *arguments)
 
-    monkeypatch.setattr(multilevel, "flow", counted)
+    monkeypatch.setattr(multilevel, "flow_in_charts", counted)
     solution, _ = asked(3, depth, 60)
     assert solution.success.all()
     assert sum(stepped) <= 6

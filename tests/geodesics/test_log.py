@@ -259,8 +259,8 @@ class TestFailures:
 
     def test_unconverged_solver_raises_and_carries_the_solution(self, monkeypatch):
 
-        for paths in (root_paths, polar_paths):
-            monkeypatch.setattr(paths, "LEVELS", ((2, 3), (2, 4)))
+        for family in (root_paths.RootPaths, polar_paths.PolarPaths):
+            monkeypatch.setattr(family, "levels", ((2, 3), (2, 4)))
         monkeypatch.setattr(multilevel, "_MAX_CORRECTIONS", 0)
         space = DLNObservableManifold(3, 3)
         np.random.seed(0)
@@ -284,8 +284,8 @@ class TestFailures:
             left[:, 0] *= -1
         start, end = left @ np.diag(np.geomspace(1, 1e-6, 4)) @ right, np.eye(4)
         assert space.metric.solve_log(end, start).status == 0
-        for paths in (root_paths, polar_paths):
-            monkeypatch.setattr(paths, "LEVELS", paths.LEVELS[:2])
+        for family in (root_paths.RootPaths, polar_paths.PolarPaths):
+            monkeypatch.setattr(family, "levels", family.levels[:2])
         monkeypatch.setattr(multilevel, "_MAX_CORRECTIONS", 0)
         assert space.metric.solve_log(end, start).status == 2
 
