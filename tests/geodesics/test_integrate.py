@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import ObservableSystem, Status
 from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.root_paths import RootChart
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.singular import comes_near
 
@@ -308,7 +309,7 @@ def test_ill_conditioned_points(depth, condition):
     span = np.full(1, 1 / np.sqrt(energy))
     system = ObservableSystem(depth, (3, 3), 3)
     root_state = np.stack([root, momentum_0])[None, :, None]
-    state, scale = system.of_root_states(root_state, np.ones(1))
+    state, scale = RootChart(system.layout).unit_states(root_state)
     result = flow(system, state, span, tolerance=1e-13)
     assert result.status == [Status.CONVERGED]
     position, rate = result.state[:, 0, 0], result.state[:, 1, 0]

@@ -25,6 +25,7 @@ from dln_manifolds import (
 )
 from dln_manifolds.geodesics import ObservableSystem
 from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.root_paths import RootChart
 
 # Width, depth and a seed from which a random geodesic of three times |W| stays on the manifold.
 LONG = [
@@ -240,7 +241,7 @@ def near_singular(roots, depth, root_vecs, length):
     W, V = (q[:, 1:] * roots) @ back, q[:, 1:] @ (factor[:, None, None, None] * V) @ back
     state = np.stack([(left * roots) @ right_t, left @ (factor[:, None, None] * P) @ right_t], 1)
     system = ObservableSystem(float(depth), (n, n), n)
-    state, scale = system.of_root_states(state[:, :, None], np.ones(count))
+    state, scale = RootChart(system.layout).unit_states(state[:, :, None])
     below = flow(system, state, np.ones(count), tolerance=1e-13)
     return W, V, below, system.point(system.at(below.state[:, 0, 0], scale))
 
