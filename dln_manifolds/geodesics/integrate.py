@@ -17,7 +17,7 @@ _SHRINK = 0.2
 # evaluations, which pays for few small positions: up to so many members times 40 + size. (For one
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
 _LONG, _FEW = 9.0, 900
-_MAX_STEPS, _PATIENCE = 10_000, 4
+_MAX_STEPS, _PATIENCE = 10_000, 8
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
@@ -82,6 +82,34 @@ def flow_in_charts(
         pending = pending[result.status == _STALLED]
         if pending.size == 0:
             break
+
+
+def splice(mine: Trajectory, members: Array, other: Trajectory, rows: Array) -> None:
+    """Replace the trajectories of some members, padding the shorter ones with their end."""
+    for k in range(max(len(mine.times), len(other.times))):
+        if k >= len(mine.times):
+            mine.times.append(mine.times[-1].copy())
+            mine.states.append(mine.states[-1].copy())
+        last = min(k, len(other.times) - 1)
+        mine.times[k][members] = other.times[last][rows]
+        mine.states[k][members] = other.states[last][rows]
+
+
+def flow_anyhow(system: System, state: Array, *, tolerance: float, record: bool) -> FlowResult:
+    """Follow geodesics as `flow` does, for unit time, in the chart in which they do not stall."""
+    result = None
+    for members, part in flow_in_charts(system, state, tolerance, record, _MAX_STEPS):
+        if result is None:
+            result = part
+            continue
+        result.state[members], result.time[members] = part.state, part.time
+        result.status[members] = part.status
+        result.n_steps[members] += part.n_steps
+        result.n_evaluations[members] += part.n_evaluations
+        if record:
+            splice(result.trajectory, members, part.trajectory, np.arange(members.size))
+    assert result is not None
+    return result
 
 
 class _Run:

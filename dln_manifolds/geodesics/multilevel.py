@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.integrate import flow_in_charts
+from dln_manifolds.geodesics.integrate import flow_in_charts, splice
 from dln_manifolds.geodesics.system import (
     Chart,
     FlowResult,
@@ -129,13 +129,7 @@ class Connection:
             everyone = np.arange(len(self.rate))
             mine.times.append(np.zeros(everyone.size))
             mine.states.append(self.problem.initial_state(everyone, self.rate))
-        for k in range(max(len(mine.times), len(new.times))):
-            if k >= len(mine.times):
-                mine.times.append(mine.times[-1].copy())
-                mine.states.append(mine.states[-1].copy())
-            last = min(k, len(new.times) - 1)
-            mine.times[k][kept] = new.times[last][better]
-            mine.states[k][kept] = new.states[last][better]
+        splice(mine, kept, new, better)
 
 
 def connect(

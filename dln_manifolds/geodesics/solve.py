@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.integrate import flow, flow_anyhow
 from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
@@ -26,7 +26,7 @@ def solve_exp(
     rate = system.flat(unit, velocity)
     _straighten(system, start, velocity, unit, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
-    result = flow(system, state, np.ones(len(state)), tolerance=tolerance, record=record)
+    result = flow_anyhow(system, state, tolerance=tolerance, record=record)
     return _followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
@@ -50,9 +50,11 @@ def _followed(
     """Return the solution of an initial-value problem from the flow that was followed."""
     last = system.at(result.state[:, 0, 0], unit.scale)
     end_point = start.value + velocity if system.straight else system.point(last)
-    bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
     reached, crossed = result.status == Status.CONVERGED, result.status == Status.CROSSED
-    speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
+    # Where a singular matrix was met, what is computed of the last state is dropped.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
+        speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
     end_point[~reached] = np.nan
     length = system.length(unit.scale, speed)

@@ -28,8 +28,8 @@ from dln_manifolds.geometry.stretch import (
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import parity_combine, transpose
 
-# Least root of what is decomposed.
-_LEAST = 1e-300
+# Least root of what is decomposed: less is rounding of a stretch.
+_LEAST = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, eq=False)
