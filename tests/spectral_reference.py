@@ -136,11 +136,6 @@ def kappa(s_i, s_j, depth):
     return kappa_of(half_log_ratio(s_i, s_j, depth), depth)
 
 
-def log_kappa(s_i, s_j, depth):
-    """Its logarithm."""
-    return mp.log(kappa(s_i, s_j, depth))
-
-
 def log_kappa_derivative_of(u, depth):
     """``d log kappa / du``."""
     return mp.mpf(0) if u == 0 else 2 * depth / mp.sinh(2 * depth * u) - 2 / mp.sinh(2 * u)

@@ -91,15 +91,6 @@ def kappa(u: Array, depth: float) -> Array:
     return np.tanh(depth * x) / np.tanh(x)
 
 
-def log_kappa(u: Array, depth: float) -> Array:
-    """Return ``log(kappa)``, accurate also where kappa is close to 1."""
-    value, x = kappa(u, depth), np.abs(u)
-    # rho = (kappa - 1) / (kappa + 1) = sinh((N-1) u) / sinh((N+1) u)
-    quotient = functions.damped_sinhc((depth - 1) * x) / functions.damped_sinhc((depth + 1) * x)
-    contrast = np.where(value < 2, (depth - 1) / (depth + 1) * np.exp(-2 * x) * quotient, 0.0)
-    return np.where(value < 2, 2 * np.arctanh(contrast), np.log(value))
-
-
 # Below this |u| the hyperbolic functions agree with their linear parts to the last bit.
 _LINEAR = 1e-200
 # Below this |2 N u| the poles of the closed forms cancel digits, and the series are summed.
@@ -134,15 +125,6 @@ def pair_coefficients(excess: Array, depth: float) -> tuple[Array, Array, Array]
         small = u[near]
         slope[near] = small * functions.horner(_log_kappa_series(depth)[0], small * small)
     return u, coth[0] / coth[1], slope
-
-
-def log_kappa_derivative(u: Array, depth: float) -> Array:
-    """Return ``d log(kappa) / du = 2N / sinh(2Nu) - 2 / sinh(2u)``, at complex u too."""
-    near = np.abs(u) < _SERIES_RANGE / (2 * depth)
-    x = np.where(near, 1.0, u)
-    value = 2 * depth * functions.csch(2 * depth * x) - 2 * functions.csch(2 * x)
-    value[near] = u[near] * functions.horner(_log_kappa_series(depth)[0], u[near] ** 2)
-    return value
 
 
 def log_kappa_second_derivative(u: Array, depth: float) -> Array:

@@ -77,12 +77,6 @@ def test_kappa(depth):
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_log_kappa(depth):
-    wanted = table(ref.log_kappa, *PAIRS, depth=depth)
-    check_table(pairs(co.log_kappa(u_of(depth), depth)), wanted, BOUND, cases=PAIR_CASES)
-
-
-@pytest.mark.parametrize("depth", DEPTHS)
 def test_log_kappa_derivative(depth):
     u = u_of(depth)
     excess = np.where(u == 0, 1e-20, np.expm1(2 * np.abs(u)))
@@ -150,7 +144,6 @@ def test_pairs_are_exactly_symmetric(depth):
         "a": co.a(S, depth),
         "log_a": co.log_a(S, depth),
         "kappa": co.kappa(u, depth),
-        "log_kappa": co.log_kappa(u, depth),
         "log_kappa_second_derivative": co.log_kappa_second_derivative(u, depth),
     }
     for name, value in even.items():
@@ -175,7 +168,6 @@ def test_coefficients_are_finite_for_any_ratio(depth):
         "log_ratio": co.log_ratio(np.array([1e300, 1.0, 1e-300])),
         "log_a": co.log_a(s, depth),
         "log_a_derivative": co.log_a_derivative(2 * depth * u, depth),
-        "log_kappa": co.log_kappa(u, depth),
         "pair_coefficients": co.pair_coefficients(np.array([1e-20, 1.0, 1e290]), depth),
         "log_kappa_second_derivative": co.log_kappa_second_derivative(u, depth),
         "cometric_slopes": co.cometric_slopes(np.abs(u), 0 * u, np.abs(u), depth),
