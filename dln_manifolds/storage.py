@@ -211,7 +211,8 @@ def _restore_solution(
     name: str, values: dict[str, Any], arrays: dict[str, Array]
 ) -> GeodesicSolution:
     first = _FIRST_NAMES["system"] in values
-    system = _first_system(name, values, arrays) if first else _system(values["system"])
+    shape = arrays[f"{name}/initial_velocity"].shape
+    system = _first_system(values, shape) if first else _system(values["system"], shape)
     parts: dict[str, Any] = {"system": system}
     for part in dataclasses.fields(GeodesicSolution):
         stored = _FIRST_NAMES.get(part.name, part.name) if first else part.name
@@ -231,20 +232,28 @@ def _restore_solution(
     return GeodesicSolution(**parts)
 
 
-def _system(described: dict[str, Any]) -> System:
+def _system(described: dict[str, Any], shape: tuple[int, ...]) -> System:
     if described["class"] not in _SYSTEMS:
         raise InvalidFileError(f"needs a system {described['class']}, which is unknown.")
+    if described["class"] == LayerSystem.__name__ and "depth" in described["arguments"]:
+        return _square_layers(shape)
     return _SYSTEMS[described["class"]](**_plain(described["arguments"]))
 
 
-def _first_system(name: str, values: dict[str, Any], arrays: dict[str, Array]) -> System:
+def _square_layers(shape: tuple[int, ...]) -> LayerSystem:
+    """Return the system of layers in files that kept the depth alone: all widths were equal."""
+    depth, n = shape[-3:-1]
+    return LayerSystem((n,) * (depth + 1), n)
+
+
+def _first_system(values: dict[str, Any], shape: tuple[int, ...]) -> System:
     """Return the system of a geodesic of the first format: that kept the depth alone."""
     flow = values[_FIRST_NAMES["system"]]
     # Of layers beside their flow only.
     depth = flow["arguments"].get("depth", values.get("depth"))
     if flow["class"] == _FIRST_LAYERS:
-        return LayerSystem(depth)
-    n = arrays[f"{name}/initial_velocity"].shape[-1]
+        return _square_layers(shape)
+    n = shape[-1]
     return system_of_matrices(depth, (n, n), n)
 
 

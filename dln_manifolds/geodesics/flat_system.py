@@ -24,7 +24,6 @@ class Anywhere:
 class FlatSystem(Submanifold[Anywhere]):
     """Straight lines of n x n matrices, states (X, V); they end where a matrix is singular."""
 
-    depth = 1.0
     straight = True
     cautious = True
 

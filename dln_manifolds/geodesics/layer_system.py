@@ -1,24 +1,25 @@
 """Balanced layers as a system: geodesics ``W'' = II(W', W')`` of a submanifold, states (W, V)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from dln_manifolds.geodesics.submanifold import Submanifold
-from dln_manifolds.geodesics.system import Flow, Points
-from dln_manifolds.geometry.balancing import imbalance, rebalance
+from dln_manifolds.geodesics.system import Flow, Points, Unit
+from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.bounds import Bounds, lower_bound
+from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.second_fundamental_form import (
-    bending,
     bending_derivative,
     second_fundamental_form,
+    weingarten,
 )
 from dln_manifolds.geometry.sectors import (
     jacobi_basis,
-    normal_multiplier,
     normal_vector,
-    solve_jacobi,
+    potentials,
     tangent_part,
 )
 from dln_manifolds.geometry.stratum import component
@@ -36,15 +37,26 @@ _GOAL = 1e-10
 
 @dataclass(frozen=True)
 class LayerSystem(Submanifold[Frame]):
-    """Geodesics of balanced layers of depth N: states (W, V)."""
+    """Geodesics of balanced layers of any ``widths`` and rank r: states (W, V)."""
 
-    depth: int
+    widths: tuple[int, ...]
+    rank: int
     reach = 1e-5
+
+    @cached_property
+    def chain(self) -> Chain:
+        """How layers lie in arrays."""
+        return chain_of(self.widths)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return self.chain.count
 
     @property
     def straight(self) -> bool:
-        """A single layer moves on a straight line."""
-        return self.depth == 1
+        """A single layer of full rank moves on a straight line."""
+        return self.depth == 1 and self.rank == min(self.widths)
 
     def goal(self, tolerance: float) -> float:
         """Return 1e-10, the relative residual at which log counts as solved."""
@@ -53,10 +65,10 @@ class LayerSystem(Submanifold[Frame]):
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``(V, II(V, V))``."""
         layers, velocity = state[:, 0], state[:, 1]
-        frame = Frame.of_layers(layers)
+        frame = self.frame(layers)
         rate = np.empty_like(state)
         rate[:, 0] = velocity
-        rate[:, 1] = second_fundamental_form(frame, layers, velocity, velocity)
+        rate[:, 1] = second_fundamental_form(frame, velocity, velocity)
         return rate, frame.values[:, 0, -1]
 
     def core(self, position: Array) -> Array:
@@ -65,25 +77,34 @@ class LayerSystem(Submanifold[Frame]):
 
     def project(self, state: Array) -> Array:
         """Take a Newton step onto the manifold, and the tangent part of the velocity."""
-        layers = settled_layers(state[:, 0])
+        layers = self.settled(state[:, 0])
         settled = np.empty_like(state)
         settled[:, 0] = layers
-        settled[:, 1] = tangent_part(Frame.of_layers(layers), state[:, 1])
+        settled[:, 1] = tangent_part(self.frame(layers), state[:, 1])
         return settled
 
     @property
     def linearized(self) -> Flow:
         """Geodesics with variations (dW, dV)."""
-        return _Linearized(self.depth)
+        return _Linearized(self.widths, self.rank)
 
     @property
     def parallel(self) -> Flow:
         """Geodesics with pairs of vectors that are transported: ``U' = II(V, U)``."""
-        return _Parallel(self.depth)
+        return _Parallel(self.widths, self.rank)
 
     def frame(self, points: Array) -> Frame:
-        """Decompose nodes, shape ``(..., N, n, n)``."""
-        return Frame.of_layers(points)
+        """Decompose points."""
+        return Frame.of_layers(points, self.chain, self.rank)
+
+    def settled(self, layers: Array) -> Array:
+        """Take one Newton step onto the manifold from layers that are nearly on it.
+
+        The manifold is a cone: layers are tangent vectors at themselves. In their frames, where the
+        imbalance of a small singular value is not drowned by the rounding of the large ones, the
+        normal part is what they are off by.
+        """
+        return tangent_part(self.frame(layers), layers)
 
     def tangent_part(self, frame: Frame, vector: Array) -> Array:
         """Project ambient vectors at nodes."""
@@ -92,22 +113,26 @@ class LayerSystem(Submanifold[Frame]):
     def tangent_basis(self, frame: Frame) -> Array:
         """Return the horizontal and vertical vectors of the Jacobi basis."""
         sectors = jacobi_basis(frame)
-        return np.concatenate([sectors.horizontal, sectors.vertical], axis=-4)
+        return np.concatenate([sectors.horizontal, sectors.vertical], axis=frame.values.ndim - 1)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
         """Return S of the normal part ``W_p S_{p-1} - S_p W_p`` of ambient vectors."""
-        if frame.n_layers == 1:
-            return np.zeros((*vector.shape[:-3], 0, *vector.shape[-2:]))
-        return normal_multiplier(frame, vector)
+        symmetric, _ = potentials(frame, frame.enter(vector))
+        middle = frame.left[..., :-1, :, :]
+        return middle @ symmetric @ transpose(middle)
 
     def bent(self, tangent_vec: Array, shape: Array) -> Array:
         """Return how that normal part moves along tangent vectors, with the same S."""
         return normal_vector(tangent_vec, shape)
 
+    def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
+        """Return the Weingarten map of the normal part of a gradient."""
+        return weingarten(self.frame(unit.position), rate, gradient)
+
     def nearest(self, points: Array, like: Array | None = None) -> Array:
         """Return balanced layers near the given ones; signs of det as of ``like``."""
-        signs = None if like is None else np.linalg.slogdet(like)[0][:, None]
-        return rebalance(points, signs)
+        signs = None if like is None else component(self.frame(like))[:, None]
+        return rebalance(points, self.chain, self.rank, orientation=signs)
 
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
         """Return the path whose layers turn by their polar factors; it stays on the manifold.
@@ -157,23 +182,20 @@ class _Linearized(LayerSystem):
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``((V, dV, ...), (II(V, V), d II(V, V), ...))``."""
-        layers, velocity = state[:, 0, :1], state[:, 1, :1]
-        frame = Frame.of_layers(layers)
-        multiplier = bending(frame, velocity, velocity)
+        frame = self.frame(state[:, 0, :1])
         rate = np.empty_like(state)
-        rate[:, 0], rate[:, 1, :1] = state[:, 1], normal_vector(layers, multiplier)
+        rate[:, 0] = state[:, 1]
+        rate[:, 1, :1] = second_fundamental_form(frame, state[:, 1, :1], state[:, 1, :1])
         rate[:, 1, 1:] = bending_derivative(
-            frame, layers, velocity, multiplier, state[:, 0, 1:], state[:, 1, 1:]
+            frame, state[:, 1, :1], state[:, 0, 1:], state[:, 1, 1:]
         )
         return rate, frame.roots[:, 0, -1]
 
     def project(self, state: Array) -> Array:
         """Take the variations along: dW is tangent, dV has the normal part ``II(V, dW)``."""
-        settled = _projected(state)
-        layers, velocity = settled[:, 0, :1], settled[:, 1, :1]
-        settled[:, 1, 1:] += second_fundamental_form(
-            Frame.of_layers(layers), layers, velocity, settled[:, 0, 1:]
-        )
+        settled = _projected(self, state)
+        frame, velocity = self.frame(settled[:, 0, :1]), settled[:, 1, :1]
+        settled[:, 1, 1:] += second_fundamental_form(frame, velocity, settled[:, 0, 1:])
         return settled
 
 
@@ -182,34 +204,19 @@ class _Parallel(LayerSystem):
 
     def project(self, state: Array) -> Array:
         """Take the tangent parts of all vectors."""
-        return _projected(state)
+        return _projected(self, state)
 
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return ``((V, II(V, U), ...), (II(V, V), II(V, U), ...))``."""
-        layers, velocity = state[:, :1, :1], state[:, 1:, :1]
-        frame = Frame.of_layers(layers)
-        rate = second_fundamental_form(frame, layers, velocity, state)
+        frame = self.frame(state[:, :1, :1])
+        rate = second_fundamental_form(frame, state[:, 1:, :1], state)
         rate[:, 0, 0] = state[:, 1, 0]
         return rate, frame.roots[:, 0, 0, -1]
 
 
-def _projected(state: Array) -> Array:
+def _projected(system: LayerSystem, state: Array) -> Array:
     """Take a Newton step onto the manifold, and the tangent parts of all vectors there."""
-    layers = settled_layers(state[:, 0, :1])
-    tangent = tangent_part(Frame.of_layers(layers).beside(), state)
+    layers = system.settled(state[:, 0, :1])
+    tangent = tangent_part(system.frame(layers).beside(), state)
     tangent[:, 0, :1] = layers
     return tangent
-
-
-def settled_layers(layers: Array) -> Array:
-    """Take one Newton step onto the manifold from nearly balanced layers."""
-    if layers.shape[-3] == 1:
-        return layers
-    frame = Frame.of_layers(layers)
-    # In the frames, where the imbalance of a small singular value is not drowned by the rounding of
-    # the large ones.
-    inside = frame.enter(layers)
-    identity = np.broadcast_to(np.eye(layers.shape[-1]), frame.left.shape)
-    still = replace(frame, left=identity, right_t=identity)
-    multiplier = solve_jacobi(still, imbalance(inside))
-    return layers - 0.5 * frame.leave(normal_vector(inside, multiplier))

@@ -56,9 +56,13 @@ class Submanifold(System, Generic[D]):
     ``parallel``: ``v' = II(v, v)``, ``u' = II(v, u)``), and what is abstract here.
     """
 
-    depth: float = 1.0
     reach = 0.0
     cautious = False
+
+    @property
+    def depth(self) -> float:
+        """One where there is no network."""
+        return 1.0
 
     @property
     def tip(self) -> float:

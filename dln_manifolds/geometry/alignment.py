@@ -18,6 +18,7 @@ import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError, ConvergenceError
 from dln_manifolds.geometry.balancing import act, end_to_end, factor, moment
+from dln_manifolds.geometry.chain import uniform
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.sectors import vertical_vector
 from dln_manifolds.numerics.arrays import Array
@@ -69,7 +70,7 @@ def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
     there. ``keep_component`` looks only among those with the signs of the given determinants.
     """
     depth, n = layers.shape[-3:-1]
-    balanced = factor(Frame.of_point(end_to_end(layers), depth), depth)
+    balanced = factor(Frame.of_point(end_to_end(layers), depth), uniform(layers))
     if keep_component:
         differ = np.linalg.slogdet(balanced)[0] != np.linalg.slogdet(layers)[0]
         # det h_p det h_{p-1} = -1 exactly where the signs differ; det h_N = 1 since X is the same.

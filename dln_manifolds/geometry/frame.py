@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from dln_manifolds.geometry.chain import Chain, chain_of, uniform
 from dln_manifolds.geometry.coefficients import a, a_side, log_ratio
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
@@ -20,8 +21,10 @@ class Frame:
     Of end-to-end matrices: ``X = U diag(s) V^T``, a thin singular value decomposition, with
     ``left`` U and ``right_t`` ``V^T``, shapes ``(..., m, r)`` and ``(..., r, n)``. Of balanced
     layers: ``W_p = Q_p diag(l) Q_{p-1}^T`` with common roots l (Chen, arXiv 2510.07324, (1.5)),
-    all layers along one more axis: ``Q_1 .. Q_N`` and ``Q_0^T .. Q_{N-1}^T``. Vectors ``Z``, or
-    ``(Z_1, ..., Z_N)``, enter and leave both alike.
+    all layers along one more axis: ``Q_1 .. Q_N`` and ``Q_0^T .. Q_{N-1}^T``, shapes
+    ``(..., N, D, r)`` and ``(..., N, r, D)`` with the largest width D, zeros beyond the others.
+    The ``chain`` says how layers lie in arrays. Vectors ``Z``, or ``(Z_1, ..., Z_N)``, enter and
+    leave both alike.
 
     ``values``, shape ``(..., r)``, are the singular values of what was decomposed, descending, and
     ``s = values ** power``: 1 for X, N for its root ``T = U diag(s^(1/N)) V^T`` and layers.
@@ -32,6 +35,7 @@ class Frame:
     right_t: Array
     depth: float
     power: float
+    chain: Chain | None = None
 
     @classmethod
     def of_point(cls, point: Array, depth: float, rank: int | None = None) -> Self:
@@ -47,19 +51,22 @@ class Frame:
         return cls(*np.linalg.svd(root, full_matrices=False), depth, depth)
 
     @classmethod
-    def of_layers(cls, layers: Array) -> Self:
-        """Read the frames off balanced layers, shape ``(..., N, n, n)``."""
-        # Q_p = O_p Q_{p-1} with the polar factors O_p, well defined however close the roots are.
-        left, values, right_t = np.linalg.svd(layers)
-        first = transpose(right_t[..., 0, :, :])[..., None, :, :]
-        bases = prefix_products(np.concatenate([first, left @ right_t], axis=-3))
-        return cls.of_bases(bases, values.mean(axis=-2))
+    def of_layers(cls, layers: Array, chain: Chain | None = None, rank: int | None = None) -> Self:
+        """Read the frames off balanced layers; of given rank, all else is cut off as rounding.
+
+        Of shape ``(..., N, n, n)``, or as the chain says.
+        """
+        chain = uniform(layers) if chain is None else chain
+        parts = svd_of_layers(layers, chain, min(chain.widths) if rank is None else rank)
+        return cls.of_bases(*bases_of_layers(*parts), chain)
 
     @classmethod
-    def of_bases(cls, bases: Array, roots: Array) -> Self:
-        """Return the frame of layers with orthogonal ``Q_0 .. Q_N``, ``(..., N+1, n, n)``."""
+    def of_bases(cls, bases: Array, roots: Array, chain: Chain | None = None) -> Self:
+        """Return the frame of layers with orthonormal ``Q_0 .. Q_N``, ``(..., N+1, D, r)``."""
         left, right_t = bases[..., 1:, :, :], transpose(bases[..., :-1, :, :])
-        return cls(left, roots, right_t, left.shape[-3], left.shape[-3])
+        depth = left.shape[-3]
+        chain = chain_of((left.shape[-2],) * (depth + 1)) if chain is None else chain
+        return cls(left, roots, right_t, depth, depth, chain)
 
     @property
     def n_layers(self) -> int:
@@ -69,23 +76,31 @@ class Frame:
     @property
     def layered(self) -> bool:
         """Whether this is a frame of layers."""
-        return self.left.ndim > self.values.ndim + 1
+        return self.chain is not None
+
+    @property
+    def layout(self) -> Chain:
+        """How the layers of a frame of layers lie in arrays."""
+        assert self.chain is not None
+        return self.chain
 
     @property
     def ends(self) -> Self:
         """Frame of the end-to-end matrices of layers."""
-        left, right_t = self.left[..., -1, :, :], self.right_t[..., 0, :, :]
+        columns, *_, rows = self.layout.widths
+        left, right_t = self.left[..., -1, :rows, :], self.right_t[..., 0, :, :columns]
         return type(self)(left, self.values, right_t, self.depth, self.power)
 
     @property
-    def middle(self) -> Array:
-        """The bases ``Q_1 .. Q_{N-1}`` between layers, shape ``(..., N-1, n, n)``."""
-        return self.left[..., :-1, :, :]
+    def bases(self) -> Array:
+        """All bases ``Q_0 .. Q_N`` of layers, shape ``(..., N+1, D, r)``."""
+        first = transpose(self.right_t[..., :1, :, :])
+        return np.concatenate([first, self.left], axis=-3)
 
     def mapped(self, function: Callable[[Array], Array]) -> Self:
         """Return the frame with a function of its batch axes applied to all its arrays."""
         left, values, right_t = map(function, (self.left, self.values, self.right_t))
-        return type(self)(left, values, right_t, self.depth, self.power)
+        return type(self)(left, values, right_t, self.depth, self.power, self.chain)
 
     def take(self, members: Array) -> Self:
         """Return the frame of some members, along the first axis."""
@@ -166,19 +181,38 @@ class Frame:
     def scaled(self, factor: Array) -> Self:
         """Return the frame of the matrix times a positive factor, shape ``(...)``."""
         values = self.values * factor[..., None]
-        return type(self)(self.left, values, self.right_t, self.depth, self.power)
+        return type(self)(self.left, values, self.right_t, self.depth, self.power, self.chain)
+
+    def times(self, matrix: Array, right: Array) -> Array:
+        """Return ``Z R``, or ``Z_p R_p`` of layers."""
+        return matrix @ right if self.chain is None else self.chain.times(matrix, right)
+
+    def transposed_times(self, matrix: Array, left: Array) -> Array:
+        """Return ``Z^T L``, or ``Z_p^T L_p`` of layers."""
+        if self.chain is None:
+            return transpose(matrix) @ left
+        return self.chain.transposed_times(matrix, left)
+
+    def outer(self, left: Array, right_t: Array) -> Array:
+        """Return ``L R^T``, or layers ``L_p R_p^T``."""
+        return left @ right_t if self.chain is None else self.chain.outer(left, right_t)
 
     def enter(self, matrix: Array) -> Array:
         """Express vectors in the frame: ``U^T Z V``, or ``Q_p^T Z_p Q_{p-1}``."""
-        return transpose(self.left) @ matrix @ transpose(self.right_t)
+        if self.chain is None or self.chain.is_uniform:
+            return transpose(self.left) @ matrix @ transpose(self.right_t)
+        return transpose(self.left) @ self.chain.times(matrix, transpose(self.right_t))
 
     def leave(self, matrix: Array) -> Array:
         """Return vectors from the frame: ``U Z V^T``, or ``Q_p Z_p Q_{p-1}^T``."""
-        return self.left @ matrix @ self.right_t
+        return self.outer(self.left @ matrix, self.right_t)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Numbers of rows of the blocks beside the core, left and right: m and n, or none."""
+        """Numbers of rows of the blocks beside the core, left and right: m and n, or none.
+
+        Of layers D and D.
+        """
         rank, rows, columns = self.values.shape[-1], self.left.shape[-2], self.right_t.shape[-1]
         return rows if rows > rank else 0, columns if columns > rank else 0
 
@@ -193,12 +227,13 @@ class Frame:
         Shape ``(..., r + rows, r)``, rows those of `sides`: of square matrices of full rank the
         core alone. What is neither in the column space nor in the row space of X drops out.
         """
-        core = self.enter(matrix)
         if not any(self.sides):
-            return core
-        left = matrix @ transpose(self.right_t) - self.left @ core
-        right = transpose(matrix) @ self.left - transpose(self.right_t) @ transpose(core)
-        return self.stack(core, left, right)
+            return self.enter(matrix)
+        beside = self.times(matrix, transpose(self.right_t))
+        core = transpose(self.left) @ beside
+        left = beside - self.left @ core
+        right = self.transposed_times(matrix, self.left)
+        return self.stack(core, left, right - transpose(self.right_t) @ transpose(core))
 
     def stack(self, core: Array, left: Array, right: Array) -> Array:
         """Return `blocks` from core, left and right; without those that are always zero."""
@@ -217,10 +252,13 @@ class Frame:
         total = self.left @ blocks[..., :rank, :]
         if left:
             total = total + blocks[..., rank : rank + left, :]
-        total = total @ self.right_t
-        if right:
-            total = total + self.left @ transpose(blocks[..., rank + left :, :])
-        return total
+        if not right:
+            return self.outer(total, self.right_t)
+        swung = transpose(blocks[..., rank + left :, :])
+        if self.chain is None:
+            return total @ self.right_t + self.left @ swung
+        both = np.broadcast_arrays(total, self.left), np.broadcast_arrays(self.right_t, swung)
+        return self.outer(np.concatenate(both[0], axis=-1), np.concatenate(both[1], axis=-2))
 
     def corner(self, matrix: Array, blocks: Array) -> Array:
         """Multiply the part of a matrix that its `blocks` miss by those of a tangent vector.
@@ -229,17 +267,62 @@ class Frame:
         left one of the result is M22 times the right one, and its right one M22^T times the left.
         """
         rank, (left, right) = self.values.shape[-1], self.sides
-        result = np.zeros(
-            np.broadcast_shapes(matrix.shape[:-2], blocks.shape[:-2]) + blocks.shape[-2:]
-        )
-        if left and right:
-            down = matrix @ blocks[..., rank + left :, :]
-            up = transpose(matrix) @ blocks[..., rank : rank + left, :]
-            result[..., rank : rank + left, :] = down - self.left @ (transpose(self.left) @ down)
-            result[..., rank + left :, :] = up - transpose(self.right_t) @ (self.right_t @ up)
+        if not (left and right):
+            return np.zeros_like(blocks)
+        down = self.times(matrix, blocks[..., rank + left :, :])
+        up = self.transposed_times(matrix, blocks[..., rank : rank + left, :])
+        result = np.zeros((*down.shape[:-2], *blocks.shape[-2:]))
+        result[..., rank : rank + left, :] = down - self.left @ (transpose(self.left) @ down)
+        result[..., rank + left :, :] = up - transpose(self.right_t) @ (self.right_t @ up)
         return result
 
     def compose(self, values: Array) -> Array:
         """Return the matrix, or the layers, with these bases and the given singular values."""
         rows = values[..., None, None, :] if self.layered else values[..., None, :]
-        return (self.left * rows) @ self.right_t
+        return self.outer(self.left * rows, self.right_t)
+
+
+def svd_of_layers(layers: Array, chain: Chain, rank: int) -> tuple[Array, Array, Array]:
+    """Return singular value decompositions of all layers, cut at a rank, with padded bases."""
+    parts = [np.linalg.svd(part, full_matrices=False) for part in chain.parts(layers)]
+    if chain.is_uniform and rank == chain.width:
+        return parts[0]
+    batch = (*parts[0][1].shape[:-2], chain.count)
+    left, right_t = np.zeros((*batch, chain.width, rank)), np.zeros((*batch, rank, chain.width))
+    values = np.empty((*batch, rank))
+    for run, (u, s, vt) in zip(chain.runs, parts, strict=True):
+        left[..., run.layers, : run.rows, :] = u[..., :rank]
+        right_t[..., run.layers, :, : run.columns] = vt[..., :rank, :]
+        values[..., run.layers, :] = s[..., :rank]
+    return left, values, right_t
+
+
+def bases_of_layers(left: Array, values: Array, right_t: Array) -> tuple[Array, Array]:
+    """Return ``Q_0 .. Q_N`` of layers close to balanced ones by their decompositions, and roots."""
+    # Q_p = U_p V_p^T Q_{p-1} is well defined however close the roots are: U_p times a product of
+    # orthogonal matrices.
+    turns = right_t[..., 1:, :, :] @ left[..., :-1, :, :]
+    if turns.shape[-1] < left.shape[-2]:
+        # Orthogonal up to the imbalance, of which this leaves the square.
+        turns = 1.5 * turns - 0.5 * turns @ (transpose(turns) @ turns)
+    bases = np.empty((*left.shape[:-3], left.shape[-3] + 1, *left.shape[-2:]))
+    bases[..., 0, :, :] = transpose(right_t[..., 0, :, :])
+    bases[..., 1, :, :] = left[..., 0, :, :]
+    np.matmul(left[..., 1:, :, :], prefix_products(turns), out=bases[..., 2:, :, :])
+    return bases, values.mean(axis=-2)
+
+
+def full_nodes(chain: Chain, rank: int) -> list[int]:
+    """Return the p at which ``Q_p`` is square: ``d_p = r``."""
+    return [place for place, width in enumerate(chain.widths) if width == rank]
+
+
+def orientation_of(bases: Array, chain: Chain) -> Array:
+    """Return the signs that tell components of balanced layers apart, from ``Q_0 .. Q_N``.
+
+    Those of ``det(Q_q Q_p^T)`` for each p and the next q with square matrices, shape ``(..., c-1)``
+    where there are c; of layers that are all square those of their determinants.
+    """
+    rank = bases.shape[-1]
+    signs = np.linalg.slogdet(bases[..., full_nodes(chain, rank), :rank, :])[0]
+    return np.asarray(signs[..., 1:] * signs[..., :-1])

@@ -85,59 +85,96 @@ def _difference(roots: Array, sequence: Array) -> Array:
     return result
 
 
-def _solve_inside(frame: Frame, right_side: Array) -> Array:
-    """Apply the inverse of ``D^T D``."""
+def solve_inside(frame: Frame, right_side: Array) -> Array:
+    """Solve ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``, all in the frames.
+
+    R and S have the shape ``(..., N-1, r, r)``; this is the inverse of ``D^T D``.
+    """
     return _sine(_sine(right_side) / frequencies(frame.roots, frame.n_layers) ** 2)
 
 
-def _potential(frame: Frame, vector: Array) -> tuple[Array, Array]:
-    """Return S and -A inside: D of them are the normal and the vertical part of a vector."""
-    (row, column), inside = _row_and_column(frame.roots), frame.enter(vector)
+def normal_inside(frame: Frame, symmetric: Array) -> Array:
+    """Return ``L S_{p-1} - S_p L``, ``S_0 = S_N = 0``, all in the frames."""
+    return _difference(frame.roots, symmetric)
+
+
+def potentials(frame: Frame, core: Array) -> tuple[Array, Array]:
+    """Return S and -A inside: D of them are the normal and the vertical part of a core."""
+    row, column = _row_and_column(frame.roots)
     # The transpose of D.
-    right_side = row * inside[..., 1:, :, :] - column * inside[..., :-1, :, :]
-    whole = 0.5 * _solve_inside(frame, right_side)
+    right_side = row * core[..., 1:, :, :] - column * core[..., :-1, :, :]
+    whole = 0.5 * solve_inside(frame, right_side)
     return whole + transpose(whole), whole - transpose(whole)
+
+
+def tangent_blocks(frame: Frame, blocks: Array) -> Array:
+    """Project the blocks of ambient vectors to those of tangent ones."""
+    core, after, before = frame.split(blocks)
+    core = core - _difference(frame.roots, potentials(frame, core)[0])
+    if not any(frame.sides):
+        return core
+    after, before = after.copy(), before.copy()
+    # Both are dQ_p L beside Q_p.
+    joint = 0.5 * (after[..., :-1, :, :] + before[..., 1:, :, :])
+    after[..., :-1, :, :] = before[..., 1:, :, :] = joint
+    return frame.stack(core, after, before)
+
+
+def horizontal_blocks(frame: Frame, blocks: Array) -> Array:
+    """Project the blocks of ambient vectors to those of horizontal ones."""
+    core, after, before = frame.split(blocks)
+    direction = horizontal_direction(frame.roots, frame.n_layers)
+    core = direction * np.sum(direction * core, axis=-3, keepdims=True)
+    if not any(frame.sides):
+        return core
+    after, before = after.copy(), before.copy()
+    after[..., :-1, :, :] = 0.0
+    before[..., 1:, :, :] = 0.0
+    return frame.stack(core, after, before)
 
 
 def split(frame: Frame, vector: Array) -> Sectors:
     """Split an ambient vector into its three parts, which are orthogonal and sum to it."""
-    parts = _potential(frame, vector)
-    normal, vertical = (frame.leave(_difference(frame.roots, part)) for part in parts)
-    return Sectors(normal, vertical, horizontal_part(frame, vector))
+    blocks = frame.blocks(vector)
+    core, after, before = frame.split(blocks)
+    parts = [_difference(frame.roots, part) for part in potentials(frame, core)]
+    horizontal = horizontal_part(frame, vector)
+    if not any(frame.sides):
+        return Sectors(frame.leave(parts[0]), frame.leave(parts[1]), horizontal)
+    sides = []
+    for sign in (-1.0, 1.0):
+        joint = 0.5 * (after[..., :-1, :, :] + sign * before[..., 1:, :, :])
+        both = np.zeros_like(after), np.zeros_like(before)
+        both[0][..., :-1, :, :] = joint
+        both[1][..., 1:, :, :] = sign * joint
+        sides.append(both)
+    normal, vertical = (
+        frame.assemble(frame.stack(part, *beside))
+        for part, beside in zip(parts, sides, strict=True)
+    )
+    # What no block holds maps the complement of Q_{p-1} to that of Q_p: it is normal.
+    return Sectors(normal + vector - frame.assemble(blocks), vertical, horizontal)
 
 
 def horizontal_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the horizontal space, without the other two parts."""
-    direction = horizontal_direction(frame.roots, frame.n_layers)
-    size = np.sum(direction * frame.enter(vector), axis=-3, keepdims=True)
-    return frame.leave(direction * size)
+    return frame.assemble(horizontal_blocks(frame, frame.blocks(vector)))
 
 
 def tangent_part(frame: Frame, vector: Array) -> Array:
     """Project an ambient vector to the tangent space: vertical plus horizontal."""
-    symmetric, _ = _potential(frame, vector)
+    if any(frame.sides):
+        return frame.assemble(tangent_blocks(frame, frame.blocks(vector)))
+    # A vector that is tangent already keeps its digits.
+    symmetric, _ = potentials(frame, frame.enter(vector))
     return vector - frame.leave(_difference(frame.roots, symmetric))
 
 
-def normal_multiplier(frame: Frame, vector: Array) -> Array:
-    """Return S with ``W_p S_{p-1} - S_p W_p`` the normal part of a vector, ``(..., N-1, n, n)``."""
-    return frame.middle @ _potential(frame, vector)[0] @ transpose(frame.middle)
-
-
-def vertical_multiplier(frame: Frame, vector: Array) -> Array:
-    """Return the skew A with ``A_p W_p - W_p A_{p-1}`` the vertical part of an ambient vector."""
-    return -(frame.middle @ _potential(frame, vector)[1] @ transpose(frame.middle))
-
-
-def solve_jacobi(frame: Frame, right_side: Array) -> Array:
-    """Solve the Jacobi systems ``(l_i^2 + l_j^2) S_p - l_i l_j (S_{p+1} + S_{p-1}) = R_p``."""
-    # R and S are not in the frames: Q_p^T R_p Q_p is.
-    middle, turned = frame.middle, transpose(frame.middle)
-    return middle @ _solve_inside(frame, turned @ right_side @ middle) @ turned
-
-
 def normal_vector(layers: Array, symmetric: Array) -> Array:
-    """Return ``W_p S_{p-1} - S_p W_p`` with ``S_0 = S_N = 0``; S has shape ``(..., N-1, n, n)``."""
+    """Return ``W_p S_{p-1} - S_p W_p`` with ``S_0 = S_N = 0``, of layers ``(..., N, n, n)``.
+
+    S has shape ``(..., N-1, n, n)``.
+    """
     batch = np.broadcast_shapes(layers.shape[:-3], symmetric.shape[:-3])
     result = np.zeros(batch + layers.shape[-3:])
     result[..., 1:, :, :] += layers[..., 1:, :, :] @ symmetric
@@ -151,17 +188,32 @@ def vertical_vector(layers: Array, skew: Array) -> Array:
 
 
 def horizontal_lift(frame: Frame, tangent_vec: Array) -> Array:
-    """Return the horizontal ``(W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T`` over Z at X."""
-    direction = horizontal_direction(frame.roots, frame.n_layers)
-    inside = frame.ends.enter(tangent_vec) / np.sqrt(frame.a)
-    return frame.leave(direction * inside[..., None, :, :])
+    """Return the horizontal ``(W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T`` over Z at X.
+
+    Of matrices of lower rank, ``Z V - U C`` and ``Z^T U - V C^T``, divided by ``l^(N-1)``, stand
+    beside the cores of the last and of the first layer.
+    """
+    ends = frame.ends
+    core, left, right = ends.split(ends.blocks(tangent_vec) / ends.root_weights)
+    core = horizontal_direction(frame.roots, frame.n_layers) * core[..., None, :, :]
+    if not any(frame.sides):
+        return frame.leave(core)
+    after, before = np.zeros((2, *core.shape[:-2], *frame.left.shape[-2:]))
+    after[..., -1, : left.shape[-2], :] = left
+    before[..., 0, : right.shape[-2], :] = right
+    return frame.assemble(frame.stack(core, after, before))
 
 
 def push_forward(frame: Frame, vector: Array) -> Array:
     """Return the differential ``sum_p W_N ... W_{p+1} V_p W_{p-1} ... W_1`` of ``W -> X``."""
-    direction = horizontal_direction(frame.roots, frame.n_layers)
-    inside = np.sum(direction * frame.enter(vector), axis=-3)
-    return frame.ends.leave(np.sqrt(frame.a) * inside)
+    if frame.n_layers == 1:
+        return frame.layout.layers(vector)[0]
+    ends = frame.ends
+    core, after, before = frame.split(frame.blocks(vector))
+    core = np.sum(horizontal_direction(frame.roots, frame.n_layers) * core, axis=-3)
+    rows, columns = ends.sides
+    blocks = ends.stack(core, after[..., -1, :rows, :], before[..., 0, :columns, :])
+    return ends.assemble(ends.root_weights * blocks)
 
 
 def jacobi_basis(frame: Frame) -> JacobiBasis:

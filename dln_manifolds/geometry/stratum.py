@@ -13,6 +13,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -21,7 +22,8 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.alignment import nearest_balanced
 from dln_manifolds.geometry.balancing import relative_imbalance
-from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.chain import Chain, chain_of
+from dln_manifolds.geometry.frame import Frame, orientation_of
 from dln_manifolds.geometry.rank import MARGIN, has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
@@ -41,11 +43,14 @@ def balance_tolerance(dtype: DType) -> float:
 
 
 def component(frame: Frame) -> Array:
-    """Return the signs of det that tell components apart: of X, ``(...)``, or of all layers.
+    """Return the signs of det that tell components apart: of X, ``(...)``, or of layers.
 
-    Of orthogonal polar factors, so that it is exact however small a determinant is. All ones where
-    there is one component: matrices that are not square, or not of full rank.
+    Of layers see `orientation_of`; of X of orthogonal polar factors, so that they are exact however
+    small a determinant is. All ones where there is one component: matrices that are not square, or
+    not of full rank.
     """
+    if frame.layered:
+        return orientation_of(frame.bases, frame.layout)
     if frame.sides != (0, 0):
         return np.ones(frame.values.shape[:-1])
     return np.asarray(np.linalg.slogdet(frame.polar)[0])
@@ -330,7 +335,7 @@ class MatrixStratum(Stratum):
 
 
 class LayerStratum(Stratum):
-    """Balanced layers W over them, along one more axis."""
+    """Balanced layers W over them, of widths ``d_0, ..., d_N``; see `Chain` for their arrays."""
 
     depth: int
 
@@ -338,24 +343,23 @@ class LayerStratum(Stratum):
     def _checked_depth(depth: object) -> float:
         return whole("depth", depth)
 
-    def __post_init__(self) -> None:
-        """Refuse what is not implemented."""
-        super().__post_init__()
-        if {*(self.widths or self.shape), self.rank} != {self.rank}:
-            raise NotImplementedError(
-                "Layers of square matrices of full rank are implemented, of equal widths."
-            )
+    @cached_property
+    def chain(self) -> Chain:
+        """How layers lie in arrays."""
+        widths = self.every_width
+        assert widths is not None
+        return chain_of(widths)
 
     @property
     def point_shape(self) -> tuple[int, ...]:
-        """``(N, n, n)``."""
-        return (self.depth, *self.shape)
+        """``(N, n, n)``, or the number of entries of layers of unequal widths."""
+        return self.chain.array_shape
 
     @property
     def dimension(self) -> int:
         """``sum_p (d_p r - r (r+1) / 2) + r``, over p = 0 .. N."""
-        n, r = self.shape[1], self.rank
-        return (self.depth + 1) * (n * r - r * (r + 1) // 2) + r
+        r = self.rank
+        return sum(width * r - r * (r + 1) // 2 for width in self.chain.widths) + r
 
     @property
     def is_open(self) -> bool:
@@ -364,21 +368,25 @@ class LayerStratum(Stratum):
 
     def decompose(self, points: Array) -> tuple[Frame, Array]:
         """Read the frames of all layers off W, and their common singular values."""
-        frame = Frame.of_layers(points)
+        frame = Frame.of_layers(points, self.chain, self.rank)
         return frame, frame.values
 
+    def _has_rank(self, arrays: Array, dtype: DType) -> Array:
+        """Whether all layers have the rank, shape ``(...)``."""
+        parts = [np.linalg.svd(part, compute_uv=False) for part in self.chain.parts(arrays)]
+        size = self.chain.width
+        checked = [has_rank(values, self.rank, size, dtype).all(axis=-1) for values in parts]
+        return np.logical_and.reduce(checked)
+
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
-        """Whether layers are invertible, and balanced up to ``atol`` relatively."""
-        values = np.linalg.svd(arrays, compute_uv=False)
+        """Whether layers are of rank r, and balanced up to ``atol`` relatively."""
         bound = balance_tolerance(dtype) if atol is None else atol
-        balanced = relative_imbalance(arrays) <= bound
-        invertible = has_rank(values, self.rank, self.rank, dtype).all(axis=-1)
-        return np.asarray(balanced & invertible)
+        balanced = relative_imbalance(arrays, self.chain) <= bound
+        return np.asarray(balanced & self._has_rank(arrays, dtype))
 
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
-        values = np.linalg.svd(arrays, compute_uv=False)
-        if not has_rank(values, self.rank, self.rank, dtype).all():
+        if not self._has_rank(arrays, dtype).all():
             raise InvalidPointError(
                 "point has singular layers; only layers with an invertible end-to-end matrix can "
                 "be balanced on this manifold."
@@ -394,7 +402,17 @@ class LayerStratum(Stratum):
         return self.tangent_part(frame, normal)
 
     def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T``, all Q_p uniform in SO(n)."""
+        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T``: all Q_p uniform in SO(n), or of their shape."""
+        chain, rank = self.chain, self.rank
         roots = self._draw_roots(n_samples, bound, uniform, self.depth)
-        bases = rotations(normal((n_samples, self.depth + 1, *self.shape)))
-        return Frame.of_bases(bases, roots).compose(roots)
+        draws = normal((n_samples, self.depth + 1, chain.width, rank))
+        if chain.is_uniform:
+            bases = rotations(draws) if rank == chain.width else orthonormal(draws)
+        else:
+            # Uniform among those that are zero beyond d_p.
+            bases = np.zeros_like(draws)
+            for width in set(chain.widths):
+                places = [place for place, size in enumerate(chain.widths) if size == width]
+                part = draws[:, places, :width]
+                bases[:, places, :width] = rotations(part) if width == rank else orthonormal(part)
+        return Frame.of_bases(bases, roots, chain).compose(roots)

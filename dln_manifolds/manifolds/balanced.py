@@ -30,8 +30,10 @@ class BalancedMetric(GeodesicMetric):
     vectors have ``shape=[..., N, n, n]``.
     """
 
+    stratum: LayerStratum
+
     def _make_system(self) -> LayerSystem:
-        return LayerSystem(int(self.stratum.depth))
+        return LayerSystem(self.stratum.chain.widths, self.stratum.rank)
 
     def _place(self, base_point: OptionalArray, **vectors: ArrayLike) -> At:
         return At(self.stratum, base_point, "base_point", ANYWHERE, **vectors)
@@ -146,7 +148,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         """
         matrices = MatrixStratum.square(self.n, self.depth)
         _, frame, dtype = checked_point(matrices, point, "point")
-        return cast(balancing.factor(frame, self.stratum.depth), dtype)
+        return cast(balancing.factor(frame, self.stratum.chain), dtype)
 
     def act(self, group_elem: ArrayLike, point: ArrayLike) -> Array:
         """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.

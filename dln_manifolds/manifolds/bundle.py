@@ -107,7 +107,7 @@ class DLNBundle(FiberBundle):
         Of tangent vectors E and F at W, all of ``shape=[..., N, n, n]``; skew in horizontal ones.
         """
         at = At(self.stratum, base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
-        return at.cast(integrability(at.frame, at.point, *at.vectors))
+        return at.cast(integrability(at.frame, *at.vectors))
 
 
 def _is_part(vector: ArrayLike, part: Array, atol: float) -> Array:

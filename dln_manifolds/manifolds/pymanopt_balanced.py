@@ -68,7 +68,7 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         bent /= np.hypot(1.0, bent / np.maximum(tangent.row, tangent.column))
         return rebalance(
             layers + vector + 0.5 * tangent.leave(bent),
-            np.linalg.slogdet(layers)[0],
+            orientation=np.linalg.slogdet(layers)[0],
             least=np.finfo(float).eps * np.max(np.abs(layers)),
         )
 

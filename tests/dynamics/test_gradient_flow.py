@@ -10,6 +10,7 @@ from dln_manifolds.dynamics.balancing_flow import balancing_flow
 from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
 from dln_manifolds.errors import ConvergenceError, InvalidPointError
 from dln_manifolds.geometry.balancing import act, factor
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
 
 TIMES = np.linspace(0, 3, 13)
@@ -34,7 +35,7 @@ def completion(n):
 def balanced_layers(X, depth, seed=0):
     """A balanced factorization that is not the one of `factor`."""
     turns = np.linalg.qr(normal(depth - 1, *X.shape, seed=seed))[0]
-    return act(turns, factor(Frame.of_point(X, depth), depth))
+    return act(turns, factor(Frame.of_point(X, depth), chain_of((len(X),) * (depth + 1))))
 
 
 def largest(difference):

@@ -12,6 +12,7 @@ from dln_manifolds.errors import ConvergenceError, InvalidPointError
 from dln_manifolds.geometry import alignment
 from dln_manifolds.geometry.alignment import align, nearest_balanced
 from dln_manifolds.geometry.balancing import act, factor
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
 
 
@@ -57,7 +58,7 @@ def signs(layers):
 def test_factor(n, depth):
     X = normal(6, n, n)
     frame = Frame.of_point(X, 2.5)  # its depth does not matter
-    layers = factor(frame, depth)
+    layers = factor(frame, chain_of((n,) * (depth + 1)))
     assert layers.shape == (6, depth, n, n)
     for x, w in zip(X, layers, strict=True):
         np.testing.assert_allclose(product(w), x, atol=1e-13 * np.linalg.norm(x))
@@ -131,7 +132,7 @@ def test_alignment_is_a_local_minimum(n, depth):
 @pytest.mark.parametrize("depth", [2, 3, 9, 33])
 def test_alignment_finds_a_planted_turn(depth, keep):
     n = 4
-    W = factor(Frame.of_point(normal(n, n), depth), depth)
+    W = factor(Frame.of_point(normal(n, n), depth), chain_of((n,) * (depth + 1)))
     h = orthogonal(depth - 1, n, n)
     if keep:
         h[..., 0] *= signs(h)[:, None]
@@ -264,7 +265,7 @@ def test_balancing_flow_is_steepest_descent_in_the_fibre():
 
 
 def test_balancing_flow_at_its_end():
-    W = factor(Frame.of_point(normal(3, 3), 3), 3)
+    W = factor(Frame.of_point(normal(3, 3), 3), chain_of((3,) * 4))
     np.testing.assert_allclose(balancing_flow(W).layers[-1], W, atol=1e-13)
     np.testing.assert_array_equal(balancing_flow(W[:1]).layers[-1], W[:1])
 

@@ -14,6 +14,7 @@ from spectral_matrices import matrices
 
 from dln_manifolds.geometry.balancing import factor
 from dln_manifolds.geometry.bounds import lower_bound, upper_bound
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.closed_forms import (
     closed_form_velocity,
     radial_rate,
@@ -53,7 +54,7 @@ def test_velocities_c_x_have_the_rate_c_over_n_in_the_root_chart(depth):
     # to first order (1 + t / N)^N X of (1 + t / N) T
     assert_allclose(rate, depth, rtol=1e-12)
     assert radial_rate(X, -2 * X)[1].all()
-    W = factor(frame, 3)
+    W = factor(frame, chain_of((frame.left.shape[-1],) * 4))
     assert radial_rate(W, -W / 3)[1].all()
     assert radial.shape == (4,)
 

@@ -8,6 +8,7 @@ import pytest
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geometry.alignment import align
 from dln_manifolds.geometry.balancing import act, factor
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.straight_lines import straight_line
 
@@ -26,7 +27,7 @@ def positive(n, seed):
 
 
 def layers_of(X, depth, seed=None):
-    W = factor(Frame.of_point(X, depth), depth)
+    W = factor(Frame.of_point(X, depth), chain_of((X.shape[-1],) * (depth + 1)))
     return W if seed is None else act(orthogonal(depth - 1, *X.shape, seed=seed), W)
 
 

@@ -154,14 +154,6 @@ def test_what_does_not_belong_together_is_refused(arguments, error, message):
         MatrixStratum(*arguments)
 
 
-@pytest.mark.parametrize(
-    "arguments", [((3, 4), 3, 2), ((3, 3), 2, 2), ((3, 3), 3, 2, (3, 5, 3))], ids=str
-)
-def test_layers_of_other_shapes_are_not_there(arguments):
-    with pytest.raises(NotImplementedError, match="square matrices of full rank"):
-        LayerStratum(*arguments)
-
-
 def test_layers_need_whole_depths():
     with pytest.raises(TypeError, match="depth must be an integer"):
         LayerStratum((2, 2), 2, 2.5)
