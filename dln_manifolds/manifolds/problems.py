@@ -73,7 +73,8 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
         )
     domain = cost.domain
     if isinstance(manifold, NetworkOptimization):
-        points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
+        of_layers = isinstance(manifold, BalancedOptimization)
+        points = Domain.of_network(of_layers, manifold.stratum)
         domain = domain.agree(points, "The cost", "the manifold is")
 
     kind, of_cost = "euclidean", _Derivatives(cost.euclidean_gradient, cost.euclidean_hessian)
