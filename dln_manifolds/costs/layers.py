@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
-from dln_manifolds.geometry.sectors import TangentSpace
+from dln_manifolds.geometry.tangent_space import TangentSpace
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 from dln_manifolds.numerics.matrices import transpose
