@@ -20,7 +20,7 @@ from dln_manifolds.geometry.rank import resolution
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.observable import DLNObservableManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import tall_qr, transpose
 
 __all__ = ["CommonCore", "common_core"]
 
@@ -59,7 +59,7 @@ class CommonCore:
         r"""Return factors (B, A) of large matrices, given the small ones, ``shape=[..., p, q]``.
 
         Of shapes ``(..., m, r)`` and ``(..., r, n)``, and balanced, ``B^T B = A A^T``: with
-        ``point = U diag(s) V^T`` they are ``left U diag(s)^(1/2)`` and
+        ``point = U diag(s) V^T``, s descending, they are ``left U diag(s)^(1/2)`` and
         ``diag(s)^(1/2) V^T right^T``. Raises `InvalidPointError` if a matrix is not of rank r.
         """
         stratum = MatrixStratum(self.points.shape[1:], self.rank, 2.0)
@@ -90,7 +90,7 @@ def common_core(factors: Iterable[Sequence[ArrayLike]] | tuple[ArrayLike, ...]) 
 
     Parameters
     ----------
-    factors : list of pairs, or pair of arrays
+    factors : list of pairs, or two stacks
         For each of k matrices ``X = B A`` of rank r its factors (B, A), ``shape=[m, r]`` and
         ``[r, n]``; or all B and all A in two stacks, ``shape=[k, m, r]`` and ``[k, r, n]``. Also
         longer tuples, whose product in the order written is X; r is then their least width.
@@ -117,10 +117,8 @@ def common_core(factors: Iterable[Sequence[ArrayLike]] | tuple[ArrayLike, ...]) 
     label, members = _members(factors)
     pairs, dtype = _pairs(label, members)
     rank, k = len(pairs[0][1]), len(pairs)
-    # Householder's method gives p orthonormal columns whatever the rank of the columns is, and
-    # rounds every column by its own size.
-    left, columns = np.linalg.qr(np.concatenate([B for B, _ in pairs], axis=1))
-    right, rows = np.linalg.qr(np.concatenate([A.T for _, A in pairs], axis=1))
+    left, columns = tall_qr(np.concatenate([B for B, _ in pairs], axis=1))
+    right, rows = tall_qr(np.concatenate([A.T for _, A in pairs], axis=1))
     small = (x.reshape(len(x), k, rank).swapaxes(0, 1) for x in (columns, rows))
     # Once more, each by itself: of r x r matrices, what is left of factors that nearly cancel has
     # rank r.
