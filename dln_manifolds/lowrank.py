@@ -16,7 +16,7 @@ import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices, cast, checked_point
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geometry.rank import resolution
+from dln_manifolds.geometry.rank import MARGIN, resolution
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.observable import DLNObservableManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
@@ -99,8 +99,8 @@ def common_core(factors: Iterable[Sequence[ArrayLike]] | tuple[ArrayLike, ...]) 
     ------
     InvalidPointError
         If factors are no finite real matrices with a product, shapes or ranks differ, or a product
-        has a rank below r: ``s_r <= eps max(max(m, n) s_1, sum_j |b_j| |a_j|)``, with the columns
-        of B and the rows of A, whose products may cancel.
+        has a rank below r: ``s_r <= eps max(max(p, q) s_1, 8 sum_j |b_j| |a_j|)``, with the
+        columns of B and the rows of A: their products may cancel.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def common_core(factors: Iterable[Sequence[ArrayLike]] | tuple[ArrayLike, ...]) 
     (U, B), (V, A) = (np.linalg.qr(x) for x in small)
     middle = B @ transpose(A)
     cancelling = (np.linalg.norm(B, axis=-2) * np.linalg.norm(A, axis=-2)).sum(axis=-1)
-    _check_rank(middle, cancelling, max(len(left), len(right)), dtype, label)
+    _check_rank(middle, cancelling, max(len(columns), len(rows)), dtype, label)
     points = U @ middle @ transpose(V)
     return CommonCore(cast(points, dtype), cast(left, dtype), cast(right, dtype), rank)
 
@@ -201,7 +201,7 @@ def _check_shapes(shapes: list[tuple[int, ...]], name: str) -> None:
     if rank > min(ends):
         raise InvalidPointError(
             f"{name} has factors of shapes {listed}: matrices of shape {ends} have no rank {rank}. "
-            f"They are small: use DLNObservableManifold(shape={ends}, depth=...) itself."
+            f"They stand in the order written, X = B A, with B of shape (m, r) and A (r, n)."
         )
 
 
@@ -213,7 +213,9 @@ def _product(matrices: list[Array]) -> Array:
 def _check_rank(middle: Array, cancelling: Array, size: int, dtype: DType, label: str) -> None:
     """Raise `InvalidPointError` if a product has a lower rank than its factors say."""
     values = np.linalg.svd(middle, compute_uv=False)
-    rounding = float(np.finfo(dtype).eps) * cancelling
+    # That of the space of small matrices, and what rounding leaves of factors of lower rank: less
+    # than eps sum_j |b_j| |a_j|, at every size.
+    rounding = MARGIN * float(np.finfo(dtype).eps) * cancelling
     least = np.maximum(resolution(size, dtype) * values[:, 0], rounding)
     wrong = np.flatnonzero(~(values[:, -1] > least))
     if len(wrong):
@@ -222,6 +224,6 @@ def _check_rank(middle: Array, cancelling: Array, size: int, dtype: DType, label
         advice = f"Use factors of width {actual}" if actual else "Zero has no space: leave it out"
         raise InvalidPointError(
             f"{label}[{k}]: its product has rank {actual}, less than {rank}: singular value {rank} "
-            f"is {values[k, -1]:.3g}, not above {least[k]:.3g}, the larger of max(m, n) eps times "
-            f"the first and eps sum_j |b_j| |a_j|. {advice}."
+            f"is {values[k, -1]:.3g}, not above {least[k]:.3g}, the larger of max(p, q) eps times "
+            f"the first and {MARGIN:g} eps sum_j |b_j| |a_j|. {advice}."
         )
