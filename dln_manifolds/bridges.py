@@ -72,8 +72,6 @@ def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
     joined = joined.astype(dtype)
     if not balance:
         return joined
-    if chain.is_uniform:
-        return np.asarray(BalancedManifold(widths[0], len(widths) - 1, False).projection(joined))
     return np.asarray(BalancedManifold(widths=widths, equip=False).projection(joined))
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import isfinite
 
 import numpy as np
 
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
+from dln_manifolds.geometry.chain import Matrices
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
-from dln_manifolds.geometry.stratum import (
-    LayerStratum,
-    Stratum,
-    balance_tolerance,
-    component,
-)
+from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 
 DOUBLE: DType = np.dtype(np.float64)
@@ -56,11 +54,7 @@ def as_array(value: object, name: str) -> Array:
 
 
 def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
-    """Return an array-like of shape ``(..., *shape)`` as float64, and the dtype of results.
-
-    Integers are taken as floats; results have single precision where all input has it. Refuses
-    other dtypes, other shapes and entries that are not finite.
-    """
+    """Return an array-like of shape ``(..., *shape)`` as float64, and the dtype of results."""
     # The usual case: a sum of squares is finite only if all entries are. Others, very long vectors
     # among them, are looked at closely.
     if (
@@ -78,9 +72,12 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
         )
     if array.shape[-len(shape) :] != shape:
         wanted = ", ".join(map(str, shape))
+        advice = "for matrices of another size, make another space."
+        if len(shape) == 1:
+            advice = "space.point(layers) puts layers of unequal widths into one vector."
         raise InvalidPointError(
             f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
-            f"first; for matrices of another size, make another space."
+            f"first; {advice}"
         )
     # Single precision in any order of bytes.
     dtype = SINGLE if array.dtype.kind == "f" and array.dtype.itemsize == 4 else DOUBLE
@@ -93,6 +90,30 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
             f"{_member(where[: -len(shape)])}. Remove or repair such members first."
         )
     return array, dtype
+
+
+def gathered(
+    value: object, shapes: Sequence[tuple[int, int]], layout: Matrices, name: str
+) -> tuple[Array, DType]:
+    """Return matrices of given shapes, in any iterable, as one array, and the dtype of results."""
+    if not isinstance(value, Iterable):
+        raise InvalidPointError(f"{name} must be a list of matrices, not {value!r}.")
+    given, listed = list(value), ", ".join(map(str, shapes))
+    if len(given) != len(shapes):
+        raise InvalidPointError(
+            f"{name} has {len(given)} matrices; {len(shapes)} are needed, of shapes {listed}."
+        )
+    found = []
+    for place, (matrix, shape) in enumerate(zip(given, shapes, strict=True)):
+        array = as_array(matrix, f"{name}[{place}]")
+        if array.shape[-2:] != shape:
+            raise InvalidPointError(
+                f"{name}[{place}] has shape {array.shape}; the shapes needed are {listed}."
+            )
+        found.append(as_matrices(array, shape, f"{name}[{place}]"))
+    batch = common_batch({f"{name}[{k}]": x.shape[:-2] for k, (x, _) in enumerate(found)})
+    arrays = [np.broadcast_to(x, batch + x.shape[-2:]) for x, _ in found]
+    return layout.gathered(arrays), np.result_type(*(dtype for _, dtype in found))
 
 
 def tentative(value: object, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -116,35 +137,36 @@ def checked_point(stratum: Stratum, value: object, name: str) -> tuple[Array, Fr
     """
     array, dtype = as_matrices(value, stratum.point_shape, name)
     if isinstance(stratum, LayerStratum):
-        array = _balanced(array, dtype, name)
+        array = _balanced(stratum, array, dtype, name)
     frame, values = stratum.decompose(array)
     _check_rank(stratum, values, dtype, name)
-    rank, size = stratum.rank, max(stratum.shape)
+    rank = stratum.rank
     if values.shape[-1] > rank:
         # Looser ones, of single precision for instance, become exact.
-        loose = values[..., rank] > resolution(size, DOUBLE) * values[..., 0]
+        loose = values[..., rank] > resolution(stratum.size, DOUBLE) * values[..., 0]
         if loose.any():
-            array = np.where(spread(loose, 2), frame.compose(frame.values), array)
+            exact = frame.compose(frame.values)
+            array = np.where(spread(loose, len(stratum.point_shape)), exact, array)
     return array, frame, dtype
-
-
-def checked_layers(point: object, shape: tuple[int, ...], name: str) -> tuple[Array, Frame, DType]:
-    """Do as `checked_point`, for layers of any shape ``(N, n, n)``."""
-    return checked_point(LayerStratum.square(shape[-1], shape[0]), point, name)
 
 
 def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> None:
     """Raise `InvalidPointError` if a member has another rank, by its singular values."""
-    rank, size = stratum.rank, max(stratum.shape)
+    rank, size = stratum.rank, stratum.size
     good = has_rank(values, rank, size, dtype)
     if good.all():
         return
     where = np.argwhere(~good)[0]
     found, member = values[tuple(where)], _member(where)
     if isinstance(stratum, LayerStratum):
+        if found[rank - 1] <= resolution(size, dtype) * found[0]:
+            span = f"{found[0]:.3g} to {found[rank - 1]:.3g}, and rank {rank} is needed"
+            raise InvalidPointError(
+                f"{name} has singular layers{member}: their singular values run from {span}."
+            )
         raise InvalidPointError(
-            f"{name} has singular layers{member}: their singular values run from {found[0]:.3g} to "
-            f"{found[-1]:.3g}."
+            f"{name} has layers of a rank above {rank}{member}: a singular value beyond is "
+            f"{found[rank]:.3g}, the largest {found[0]:.3g}. space.projection(W) cuts at the rank."
         )
     unit = resolution(size, dtype) * found[0]
     actual = int(np.count_nonzero(found > unit))
@@ -165,22 +187,22 @@ def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> Non
     )
 
 
-def _balanced(layers: Array, dtype: DType, name: str) -> Array:
+def _balanced(stratum: LayerStratum, layers: Array, dtype: DType, name: str) -> Array:
     """Return layers balanced to round-off, or raise `InvalidPointError` if they are far from it."""
-    measured = relative_imbalance(layers)
+    measured = relative_imbalance(layers, stratum.chain)
     unbalanced = measured > balance_tolerance(dtype)
     if unbalanced.any():
         where = np.argwhere(unbalanced)[0]
         raise InvalidPointError(
             f"{name} is not balanced{_member(where)}: its relative imbalance is "
             f"{measured[tuple(where)]:.3g}, more than {balance_tolerance(dtype):.0e}. "
-            f"space.projection(W) returns balanced layers with the same end-to-end matrix."
+            f"space.balance(W) returns balanced layers with the same end-to-end matrix."
         )
     # Looser layers, of single precision for instance, become exact: geodesics ask for that.
     loose = measured > 1e-13
     if loose.any():
         layers = layers.copy()
-        layers[loose] = rebalance(layers[loose])
+        layers[loose] = rebalance(layers[loose], stratum.chain, stratum.rank)
     return layers
 
 

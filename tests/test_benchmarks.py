@@ -111,6 +111,22 @@ def test_growth_and_depths_of_observables(load, rng):
     assert {len(row) for row in rows} == {len(observables.DEPTHS_HEADER)}
 
 
+def test_lowrank_rows(load, rng):
+    lowrank = load("bench_lowrank")
+    row = lowrank.growth_row(rng, 60, 30, k=2, rank=2, repeats=1)
+    assert len(row) == len(lowrank.GROWTH_HEADER)
+    assert float(row[-1]) < 1e-13
+    sizes = {"size": 50, "rank": 2, "n_pairs": 1, "repeats": 1}
+    row = lowrank.log_row(rng, lowrank.gaussian_factors, "Gaussian", depth=3, **sizes)
+    assert len(row) == len(lowrank.LOG_HEADER)
+    assert max(map(float, row[-2:])) < 1e-10
+    for dense in (True, False):
+        row = lowrank.mean_row(rng, 25, 2, 2, 1, dense)
+        assert len(row) == len(lowrank.MEAN_HEADER)
+        assert row[2] == "20 x 20"
+        assert not dense or float(row[-1]) < 1e-8
+
+
 def test_two_checkouts_in_turns(load):
     versions = load("bench_versions")
     row = next(row for row in versions.rows(full=False) if row.name == "exp layers n=3 N=2")

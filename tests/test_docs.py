@@ -87,7 +87,10 @@ def test_names_in_the_text_exist():
         "solution": (dln_manifolds.GeodesicSolution,),
         "costs": (dln_manifolds.costs,),
         "diagnostics": (dln_manifolds.diagnostics,),
-        **{name: (import_module(f"dln_manifolds.{name}"),) for name in ("bridges", "storage")},
+        **{
+            name: (import_module(f"dln_manifolds.{name}"),)
+            for name in ("bridges", "lowrank", "storage")
+        },
     }
     fields = dln_manifolds.GeodesicSolution.__dataclass_fields__
     count = 0

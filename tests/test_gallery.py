@@ -131,6 +131,24 @@ def test_temperature(run):
     assert (np.diff(page["energies"]) > 0).all()
 
 
+def test_adapters(run):
+    page = run("adapters", 2)
+    wins, n_splits = page["wins"], page["n_splits"]
+    for kind, columns in page["results"].items():
+        assert wins[kind, "factors"] == n_splits
+        assert 0 < wins[kind, "truncated"] < n_splits
+        assert wins[kind, "Euclidean"] == 0
+        medians = {name: np.median(values) for name, values in columns.items()}
+        assert medians["all images"] < medians["Fréchet"] < medians["factors"] < 1
+        assert medians["Fréchet"] == pytest.approx(medians["truncated"], rel=0.03)
+        alone = medians["single"]
+        assert alone > 1 if kind == "one digit each" else alone < medians["factors"]
+    # What depends on factors, and what does not.
+    for changes in (page["spreads"], page["returned"]):
+        assert changes.pop("factors") > 0.3
+        assert max(changes.values()) < 1e-9
+
+
 def test_every_page_has_a_test():
     """Of this file, or of one that names the script."""
     here = Path(__file__)

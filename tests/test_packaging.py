@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import dln_manifolds
-from dln_manifolds import bridges, costs, diagnostics, errors, plotting, storage
+from dln_manifolds import bridges, costs, diagnostics, errors, lowrank, plotting, storage
 from dln_manifolds.dynamics import balancing_flow, gradient_flow
 from dln_manifolds.geometry import coefficients, straight_lines
 from dln_manifolds.geometry import entropy as volume
@@ -92,6 +92,7 @@ MODULES = (
     costs,
     diagnostics,
     errors,
+    lowrank,
     plotting,
     storage,
     balancing_flow,

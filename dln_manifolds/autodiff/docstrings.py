@@ -10,14 +10,18 @@ _MEANINGS = {
     "c": ("cotangent_vec", "P", "Covector at the point, a Euclidean gradient."),
     "w": ("coordinates", "P", "Coordinates in an orthonormal frame at the point."),
     "a": ("array", "P", "Finite numbers, of the shape of points."),
-    "x": ("matrix", "n, n", "End-to-end matrix X."),
-    "z": ("tangent_vec", "n, n", "Tangent vector at the end-to-end matrix."),
-    "g": ("group_elem", "N - 1, n, n", "Orthogonal matrices ``h_1 .. h_{N-1}``."),
+    "x": ("matrix", "m, n", "End-to-end matrix X."),
+    "z": ("tangent_vec", "m, n", "Tangent vector at the end-to-end matrix."),
+    "g": (
+        "group_elem",
+        "N - 1, n, n",
+        "Orthogonal matrices ``h_1 .. h_{N-1}``; a vector at unequal widths.",
+    ),
     "s": ("value", "", "One number for each point or pair of points."),
     "b": ("answer", "", "Whether it is so, for each member of the batch."),
     "m": ("matrix", "M, M", "A matrix on row-major entries."),
 }
-_ENTRIES = {"m, n": "m n", "N, n, n": "N n^2"}
+_ENTRIES = {"m, n": "m n", "*point_shape": "size"}
 _OTHERS = {
     "n_samples": ("int", "How many to draw; more than one give a first axis."),
     "n_vectors": ("int", "How many to draw; more than one give a first axis."),

@@ -187,7 +187,8 @@ def _layer_comatrix(at: At, cotangent: Array) -> tuple[Array, ...]:
     shape = at.stratum.point_shape
     units = np.eye(cotangent.shape[-1]).reshape(-1, *shape)
     rows = cotangent.reshape(*cotangent.shape[:-1], *shape)
-    return (layers.tangent_part_gradient(at.frame.beside(), units, rows).sum(axis=-4),)
+    gradients = layers.tangent_part_gradient(at.frame.beside(), units, rows)
+    return (gradients.sum(axis=-1 - len(shape)),)
 
 
 def _tangent(at: At, vector: Array, cotangent: Array) -> tuple[Array, Array]:
@@ -223,22 +224,19 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
         # Layers move along their fibre, and across it as their end-to-end matrix does.
         by_layers, by_motion = aligned_pullback(balanced, array, cotangent)
         covector = apply_metric(frame.ends, sectors.push_forward(frame, by_motion))
-        return (by_layers + end_to_end_pullback(array, covector),)
+        return (by_layers + end_to_end_pullback(array, covector, frame.layout),)
 
     return value, pull
 
 
 def _layer_entropy(at: At) -> tuple[Array, ...]:
-    return (sectors.horizontal_lift(at.frame, volume.entropy_gradient(at.frame.ends)),)
+    gradient = volume.entropy_gradient(at.frame.ends, at.stratum.hidden_widths)
+    return (sectors.horizontal_lift(at.frame, gradient),)
 
 
 def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
-    # The gradient by W of <c, B^T dS(X)>: B moves with W, and X does.
-    slope = volume.entropy_differential(at.frame.ends)
-    _, by_point = layers.push_forward_pullback(at.frame, at.point, cotangent, slope)
-    along = sectors.push_forward(at.frame, cotangent)
-    bent = volume.EntropyHessian(at.frame.ends).apply(along)
-    return (by_point + end_to_end_pullback(at.point, bent),)
+    widths = at.stratum.hidden_widths
+    return (layers.lifted_entropy_hessian(at.frame, at.point, cotangent, widths),)
 
 
 def _layer_transport(
@@ -256,7 +254,8 @@ def _layer_transport(
 
     def pull(cotangent: Array) -> tuple[Gradient, ...]:
         # An isometry: its transpose is the way back.
-        solved = np.isfinite(value).all(axis=(-3, -2, -1))[..., None, None, None]
+        axes = tuple(range(-len(metric.space.shape), 0))
+        solved = np.isfinite(value).all(axis=axes, keepdims=True)
         base = np.broadcast_to(np.asarray(base_point, dtype=float), value.shape)
         along = metric.log(end_point, base_point) if direction is None else direction
         along = np.where(solved, np.asarray(along, dtype=float), 0.0)
@@ -329,8 +328,8 @@ LAYER_SPACE: Table = {
         kinds.FIBRE,
         anywhere=True,
         # Any layers will do, so that these gradients are not restricted to the manifold.
-        end_to_end=lambda at, c: (end_to_end_pullback(at.point, c),),
-        act=lambda at, group, c: balancing.act_pullback(group, at.point, c),
+        end_to_end=lambda at, c: (end_to_end_pullback(at.point, c, at.stratum.chain),),
+        act=lambda at, group, c: balancing.act_pullback(group, at.point, c, at.stratum.chain),
     ),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,

@@ -127,7 +127,7 @@ def rebalance(
     """
     chain = uniform(layers) if chain is None else chain
     rank = min(chain.widths) if rank is None else rank
-    left, values, right_t = svd_of_layers(layers, chain, rank)
+    left, values, right_t, _ = svd_of_layers(layers, chain, rank)
     turns, after, before = _turned(left, right_t)
     if orientation is not None:
         bases = np.concatenate([before[..., :1, :, :], after], axis=-3)

@@ -58,7 +58,7 @@ class Frame:
         """
         chain = uniform(layers) if chain is None else chain
         parts = svd_of_layers(layers, chain, min(chain.widths) if rank is None else rank)
-        return cls.of_bases(*bases_of_layers(*parts), chain)
+        return cls.of_bases(*bases_of_layers(*parts[:3]), chain)
 
     @classmethod
     def of_bases(cls, bases: Array, roots: Array, chain: Chain | None = None) -> Self:
@@ -282,19 +282,25 @@ class Frame:
         return self.outer(self.left * rows, self.right_t)
 
 
-def svd_of_layers(layers: Array, chain: Chain, rank: int) -> tuple[Array, Array, Array]:
-    """Return singular value decompositions of all layers, cut at a rank, with padded bases."""
+def svd_of_layers(layers: Array, chain: Chain, rank: int) -> tuple[Array, Array, Array, Array]:
+    """Return singular value decompositions of all layers, cut at a rank, with padded bases.
+
+    Bases ``(..., N, D, r)`` and ``(..., N, r, D)`` with singular values ``(..., N, r)`` in between,
+    and the largest singular value beyond the rank of any layer, ``(...)``.
+    """
     parts = [np.linalg.svd(part, full_matrices=False) for part in chain.parts(layers)]
-    if chain.is_uniform and rank == chain.width:
-        return parts[0]
     batch = (*parts[0][1].shape[:-2], chain.count)
+    beyond = np.zeros(batch[:-1])
+    if chain.is_uniform and rank == chain.width:
+        return (*parts[0], beyond)
     left, right_t = np.zeros((*batch, chain.width, rank)), np.zeros((*batch, rank, chain.width))
     values = np.empty((*batch, rank))
     for run, (u, s, vt) in zip(chain.runs, parts, strict=True):
         left[..., run.layers, : run.rows, :] = u[..., :rank]
         right_t[..., run.layers, :, : run.columns] = vt[..., :rank, :]
         values[..., run.layers, :] = s[..., :rank]
-    return left, values, right_t
+        beyond = np.maximum(beyond, s[..., rank:].max(axis=(-2, -1), initial=0.0))
+    return left, values, right_t, beyond
 
 
 def bases_of_layers(left: Array, values: Array, right_t: Array) -> tuple[Array, Array]:

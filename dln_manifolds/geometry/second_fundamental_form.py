@@ -16,10 +16,13 @@ projection is ``B^T (B B^T)^{-1} B`` and its derivative follows from that of B, 
 derivative of a product of matrices.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.balancing import end_to_end_pullback, moment, partial_products
+from dln_manifolds.geometry.entropy import EntropyHessian, Widths, entropy_differential
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_metric
 from dln_manifolds.numerics.arrays import Array
@@ -52,18 +55,26 @@ def second_fundamental_form(frame: Frame, vec_a: Array, vec_b: Array) -> Array:
     """Return the normal ``II(V, V')``; geodesics obey ``W'' = II(W', W')``."""
     first = frame.blocks(vec_a)
     second = first if vec_b is vec_a else frame.blocks(vec_b)
-    core = sectors.normal_inside(frame, bending(frame, first, second))
+    inside = bent_blocks(frame, first, second)
     if not any(frame.sides):
-        return frame.leave(core)
-    half = 0.5 * _beside(frame, first, second), 0.5 * _beside(frame, second, first)
-    after, before = np.zeros((2, *half[0].shape[:-3], *frame.left.shape[-3:]))
-    after[_LOW] = half[0] + half[1]
-    before[_HIGH] = -after[_LOW]
+        return frame.leave(inside)
     (_, e_a, f_a), (_, e_b, f_b) = map(frame.split, (first, second))
     roots = frame.roots[..., None, None, :]
     left = np.concatenate(np.broadcast_arrays(e_a / roots, e_b / roots), axis=-1)
     right = np.concatenate(np.broadcast_arrays(f_b, f_a), axis=-1)
-    return frame.assemble(frame.stack(core, after, before)) + frame.outer(left, transpose(right))
+    return frame.assemble(inside) + frame.outer(left, transpose(right))
+
+
+def bent_blocks(frame: Frame, first: Array, second: Array) -> Array:
+    """Return the blocks of ``II(V, V')`` from those of tangent vectors."""
+    core = sectors.normal_inside(frame, bending(frame, first, second))
+    if not any(frame.sides):
+        return core
+    half = 0.5 * _beside(frame, first, second), 0.5 * _beside(frame, second, first)
+    after, before = np.zeros((2, *half[0].shape[:-3], *frame.left.shape[-3:]))
+    after[_LOW] = half[0] + half[1]
+    before[_HIGH] = -after[_LOW]
+    return frame.stack(core, after, before)
 
 
 def _beside(frame: Frame, first: Array, second: Array) -> Array:
@@ -73,35 +84,55 @@ def _beside(frame: Frame, first: Array, second: Array) -> Array:
     return after[_LOW] @ (core[_HIGH] - transpose(core[_LOW])) / frame.roots[..., None, None, :]
 
 
+class NormalPart(NamedTuple):
+    """The normal part of an ambient vector in the frames, as its Weingarten map needs it.
+
+    ``W_p S_{p-1} - S_p W_p`` with S the ``multiplier`` in the core, ``+-T_p`` beside it, of which
+    ``T_p L^{-1}`` are kept, and from complement to complement the ``vector`` itself.
+    """
+
+    multiplier: Array
+    beside: Array
+    vector: Array
+
+
+def normal_part(frame: Frame, vector: Array) -> NormalPart:
+    """Return the normal part of an ambient vector."""
+    core, after, before = frame.split(frame.blocks(vector))
+    multiplier, _ = sectors.potentials(frame, core)
+    beside = after[_LOW]
+    if any(frame.sides):
+        beside = 0.5 * (after[_LOW] - before[_HIGH]) / frame.roots[..., None, None, :]
+    return NormalPart(multiplier, beside, vector)
+
+
+def turned_normal(frame: Frame, inside: Array, normal: NormalPart) -> Array:
+    """Return blocks of ``-D N[V]`` along a tangent vector V, up to a normal part of it."""
+    core, after, before = frame.split(inside)
+    # -(V_p S_{p-1} - S_p V_p)
+    turned = -sectors.normal_vector(core, normal.multiplier)
+    if not any(frame.sides):
+        return turned
+    roots = frame.roots[..., None, None, :]
+    corner = frame.split(frame.corner(normal.vector, inside / roots))
+    after_n, before_n = corner[1].copy(), corner[2].copy()
+    after_n[_HIGH] -= after[_HIGH] @ normal.multiplier
+    before_n[_LOW] += before[_LOW] @ normal.multiplier
+    product = transpose(after[_LOW]) @ normal.beside
+    turned[_HIGH] += product
+    turned[_LOW] -= transpose(product)
+    after_n[_LOW] += normal.beside @ (transpose(core[_HIGH]) - core[_LOW])
+    return frame.stack(turned, after_n, before_n)
+
+
 def weingarten(frame: Frame, tangent_vec: Array, normal_vec: Array) -> Array:
     """Return ``-P(D N[V])``, with ``<weingarten(V, N), V'> = <N, II(V, V')>``.
 
     Of an ambient vector, the normal part N counts.
     """
-    inside, normal = frame.blocks(tangent_vec), frame.blocks(normal_vec)
-    core, after, before = frame.split(inside)
-    core_n, after_n, before_n = frame.split(normal)
-    multiplier, _ = sectors.potentials(frame, core_n)
-    # -(V_p S_{p-1} - S_p V_p)
-    turned = -sectors.normal_vector(core, multiplier)
-    if not any(frame.sides):
-        return frame.leave(
-            turned - sectors.normal_inside(frame, sectors.potentials(frame, turned)[0])
-        )
-    roots = frame.roots[..., None, None, :]
-    shape = np.broadcast_shapes(after.shape, after_n.shape)
-    after_w, before_w = np.zeros((2, *shape))
-    after_w[_HIGH] = -after[_HIGH] @ multiplier
-    before_w[_LOW] = before[_LOW] @ multiplier
-    # Beside the cores N is +-T_p.
-    beside = 0.5 * (after_n[_LOW] - before_n[_HIGH]) / roots
-    product = transpose(after[_LOW]) @ beside
-    turned[_HIGH] += product
-    turned[_LOW] -= transpose(product)
-    after_w[_LOW] += beside @ (transpose(core[_HIGH]) - core[_LOW])
-    corner = frame.split(frame.corner(normal_vec, inside / roots))
-    blocks = frame.stack(turned, after_w + corner[1], before_w + corner[2])
-    return frame.assemble(sectors.tangent_blocks(frame, blocks))
+    normal = normal_part(frame, normal_vec)
+    turned = turned_normal(frame, frame.blocks(tangent_vec), normal)
+    return frame.assemble(sectors.tangent_blocks(frame, turned))
 
 
 def bending_derivative(
@@ -273,3 +304,15 @@ def push_forward_pullback(
     total = _second_product_derivative(frame, layers, vector, cotangent)
     by_vector = end_to_end_pullback(layers, cotangent, frame.layout)
     return by_vector, sectors.tangent_part(frame, total)
+
+
+def lifted_entropy_hessian(
+    frame: Frame, layers: Array, tangent_vec: Array, widths: Widths
+) -> Array:
+    """Return the Riemannian Hessian of the entropy of X as a function of W, along V."""
+    # Its gradient B^T dS(X) is horizontal, so that the Hessian is the tangent part of the
+    # derivative: B moves with W, and X does.
+    slope = entropy_differential(frame.ends, widths)
+    _, by_map = push_forward_pullback(frame, layers, tangent_vec, slope)
+    bent = EntropyHessian(frame.ends, widths).apply(sectors.push_forward(frame, tangent_vec))
+    return by_map + sectors.tangent_part(frame, end_to_end_pullback(layers, bent, frame.layout))

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.balancing import moment
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -53,7 +52,7 @@ def frequencies(roots: Array, depth: int) -> Array:
 
 
 @lru_cache(maxsize=32)
-def _sine_matrix(depth: int) -> Array:
+def sine_matrix(depth: int) -> Array:
     """Return the orthogonal and symmetric matrix of the sine transform, shape ``(N-1, N-1)``."""
     k = np.arange(1, depth)
     return np.sqrt(2 / depth) * np.sin(np.pi / depth * (np.outer(k, k) % (2 * depth)))
@@ -63,7 +62,7 @@ def _sine(sequence: Array) -> Array:
     """Orthonormal discrete sine transform along the layers: its own inverse."""
     shape = sequence.shape
     flat = sequence.reshape(*shape[:-2], shape[-2] * shape[-1])
-    return (_sine_matrix(shape[-3] + 1) @ flat).reshape(shape)
+    return (sine_matrix(shape[-3] + 1) @ flat).reshape(shape)
 
 
 def horizontal_direction(roots: Array, depth: int) -> Array:
@@ -218,112 +217,73 @@ def push_forward(frame: Frame, vector: Array) -> Array:
 
 def jacobi_basis(frame: Frame) -> JacobiBasis:
     """Return explicit orthonormal bases of the three sectors at balanced points."""
-    depth, (*batch, n) = frame.n_layers, frame.roots.shape
+    depth, (*batch, r) = frame.n_layers, frame.roots.shape
     each = frame.beside()
-    unit = np.eye(n * n).reshape(n * n, 1, n, n)
-    horizontal = each.leave(unit * horizontal_direction(each.roots, depth))
+    unit = np.eye(r * r).reshape(r * r, 1, r, r)
+    horizontal = [each.leave(unit * horizontal_direction(each.roots, depth))]
     sigma = frequencies(frame.roots, depth)[..., None, :, None, :, :]
-    sines = _sine_matrix(depth)[:, :, None, None]
+    sines = sine_matrix(depth)[:, :, None, None]
     bases = []
-    for sign, (i, j) in ((-1.0, np.triu_indices(n, 1)), (1.0, np.triu_indices(n))):
-        pair = np.zeros((len(i), n, n))
+    for sign, (i, j) in ((-1.0, np.triu_indices(r, 1)), (1.0, np.triu_indices(r))):
+        pair = np.zeros((len(i), r, r))
         pair[np.arange(len(i)), i, j] = 1.0
         pair[np.arange(len(i)), j, i] = sign
         pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
         # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
         sequences = pair[:, None, None] * sines / sigma
-        sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, n, n)
-        bases.append(each.leave(_difference(each.roots, sequences)))
-    return JacobiBasis(horizontal, bases[0], bases[1])
+        sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, r, r)
+        bases.append([each.leave(_difference(each.roots, sequences))])
+    vertical, normal = bases
+    if any(frame.sides):
+        complements = [_complement(frame, place) for place in range(depth + 1)]
+        horizontal += [
+            _beside(each, complements[0], None, 0),
+            _beside(each, complements[-1], depth - 1, None),
+        ]
+        for place in range(1, depth):
+            vertical.append(_beside(each, complements[place], place - 1, place))
+            normal.append(_beside(each, complements[place], place - 1, place, -1.0))
+        normal += [_corner(each, complements[p + 1], complements[p], p) for p in range(depth)]
+    axis = len(batch)
+    return JacobiBasis(
+        *(np.concatenate(parts, axis=axis) for parts in (horizontal, vertical, normal))
+    )
 
 
-class TangentSpace:
-    """The splitting at a single balanced point, prepared for hundreds of projections."""
+def _complement(frame: Frame, place: int) -> Array:
+    """Return an orthonormal basis of the complement of ``Q_p``, shape ``(..., D, d_p - r)``."""
+    width, rank = frame.layout.widths[place], frame.values.shape[-1]
+    basis = frame.bases[..., place, :, :]
+    result = np.zeros((*basis.shape[:-1], width - rank))
+    result[..., :width, :] = np.linalg.svd(basis[..., :width, :])[0][..., rank:]
+    return result
 
-    def __init__(self, frame: Frame) -> None:
-        self.roots, self.depth = frame.roots, frame.n_layers
-        # Copies, so that all products are of contiguous matrices.
-        self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
-        self._after_t, self._before_t = transpose(frame.left).copy(), frame.right_t.copy()
-        # l_i and l_j, and their powers 0 .. N-1, written out: broadcasting along rows is slow.
-        powers = self.roots ** np.arange(self.depth)[:, None]
-        self.row = np.repeat(self.roots[:, None], self.roots.size, axis=1)
-        self.column = transpose(self.row).copy()
-        self._rows = np.repeat(self.row[None], self.depth - 1, axis=0)
-        self._columns = transpose(self._rows).copy()
-        self.row_powers = np.repeat(powers[:, :, None], self.roots.size, axis=2)
-        self.column_powers = transpose(self.row_powers).copy()
-        self._sines = _sine_matrix(self.depth)
-        # With the half of the symmetric part.
-        self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2
 
-    def enter(self, vector: Array) -> Array:
-        """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``."""
-        return self._after_t @ vector @ self._before
+def _beside(
+    each: Frame, complement: Array, after: int | None, before: int | None, sign: float = 1.0
+) -> Array:
+    """Return unit vectors with blocks ``c_a e_j^T`` after one layer and before another."""
+    rank, (*batch, width, count) = each.values.shape[-1], complement.shape
+    units = complement.swapaxes(-1, -2)[..., :, None, :, None] * np.eye(rank)[:, None, :]
+    units = units.reshape(*batch, count * rank, width, rank)
+    blocks = np.zeros((*batch, count * rank, each.n_layers, rank + 2 * width, rank))
+    _, after_blocks, before_blocks = each.split(blocks)
+    if after is not None:
+        after_blocks[..., after, :, :] = units
+    if before is not None:
+        before_blocks[..., before, :, :] = sign * units
+    joint = after is not None and before is not None
+    return each.assemble(blocks * np.sqrt(0.5) if joint else blocks)
 
-    def leave(self, inside: Array) -> Array:
-        """Return from the frames."""
-        return self._after @ inside @ self._before_t
 
-    def enter_end(self, matrix: Array) -> Array:
-        """Express a matrix of the shape of X in the frames: ``Q_N^T Z Q_0``."""
-        return self._after_t[-1] @ matrix @ self._before[0]
-
-    def leave_end(self, inside: Array) -> Array:
-        """Return from the frames of X."""
-        return self._after[-1] @ inside @ self._before_t[0]
-
-    def multiplier(self, inside: Array) -> Array:
-        """Return the symmetric S of the normal part of a vector, all in the frames."""
-        right_side = self._rows * inside[1:]
-        right_side -= self._columns * inside[:-1]
-        return self._solve(right_side)
-
-    def _solve(self, right_side: Array) -> Array:
-        """Solve the Jacobi systems for the symmetric part of a right-hand side, in the frames."""
-        symmetric = right_side + transpose(right_side)
-        if self.depth <= 2:
-            return symmetric * self._weights
-        # As `_sine`, which costs by the call.
-        shape, flat = symmetric.shape, (len(symmetric), -1)
-        waves = (self._sines @ symmetric.reshape(flat)).reshape(shape) * self._weights
-        return (self._sines @ waves.reshape(flat)).reshape(shape)
-
-    def _normal(self, symmetric: Array) -> Array:
-        """Return ``W_p S_{p-1} - S_p W_p``, all in the frames; S is overwritten."""
-        normal = np.zeros((self.depth, *self.row.shape))
-        np.multiply(self._rows, symmetric, out=normal[1:])
-        symmetric *= self._columns
-        normal[:-1] -= symmetric
-        return normal
-
-    def acceleration(self, inside: Array) -> Array:
-        """Return ``II(V, V)`` of a tangent vector, all in the frames."""
-        return self._normal(self._solve(moment(inside, inside)))
-
-    def project(self, inside: Array) -> Array:
-        """Return the tangent part of a vector, all in the frames."""
-        return inside - self._normal(self.multiplier(inside))
-
-    def tangent_part(self, vector: Array) -> Array:
-        """Project an ambient vector to the tangent space."""
-        # Not by `project`: a vector that is tangent already keeps its digits.
-        return vector - self.leave(self._normal(self.multiplier(self.enter(vector))))
-
-    def normal_multiplier(self, gradient: Array) -> Array | None:
-        """Return S of the normal part of a vector in the frames, None if that is rounding."""
-        # The gradient of every function of the end-to-end matrix is horizontal, for instance.
-        symmetric = self.multiplier(self.enter(gradient))
-        size = np.sqrt(np.vdot(gradient, gradient))
-        rounding = 8 * np.finfo(float).eps * len(self.roots) * size
-        # The normal part is a difference of terms l_i S_ij.
-        return None if np.abs(self.row * symmetric).max(initial=0.0) <= rounding else symmetric
-
-    def hessian(self, second: Array, tangent_vec: Array, multiplier: Array | None) -> Array:
-        """Return ``P(D^2 f[V]) + weingarten(V, N)``, with N given by its `normal_multiplier`."""
-        if multiplier is None:
-            return self.tangent_part(second)
-        inside, moving = self.enter(second), self.enter(tangent_vec)
-        inside[1:] -= moving[1:] @ multiplier
-        inside[:-1] += multiplier @ moving[:-1]
-        return self.leave(self.project(inside))
+def _corner(each: Frame, after: Array, before: Array, place: int) -> Array:
+    """Return unit layers from the complement of ``Q_{p-1}`` to that of ``Q_p``."""
+    products = (
+        after.swapaxes(-1, -2)[..., :, None, :, None]
+        * before.swapaxes(-1, -2)[..., None, :, None, :]
+    )
+    width = each.layout.width
+    count = after.shape[-1] * before.shape[-1]
+    layers = np.zeros((*after.shape[:-2], count, each.n_layers, width, width))
+    layers[..., place, :, :] = products.reshape(*after.shape[:-2], count, width, width)
+    return each.layout.unpadded(layers)

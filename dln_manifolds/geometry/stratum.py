@@ -4,8 +4,7 @@ A network of depth N with widths ``d_0, ..., d_N`` reaches end-to-end matrices X
 ``m = d_N`` and ``n = d_0``. Those of one rank r form a manifold, and so do the balanced layers over
 them (Menon, arXiv 2411.09004; Chen, arXiv 2510.07324, (1.4)-(1.6); Bah et al., arXiv 1910.05505,
 for rank r). `Stratum` says which ones; `MatrixStratum` and `LayerStratum` know dimension, frames,
-components, random draws, projection and tangent spaces of the two. Layers are those of square
-matrices of full rank; all others are refused here and nowhere else.
+components, random draws, projection and tangent spaces of the two.
 """
 
 import abc
@@ -13,16 +12,10 @@ import math
 import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geometry import sectors
-from dln_manifolds.geometry.alignment import nearest_balanced
-from dln_manifolds.geometry.balancing import relative_imbalance
-from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame, orientation_of
 from dln_manifolds.geometry.rank import MARGIN, has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arrays import Array, DType
@@ -154,6 +147,11 @@ class Stratum(abc.ABC):
                 f"Widths {widths} are not those of shape {self.shape} and depth {self.depth}: they "
                 f"are d_0 = n, ..., d_N = m."
             )
+
+    @property
+    def size(self) -> int:
+        """The largest number of rows or columns of a matrix, which bounds rounding."""
+        return max(self.shape)
 
     @property
     def is_square(self) -> bool:
@@ -332,87 +330,3 @@ class MatrixStratum(Stratum):
         uniformly = rotations if self.is_square else orthonormal
         left, right = uniformly(both[:, :m]), uniformly(both[:, m:])
         return (left * values[:, None, :]) @ transpose(right)
-
-
-class LayerStratum(Stratum):
-    """Balanced layers W over them, of widths ``d_0, ..., d_N``; see `Chain` for their arrays."""
-
-    depth: int
-
-    @staticmethod
-    def _checked_depth(depth: object) -> float:
-        return whole("depth", depth)
-
-    @cached_property
-    def chain(self) -> Chain:
-        """How layers lie in arrays."""
-        widths = self.every_width
-        assert widths is not None
-        return chain_of(widths)
-
-    @property
-    def point_shape(self) -> tuple[int, ...]:
-        """``(N, n, n)``, or the number of entries of layers of unequal widths."""
-        return self.chain.array_shape
-
-    @property
-    def dimension(self) -> int:
-        """``sum_p (d_p r - r (r+1) / 2) + r``, over p = 0 .. N."""
-        r = self.rank
-        return sum(width * r - r * (r + 1) // 2 for width in self.chain.widths) + r
-
-    @property
-    def is_open(self) -> bool:
-        """Never: even a single layer is not treated as an open set."""
-        return False
-
-    def decompose(self, points: Array) -> tuple[Frame, Array]:
-        """Read the frames of all layers off W, and their common singular values."""
-        frame = Frame.of_layers(points, self.chain, self.rank)
-        return frame, frame.values
-
-    def _has_rank(self, arrays: Array, dtype: DType) -> Array:
-        """Whether all layers have the rank, shape ``(...)``."""
-        parts = [np.linalg.svd(part, compute_uv=False) for part in self.chain.parts(arrays)]
-        size = self.chain.width
-        checked = [has_rank(values, self.rank, size, dtype).all(axis=-1) for values in parts]
-        return np.logical_and.reduce(checked)
-
-    def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
-        """Whether layers are of rank r, and balanced up to ``atol`` relatively."""
-        bound = balance_tolerance(dtype) if atol is None else atol
-        balanced = relative_imbalance(arrays, self.chain) <= bound
-        return np.asarray(balanced & self._has_rank(arrays, dtype))
-
-    def project(self, arrays: Array, dtype: DType) -> Array:
-        """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
-        if not self._has_rank(arrays, dtype).all():
-            raise InvalidPointError(
-                "point has singular layers; only layers with an invertible end-to-end matrix can "
-                "be balanced on this manifold."
-            )
-        return nearest_balanced(arrays, keep_component=True)
-
-    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
-        """Keep the horizontal and the vertical part."""
-        return sectors.tangent_part(frame, vectors)
-
-    def isotropic(self, frame: Frame, normal: Array) -> Array:
-        """Project: the metric is that of Frobenius."""
-        return self.tangent_part(frame, normal)
-
-    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
-        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T``: all Q_p uniform in SO(n), or of their shape."""
-        chain, rank = self.chain, self.rank
-        roots = self._draw_roots(n_samples, bound, uniform, self.depth)
-        draws = normal((n_samples, self.depth + 1, chain.width, rank))
-        if chain.is_uniform:
-            bases = rotations(draws) if rank == chain.width else orthonormal(draws)
-        else:
-            # Uniform among those that are zero beyond d_p.
-            bases = np.zeros_like(draws)
-            for width in set(chain.widths):
-                places = [place for place, size in enumerate(chain.widths) if size == width]
-                part = draws[:, places, :width]
-                bases[:, places, :width] = rotations(part) if width == rank else orthonormal(part)
-        return Frame.of_bases(bases, roots, chain).compose(roots)

@@ -14,12 +14,13 @@ from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
-@every_backend(BUNDLE, OF_BUNDLE, "N, n, n")
+@every_backend(BUNDLE, OF_BUNDLE, "*point_shape")
 class DLNBundle(FiberBundle):
-    """Riemannian submersion ``W -> X = W_N ... W_1`` with the orbits of ``O(n)^(N-1)`` as fibres.
+    """Riemannian submersion ``W -> X = W_N ... W_1``; fibres are orbits of all ``O(d_p)``.
 
-    Menon and Yu, arXiv 2509.09088; Chen, arXiv 2510.07324, Theorem 1.1. Points and vectors of the
-    total space have ``shape=[..., N, n, n]``, those of the base ``shape=[..., n, n]``.
+    Of those of hidden widths ``d_1, ..., d_{N-1}``: Menon and Yu, arXiv 2509.09088; Chen, arXiv
+    2510.07324, Theorem 1.1. Points and vectors of the total space have its ``*point_shape``, those
+    of the base ``shape=[..., m, n]``.
 
     Parameters
     ----------
@@ -42,15 +43,15 @@ class DLNBundle(FiberBundle):
         return stratum
 
     def riemannian_submersion(self, point: ArrayLike) -> Array:
-        """Return the end-to-end matrix X of layers W, shape ``(..., n, n)``."""
+        """Return the end-to-end matrix X of layers W, shape ``(..., m, n)``."""
         return self.total_space.end_to_end(point)
 
     def lift(self, point: ArrayLike) -> Array:
-        """Return one balanced factorization of X, shape ``(..., N, n, n)``."""
+        """Return one balanced factorization of X, shape ``(..., *point_shape)``."""
         return self.total_space.factor(point)
 
     def tangent_riemannian_submersion(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the differential of the submersion of a vector at W, shape ``(..., n, n)``."""
+        """Return the differential of the submersion of a vector at W, shape ``(..., m, n)``."""
         return self.total_space.push_forward(tangent_vec, base_point)
 
     def horizontal_lift(
@@ -59,10 +60,10 @@ class DLNBundle(FiberBundle):
         base_point: OptionalArray = None,
         fiber_point: OptionalArray = None,
     ) -> Array:
-        """Return the horizontal vector over a tangent vector at X, ``(..., N, n, n)``.
+        """Return the horizontal vector over a tangent vector at X, ``(..., *point_shape)``.
 
-        Of the same length; to ``fiber_point``, ``(..., N, n, n)``, or if that is not given to the
-        `lift` of ``base_point``, ``(..., n, n)``.
+        Of the same length; to ``fiber_point``, ``(..., *point_shape)``, or if that is not given
+        to the `lift` of ``base_point``, ``(..., m, n)``.
         """
         if fiber_point is None:
             if base_point is None:
@@ -71,30 +72,33 @@ class DLNBundle(FiberBundle):
         return self.total_space.horizontal_lift(tangent_vec, fiber_point)
 
     def horizontal_projection(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the horizontal part of a vector at W, shape ``(..., N, n, n)``."""
+        """Return the horizontal part of a vector at W, shape ``(..., *point_shape)``."""
         return self.total_space.horizontal_projection(tangent_vec, base_point)
 
     def vertical_projection(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the vertical part of a vector at W, shape ``(..., N, n, n)``."""
+        """Return the vertical part of a vector at W, shape ``(..., *point_shape)``."""
         return self.total_space.vertical_projection(tangent_vec, base_point)
 
     def is_horizontal(
         self, tangent_vec: ArrayLike, base_point: ArrayLike, atol: float = 1e-10
     ) -> Array:
         """Whether vectors are horizontal, up to ``atol`` times their length."""
-        return _is_part(tangent_vec, self.horizontal_projection(tangent_vec, base_point), atol)
+        part = self.horizontal_projection(tangent_vec, base_point)
+        return _is_part(tangent_vec, part, atol, len(self.stratum.point_shape))
 
     def is_vertical(
         self, tangent_vec: ArrayLike, base_point: ArrayLike, atol: float = 1e-10
     ) -> Array:
         """Whether vectors are vertical, up to ``atol`` times their length."""
-        return _is_part(tangent_vec, self.vertical_projection(tangent_vec, base_point), atol)
+        part = self.vertical_projection(tangent_vec, base_point)
+        return _is_part(tangent_vec, part, atol, len(self.stratum.point_shape))
 
     def align(self, point: ArrayLike, base_point: ArrayLike) -> Array:
-        """Return the point of the fibre of ``point`` nearest to ``base_point``, ``(..., N, n, n)``.
+        """Return the point of the fibre of ``point`` nearest to ``base_point``.
 
-        Procrustes over ``O(n)^(N-1)`` in the ambient distance (ours): exact for N = 2, a local
-        minimum for deeper networks. ``base_point`` may be any layers.
+        Both have ``shape=[..., *point_shape]``. Procrustes over the groups ``O(d_p)`` in the
+        ambient distance (ours): exact for N = 2, a local minimum for deeper networks.
+        ``base_point`` may be any layers.
         """
         at = At(self.stratum, point, "point", base_point=base_point)
         return at.cast(align(at.point, at.vectors[0]).layers)
@@ -104,13 +108,16 @@ class DLNBundle(FiberBundle):
     ) -> Array:
         """O'Neill's tensor ``A_E F = ver(D_{hor E} hor F) + hor(D_{hor E} ver F)``.
 
-        Of tangent vectors E and F at W, all of ``shape=[..., N, n, n]``; skew in horizontal ones.
+        Of tangent vectors E and F at W, all of ``shape=[..., *point_shape]``; skew in horizontal
+        ones.
         """
         at = At(self.stratum, base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b)
         return at.cast(integrability(at.frame, *at.vectors))
 
 
-def _is_part(vector: ArrayLike, part: Array, atol: float) -> Array:
+def _is_part(vector: ArrayLike, part: Array, atol: float, ndim: int) -> Array:
+    """Whether all of a vector is a part of it, up to a share of its length."""
+    axes = tuple(range(-ndim, 0))
     array = np.asarray(vector, dtype=np.float64)
-    rest = np.sqrt(np.sum((array - part) ** 2, axis=(-3, -2, -1)))
-    return (rest <= atol * np.sqrt(np.sum(array**2, axis=(-3, -2, -1))))[()]
+    rest = np.sqrt(np.sum((array - part) ** 2, axis=axes))
+    return (rest <= atol * np.sqrt(np.sum(array**2, axis=axes)))[()]

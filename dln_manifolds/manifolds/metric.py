@@ -23,7 +23,7 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.statistics.pairwise import PairwiseDistances
 
-_SUMS = {2: "...ij,...ij->...", 3: "...pij,...pij->..."}
+_SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 
 # Sums of squares in between have lost nothing that matters to over- or underflow.
 _SMALLEST, _LARGEST = 1e-250, 1e250

@@ -78,7 +78,13 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
         domain = domain.agree(points, "The cost", "the manifold is")
 
     kind, of_cost = "euclidean", _Derivatives(cost.euclidean_gradient, cost.euclidean_hessian)
-    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
+    if (
+        isinstance(manifold, BalancedOptimization)
+        and manifold.stratum.is_square
+        and manifold.stratum.chain.is_uniform
+        and isinstance(cost, OfLayers)
+    ):
+        # Beside cores, products in the frames save nothing.
         kind, of_cost = "riemannian", _inside_the_frames(manifold, cost)
 
     trials = _Trials(cost)

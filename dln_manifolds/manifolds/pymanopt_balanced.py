@@ -5,9 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from pymanopt.manifolds.manifold import RiemannianSubmanifold
 
-from dln_manifolds.checks import as_matrices, checked_layers
+from dln_manifolds.checks import as_matrices, checked_point
 from dln_manifolds.geometry.balancing import rebalance
-from dln_manifolds.geometry.sectors import TangentSpace
+from dln_manifolds.geometry.layer_stratum import LayerStratum
+from dln_manifolds.geometry.second_fundamental_form import NormalPart
+from dln_manifolds.geometry.stratum import component
+from dln_manifolds.geometry.tangent_space import TangentSpace
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
@@ -21,17 +24,19 @@ class _Point(NamedTuple):
 
     layers: Array
     tangent: TangentSpace
-    normal_multiplier: PointMemo[Array | None]
+    normal_part: PointMemo[NormalPart | None]
 
 
 class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
     """What pymanopt's solvers call, for balanced layers as a submanifold of Euclidean space."""
 
+    stratum: LayerStratum
+
     def _decompose(self, point: Array) -> _Point:
-        layers, frame, _ = checked_layers(point, self.shape, "point")
+        layers, frame, _ = checked_point(self.stratum, point, "point")
         self._single(layers)
         tangent = TangentSpace(frame)
-        return _Point(layers, tangent, PointMemo(tangent.normal_multiplier, size=1))
+        return _Point(layers, tangent, PointMemo(tangent.normal_part, size=1))
 
     def tangent_space(self, point: ArrayLike) -> TangentSpace:
         """Return the tangent space at a point, prepared for many projections."""
@@ -65,10 +70,13 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         bent = tangent.acceleration(tangent.enter(vector))
         # Where roots are small the polynomial holds for short steps only. A correction longer than
         # the roots it belongs to is cut; shorter ones change by a term of fourth order.
-        bent /= np.hypot(1.0, bent / np.maximum(tangent.row, tangent.column))
+        bent /= np.hypot(1.0, bent / tangent.scale)
+        # What II(V, V) maps from complement to complement is left to the cut at the rank.
         return rebalance(
             layers + vector + 0.5 * tangent.leave(bent),
-            orientation=np.linalg.slogdet(layers)[0],
+            self.stratum.chain,
+            self.stratum.rank,
+            orientation=component(tangent.frame),
             least=np.finfo(float).eps * np.max(np.abs(layers)),
         )
 
@@ -100,11 +108,11 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         """Return the Weingarten map, with ``<weingarten(V, N), V'> = <N, II(V, V')>``."""
         here = self._here(point)
         vector = self._vector(tangent_vector, "tangent_vector")
-        multiplier = here.normal_multiplier(self._vector(normal_vector, "normal_vector"))
-        return here.tangent.hessian(np.zeros(self.shape), vector, multiplier)
+        normal = here.normal_part(self._vector(normal_vector, "normal_vector"))
+        return here.tangent.hessian(np.zeros(self.shape), vector, normal)
 
     def _hessian(self, here: _Point, gradient: Array, second: Array, vector: Array) -> Array:
-        return here.tangent.hessian(second, vector, here.normal_multiplier(gradient))
+        return here.tangent.hessian(second, vector, here.normal_part(gradient))
 
     def _chord_log(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         here, end = self._here(point_a), as_matrices(point_b, self.shape, "point_b")[0]

@@ -11,7 +11,7 @@ class DLNQuotientMetric(QuotientMetric):
     """The metric of end-to-end matrices computed through the layers by geomstats' machinery.
 
     ``g_X(Z, Z') = <V, V'>`` with the horizontal lifts V of Z to any layers over X (Menon and Yu,
-    arXiv 2509.09088); ``shape=[..., n, n]``. It agrees with `DLNObservableMetric`, which needs no
+    arXiv 2509.09088); ``shape=[..., m, n]``. It agrees with `DLNObservableMetric`, which needs no
     layers and is much faster; this one is the second witness.
 
     Parameters
@@ -27,17 +27,13 @@ class DLNQuotientMetric(QuotientMetric):
     ) -> None:
         if not float(space.depth).is_integer():
             raise ValueError(f"depth must be an integer to have layers, not {space.depth}.")
-        if not space.stratum.is_square:
-            raise NotImplementedError(
-                f"Layers are there for square matrices of full rank only, not for {space!r}."
-            )
         if total_space is None:
-            total_space = BalancedManifold(space.n, int(space.depth))
+            total_space = BalancedManifold(widths=space.widths, rank=space.rank)
         super().__init__(space=space, total_space=total_space)
         self._solver = DLNObservableMetric(space)
 
     def log(self, point: ArrayLike, base_point: ArrayLike) -> Array:
-        """Riemannian logarithm by the path solver, shape ``(..., n, n)``.
+        """Riemannian logarithm by the path solver, shape ``(..., m, n)``.
 
         geomstats' machinery would align the end points by their chord in the layers, which is not
         the geodesic for N >= 3.

@@ -82,6 +82,31 @@ def orthonormal(normal: Array) -> Array:
     return np.asarray(q * np.expand_dims(np.sign(np.diagonal(r, axis1=-2, axis2=-1)), -2))
 
 
+# Rows that are decomposed at once: what then goes on does so near the processor.
+_ROWS = 4096
+
+
+def tall_qr(matrix: Array) -> tuple[Array, Array]:
+    """Thin QR decomposition of an (m, n) matrix, in time linear in m also where that is large.
+
+    Blocks of rows, then their triangular factors. There are min(m, n) orthonormal columns whatever
+    the rank is, and each column is rounded by its own size.
+    """
+    n_blocks = len(matrix) // max(_ROWS, 4 * matrix.shape[1])
+    if n_blocks < 2:
+        q, r = np.linalg.qr(matrix)
+        return q, r
+    basis, triangles = np.empty(matrix.shape), []
+    blocks = np.array_split(basis, n_blocks)
+    for block, part in zip(blocks, np.array_split(matrix, n_blocks), strict=True):
+        block[...], triangle = np.linalg.qr(part)
+        triangles.append(triangle)
+    last, r = np.linalg.qr(np.concatenate(triangles))
+    for block, turn in zip(blocks, np.split(last, n_blocks), strict=True):
+        block[...] = block @ turn
+    return basis, r
+
+
 def rotations(normal: Array) -> Array:
     """Turn Gaussian matrices, shape ``(..., n, n)``, into rotations uniform in SO(n)."""
     q = orthonormal(normal)

@@ -18,7 +18,7 @@ from dln_manifolds import (
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.stratum import LayerStratum
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 
 NETWORKS = [((4, 3, 5), 3), ((3, 5, 3), 3), ((5, 2, 4), 1), ((5, 2, 4), 2), ((4, 3, 5, 4), 3)]
 of_all_networks = pytest.mark.parametrize(("widths", "rank"), NETWORKS, ids=str)

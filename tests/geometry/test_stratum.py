@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.sectors import jacobi_basis
-from dln_manifolds.geometry.stratum import LayerStratum, MatrixStratum, component
+from dln_manifolds.geometry.stratum import MatrixStratum, component
 
 RNG = np.random.default_rng(0)
 STRATA = [

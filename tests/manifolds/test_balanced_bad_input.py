@@ -104,7 +104,7 @@ def test_unbalanced_layers(name, k):
     measured = max(size(c) for c in imbalance(W)) / max(grams)
     message = CASES.refuses(name, k, lambda _: W, "not balanced")
     assert f"{measured:.3g}" in message
-    assert "space.projection(" in message
+    assert "space.balance(" in message
 
 
 def test_the_repair_that_the_message_names_works():

@@ -1,10 +1,10 @@
-"""Rotations against scipy's exponentials, Cayley transforms against their definition."""
+"""Rotations against scipy's exponentials, others against their definitions."""
 
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from dln_manifolds.numerics.matrices import half_turns, rotation
+from dln_manifolds.numerics.matrices import half_turns, rotation, tall_qr
 
 
 @pytest.mark.parametrize("size", [0, 1e-9, 0.1, 0.25, 3, 100])
@@ -29,3 +29,20 @@ def test_half_turns_are_inverses(size):
     skew *= size / np.linalg.norm(skew, axis=(-2, -1), keepdims=True)
     identity = np.eye(5)
     assert np.abs((identity - skew / 2) @ half_turns(skew) - identity).max() <= 1e-15
+
+
+@pytest.mark.parametrize("rank", [3, 2, 0])
+@pytest.mark.parametrize("rows", [2, 100, 8191, 20_001])
+def test_tall_qr(rows, rank):
+    """At once and in blocks; columns of very different sizes keep their digits."""
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, 3)) * [1.0, 1e-12, 1e9]
+    matrix[: rows // 2] *= rank > 2  # a block may be zero
+    copy = matrix.copy()
+    q, r = tall_qr(matrix)
+    assert np.array_equal(matrix, copy)
+    assert q.shape == (rows, min(rows, 3))
+    assert np.abs(q.T @ q - np.eye(min(rows, 3))).max() <= 1e-14
+    assert np.array_equal(r, np.triu(r))
+    sizes = np.linalg.norm(matrix, axis=0)
+    assert (np.linalg.norm(q @ r - matrix, axis=0) <= 1e-14 * sizes).all()

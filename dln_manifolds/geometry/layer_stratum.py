@@ -1,0 +1,131 @@
+"""Balanced layers of any widths and rank as a stratum: what the points upstairs are."""
+
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry import sectors
+from dln_manifolds.geometry.alignment import nearest_balanced
+from dln_manifolds.geometry.balancing import relative_imbalance
+from dln_manifolds.geometry.chain import Chain, chain_of
+from dln_manifolds.geometry.frame import Frame, bases_of_layers, svd_of_layers
+from dln_manifolds.geometry.rank import has_rank
+from dln_manifolds.geometry.stratum import (
+    Draw,
+    MatrixStratum,
+    Stratum,
+    balance_tolerance,
+    whole,
+)
+from dln_manifolds.numerics.arrays import Array, DType
+from dln_manifolds.numerics.matrices import orthonormal, rotations
+
+
+class LayerStratum(Stratum):
+    """Balanced layers W over them, of widths ``d_0, ..., d_N``; see `Chain` for their arrays."""
+
+    depth: int
+
+    @staticmethod
+    def _checked_depth(depth: object) -> float:
+        return whole("depth", depth)
+
+    @classmethod
+    def of_widths(cls, n: object, depth: object, widths: object, rank: object) -> Self:
+        """Return the stratum of layers of width n everywhere, or of given widths."""
+        if n is not None and widths is None:
+            size, count = whole("n", n), whole("depth", depth)
+            return cls.of(widths=(size,) * (count + 1), rank=rank)
+        return cls.of(n, depth, None, rank, widths)
+
+    @cached_property
+    def matrices(self) -> MatrixStratum:
+        """The stratum of end-to-end matrices."""
+        return MatrixStratum(self.shape, self.rank, self.depth, self.widths)
+
+    @cached_property
+    def chain(self) -> Chain:
+        """How layers lie in arrays."""
+        widths = self.every_width
+        assert widths is not None
+        return chain_of(widths)
+
+    @property
+    def size(self) -> int:
+        """The largest width."""
+        return self.chain.width
+
+    @property
+    def point_shape(self) -> tuple[int, ...]:
+        """``(N, n, n)``, or the number of entries of layers of unequal widths."""
+        return self.chain.array_shape
+
+    @property
+    def dimension(self) -> int:
+        """``sum_p (d_p r - r (r+1) / 2) + r``, over p = 0 .. N."""
+        r = self.rank
+        return sum(width * r - r * (r + 1) // 2 for width in self.chain.widths) + r
+
+    @property
+    def is_open(self) -> bool:
+        """Never: even a single layer is not treated as an open set."""
+        return False
+
+    def decompose(self, points: Array) -> tuple[Frame, Array]:
+        """Read the frames of all layers off W, and their common singular values.
+
+        Where layers may have a higher rank, the largest singular value beyond follows.
+        """
+        chain, rank = self.chain, self.rank
+        left, values, right_t, beyond = svd_of_layers(points, chain, rank)
+        frame = Frame.of_bases(*bases_of_layers(left, values, right_t), chain)
+        if rank == min(chain.widths) and chain.is_uniform:
+            return frame, frame.values
+        return frame, np.concatenate([frame.values, beyond[..., None]], axis=-1)
+
+    def _has_rank(self, arrays: Array, dtype: DType) -> Array:
+        """Whether all layers have the rank, shape ``(...)``."""
+        parts = [np.linalg.svd(part, compute_uv=False) for part in self.chain.parts(arrays)]
+        checked = [has_rank(values, self.rank, self.size, dtype).all(axis=-1) for values in parts]
+        return np.asarray(np.logical_and.reduce(checked))
+
+    def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
+        """Whether layers are of rank r, and balanced up to ``atol`` relatively."""
+        bound = balance_tolerance(dtype) if atol is None else atol
+        balanced = relative_imbalance(arrays, self.chain) <= bound
+        return np.asarray(balanced & self._has_rank(arrays, dtype))
+
+    def project(self, arrays: Array, dtype: DType) -> Array:
+        """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
+        if not self._has_rank(arrays, dtype).all():
+            raise InvalidPointError(
+                "point has singular layers; only layers with an invertible end-to-end matrix can "
+                "be balanced on this manifold."
+            )
+        return nearest_balanced(arrays, keep_component=True)
+
+    def tangent_part(self, frame: Frame, vectors: Array) -> Array:
+        """Keep the horizontal and the vertical part."""
+        return sectors.tangent_part(frame, vectors)
+
+    def isotropic(self, frame: Frame, normal: Array) -> Array:
+        """Project: the metric is that of Frobenius."""
+        return self.tangent_part(frame, normal)
+
+    def draw(self, n_samples: int, bound: float, uniform: Draw, normal: Draw) -> Array:
+        """Draw ``Q_p diag(s^(1/N)) Q_{p-1}^T``: all Q_p uniform in SO(n), or of their shape."""
+        chain, rank = self.chain, self.rank
+        roots = self._draw_roots(n_samples, bound, uniform, self.depth)
+        draws = normal((n_samples, self.depth + 1, chain.width, rank))
+        if chain.is_uniform:
+            bases = rotations(draws) if rank == chain.width else orthonormal(draws)
+        else:
+            # Uniform among those that are zero beyond d_p.
+            bases = np.zeros_like(draws)
+            for width in set(chain.widths):
+                places = [place for place, size in enumerate(chain.widths) if size == width]
+                part = draws[:, places, :width]
+                bases[:, places, :width] = rotations(part) if width == rank else orthonormal(part)
+        return Frame.of_bases(bases, roots, chain).compose(roots)
