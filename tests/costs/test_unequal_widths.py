@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from autograd import grad
 from numpy.testing import assert_allclose, assert_array_equal
+from pymanopt.optimizers import TrustRegions
 
 from dln_manifolds import (
+    BalancedManifold,
     DLNObservableManifold,
     InvalidPointError,
     costs,
@@ -213,3 +215,100 @@ def test_ranks_and_widths_that_are_the_same(manifold, network):
     loss = losses((5, 4))["completion"][0]
     problem = pymanopt_problem(manifold, costs.free_energy(loss, 2.0, **network))
     assert diagnostics.check_hessian(problem)
+
+
+def check_slopes(problem, W, V, tolerance, h=1e-2):
+    """Compare gradient and Hessian with the cost along a retraction of second order."""
+    steps = h * np.arange(-3, 4)
+    values = np.array([problem.cost(problem.manifold.retraction(W, t * V)) for t in steps])
+    slope = np.array([-1, 9, -45, 0, 45, -9, 1]) / 60 @ values / h
+    bend = np.array([2, -27, 270, -490, 270, -27, 2]) / 180 @ values / h**2
+    gradient, image = problem.riemannian_gradient(W), problem.riemannian_hessian(W, V)
+    assert abs(np.sum(gradient * V) - slope) <= tolerance * np.linalg.norm(gradient)
+    assert abs(np.sum(image * V) - bend) <= tolerance * np.linalg.norm(image)
+    for vector in (gradient, image):
+        assert_allclose(
+            problem.manifold.to_tangent(vector, W), vector, atol=1e-12 * np.abs(vector).max()
+        )
+
+
+UPSTAIRS = [*NETWORKS, ((5, 4), 4), ((5, 4), 2), ((3, 3, 3), 2), ((6, 4, 4, 6), 2)]
+
+
+@pytest.mark.parametrize(("widths", "rank"), UPSTAIRS, ids=str)
+@pytest.mark.parametrize("kind", ["loss", "free energy"])
+def test_slopes_on_balanced_layers(widths, rank, kind):
+    space = BalancedManifold(widths=widths, rank=rank)
+    cost, _ = losses(widths)["sensing"]
+    if kind == "free energy":
+        cost = costs.free_energy(cost, 2.0, len(widths) - 1, rank, widths)
+    problem = pymanopt_problem(space, costs.OfLayers(cost, widths))
+    W = space.random_point(bound=0.5)
+    V, other = (space.random_tangent_vector(W) for _ in range(2))
+    check_slopes(problem, W, V, 1e-6)
+    images = [problem.riemannian_hessian(W, vector) for vector in (V, other)]
+    mixed = np.sum(images[0] * other) - np.sum(images[1] * V)
+    assert abs(mixed) <= 1e-11 * np.linalg.norm(images[0])
+    # Downstairs the same function: its gradient is the push-forward of that upstairs.
+    below = DLNObservableManifold(widths=widths, rank=rank)
+    X = space.end_to_end(W)
+    pushed = space.push_forward(problem.riemannian_gradient(W), W)
+    wanted = pymanopt_problem(below, cost).riemannian_gradient(X)
+    assert_allclose(pushed, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("space", "cost", "kind", "message"),
+    [
+        ((4, 3, 5), lambda loss: costs.OfLayers(loss), TypeError, r"widths=\(d_0"),
+        ((4, 3, 5), lambda loss: loss, TypeError, "OfLayers"),
+        (
+            (4, 6, 5),
+            lambda loss: costs.OfLayers(loss, (4, 3, 5)),
+            ValueError,
+            r"hidden widths \(3,\).*hidden widths \(6,\)",
+        ),
+        (
+            (4, 6, 5),
+            lambda loss: costs.OfLayers(loss, (4, 6, 6, 5)),
+            ValueError,
+            "depth 3.*depth 2",
+        ),
+        (
+            (4, 6, 3),
+            lambda loss: costs.OfLayers(loss, (4, 6, 5)),
+            ValueError,
+            r"\(5, 4\).*\(3, 4\)",
+        ),
+    ],
+)
+def test_layers_that_are_not_those_of_the_manifold(space, cost, kind, message):
+    with pytest.raises(kind, match=message):
+        pymanopt_problem(BalancedManifold(widths=space), cost(losses((4, 5))["sensing"][0]))
+
+
+def test_ranks_of_layers_that_are_not_those_of_the_manifold():
+    total = BalancedManifold(widths=(4, 6, 5), rank=2)
+    for cost, message in (
+        (costs.Entropy(2, widths=(4, 6, 5)), "rank 4.*rank 2"),
+        (costs.Entropy(2, rank=2), r"hidden widths \(6,\).*hidden widths \(2,\)"),
+        (costs.FrechetVariance(np.eye(5, 4)[None], 2), "rank 4.*rank 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pymanopt_problem(total, costs.OfLayers(cost, (4, 6, 5)))
+
+
+def test_frechet_variance_of_layers():
+    widths, rank = (3, 2, 4), 1
+    total = BalancedManifold(widths=widths, rank=rank)
+    below = DLNObservableManifold(widths=widths, rank=rank)
+    data = below.random_point(2, bound=0.3)
+    variance = costs.FrechetVariance(data, 2, [1, 2], rank=rank, tolerance=1e-10)
+    problem = pymanopt_problem(total, costs.OfLayers(variance, widths))
+    start = total.factor(data[0])
+    check_slopes(problem, start, total.random_tangent_vector(start), 1e-4)
+    result = TrustRegions(verbosity=0, min_gradient_norm=1e-7).run(problem, initial_point=start)
+    assert result.gradient_norm <= 1e-7
+    # Two thirds of the way.
+    wanted = below.metric.geodesic(data[0], end_point=data[1])(2 / 3)[0]
+    assert_allclose(total.end_to_end(result.point), wanted, rtol=0, atol=1e-7)
