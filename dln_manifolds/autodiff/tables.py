@@ -276,9 +276,7 @@ def _align(bundle: FiberBundle, point: Array, base_point: Array) -> Result:
     found = align(at.point, reference, chain, rank)
 
     def pull(cotangent: Array) -> tuple[Array, Array]:
-        by_reference, by_motion = aligned_pullback(
-            found.layers, reference, cotangent, chain, rank
-        )
+        by_reference, by_motion = aligned_pullback(found.layers, reference, cotangent, chain, rank)
         return found.turned_back(by_motion), by_reference
 
     return at.cast(found.layers), pull

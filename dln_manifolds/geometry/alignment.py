@@ -146,7 +146,9 @@ def nearest_factorization(
     bases[..., 0, : chain.widths[0], :] = transpose(frame.right_t)
     bases[..., -1, : chain.widths[-1], :] = frame.left
     roots = np.broadcast_to(frame.singular_values ** (1 / depth), (*batch, rank)).reshape(-1, rank)
-    cores = np.broadcast_to((roots[:, None] * np.eye(rank))[:, None], (len(roots), depth, rank, rank))
+    cores = np.broadcast_to(
+        (roots[:, None] * np.eye(rank))[:, None], (len(roots), depth, rank, rank)
+    )
     reference = np.broadcast_to(reference, (*batch, *chain.array_shape))
     fibre = _Fibre(chain, cores, _flat(reference, chain))
     found = bases.reshape(-1, *bases.shape[-3:])
@@ -212,7 +214,9 @@ class _Fibre:
 
     def derivative(self, bases: Array, step: Array) -> Array:
         """Return the derivative of the layers along a step of all bases."""
-        turned = self.chain.outer(step[..., 1:, :, :] @ self.cores, transpose(bases[..., :-1, :, :]))
+        turned = self.chain.outer(
+            step[..., 1:, :, :] @ self.cores, transpose(bases[..., :-1, :, :])
+        )
         moved = self.chain.outer(bases[..., 1:, :, :] @ self.cores, transpose(step[..., :-1, :, :]))
         return np.asarray(turned + moved)
 
@@ -246,7 +250,10 @@ class _Fibre:
         """
         bases, widths, layers = bases.copy(), self.chain.widths, self.chain.layers(self.reference)
         for p in range(1, len(layers))[:: -1 if backward else 1]:
-            before, after = bases[..., p - 1, : widths[p - 1], :], bases[..., p + 1, : widths[p + 1], :]
+            before, after = (
+                bases[..., p - 1, : widths[p - 1], :],
+                bases[..., p + 1, : widths[p + 1], :],
+            )
             both = closed and p == (1 if backward else len(layers) - 1)
             coupling = np.zeros(bases[..., p, : widths[p], :].shape)
             if both or not backward:
@@ -409,7 +416,9 @@ def _tangent_basis(hidden: Array, widths: Sequence[int]) -> Array:
         steps = [columns[..., None, :, :] @ skew]
         if width > rank:
             beside = _complement(columns)
-            units = np.eye(rank)[:, None, None, :] * np.swapaxes(beside, -1, -2)[..., None, :, :, None]
+            units = (
+                np.eye(rank)[:, None, None, :] * np.swapaxes(beside, -1, -2)[..., None, :, :, None]
+            )
             steps.append(units.reshape(*batch, rank * (width - rank), width, rank))
         count = sum(part.shape[-3] for part in steps)
         part = np.zeros((*batch, count, len(widths), size, rank))

@@ -22,7 +22,7 @@ from dln_manifolds.geometry.stratum import (
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations
 
-DOUBLE: DType = np.dtype(np.float64)
+_DOUBLE: DType = np.dtype(np.float64)
 
 
 class LayerStratum(Stratum):
@@ -106,7 +106,7 @@ class LayerStratum(Stratum):
         to rounding are left as they are.
         """
         flat = arrays.reshape(-1, *self.point_shape)
-        unit = resolution(self.size, DOUBLE)
+        unit = resolution(self.size, _DOUBLE)
         exact = (relative_imbalance(flat, self.chain) <= unit) & self._has_rank(flat, dtype)
         result = flat.copy()
         if not exact.all():

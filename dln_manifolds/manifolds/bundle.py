@@ -9,8 +9,8 @@ from dln_manifolds.autodiff.kinds import OF_BUNDLE
 from dln_manifolds.autodiff.tables import BUNDLE
 from dln_manifolds.checks import At
 from dln_manifolds.geometry.alignment import align
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.second_fundamental_form import integrability
-from dln_manifolds.geometry.stratum import LayerStratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
