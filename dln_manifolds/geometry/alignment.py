@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
-from dln_manifolds.geometry.balancing import end_to_end
+from dln_manifolds.geometry.balancing import frame_of_product
 from dln_manifolds.geometry.chain import Chain, uniform
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.procrustes import Fibre, Turned, at_hidden, nearest_bases, places_of
@@ -111,7 +111,7 @@ def nearest_balanced(
     """
     chain = uniform(layers) if chain is None else chain
     rank = min(chain.widths) if rank is None else rank
-    frame = Frame.of_point(end_to_end(layers, chain), chain.count, rank)
+    frame = frame_of_product(layers, chain, rank)
     return nearest_factorization(frame, layers, chain, keep_component=keep_component)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.alignment import nearest_balanced
-from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
+from dln_manifolds.geometry.balancing import frame_of_product, relative_imbalance
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame, bases_of_layers, svd_of_layers
 from dln_manifolds.geometry.rank import has_rank, resolution
@@ -118,7 +118,7 @@ class LayerStratum(Stratum):
 
     def _check_rank(self, layers: Array, dtype: DType) -> None:
         """Raise unless X is of this rank or a higher one."""
-        values = np.linalg.svd(end_to_end(layers, self.chain), compute_uv=False)
+        values = frame_of_product(layers, self.chain).values
         least, bound = values[:, self.rank - 1], resolution(self.size, dtype) * values[:, 0]
         if self.rank == self.size:
             # X is invertible if all layers are, whatever their product loses.
