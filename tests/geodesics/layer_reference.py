@@ -77,7 +77,7 @@ def tangent_map(layers, rank):
         turns, _ = unpacked(unit, bases, rank)
         products = [Q.T @ dQ for Q, dQ in zip(bases, turns, strict=True)]
         rows.append(np.concatenate([(x + x.T)[np.triu_indices(rank)] for x in products]))
-    u, s, vt = np.linalg.svd(np.array(rows).T)
+    _, s, vt = np.linalg.svd(np.array(rows).T)
     free = vt[np.sum(s > 1e-9) :].T
     columns = [differential(bases, H, *unpacked(change, bases, rank)) for change in free.T]
     return np.array(columns).T, free, bases, H
@@ -86,7 +86,7 @@ def tangent_map(layers, rank):
 def tangent_projector(layers, rank):
     """Return the orthogonal projector to the tangent space as a matrix."""
     u, s, _ = np.linalg.svd(tangent_map(layers, rank)[0], full_matrices=False)
-    basis = u[:, s > 1e-9 * s[0]]
+    basis = u[:, s > 1e-4 * s[0]]
     return basis @ basis.T
 
 
@@ -94,7 +94,7 @@ def acceleration(layers, velocity, rank):
     """Return ``W''`` of a geodesic: the normal part of that of any curve with its velocity."""
     matrix, free, bases, H = tangent_map(layers, rank)
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    kept = s > 1e-9 * s[0]
+    kept = s > 1e-4 * s[0]
     u, s, vt = u[:, kept], s[kept], vt[kept]
     turns, change = unpacked(free @ (vt.T @ ((u.T @ velocity) / s)), bases, rank)
     # Q'' = -Q Q'^T Q' stays on the Stiefel manifold, H'' = 0.
