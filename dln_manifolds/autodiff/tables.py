@@ -6,6 +6,8 @@ parallel, which is the same as the vector staying what it is in the ambient spac
 projected.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
@@ -216,8 +218,15 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
     if vector is not None:
         at, ambient = At(space.stratum, point), np.asarray(vector, dtype=float)
         return space.to_tangent(vector, point), lambda c: _tangent(at, ambient, c)[::-1]
-    value, array = space.projection(point), np.asarray(point, dtype=float)
-    balanced = value if value.dtype != SINGLE else space.projection(array)
+    return _layer_balance(space, point, space.projection)
+
+
+def _layer_balance(
+    space: Manifold, point: Array, balance: Callable[[Array], Array] | None = None
+) -> Result:
+    balance = space.balance if balance is None else balance
+    value, array = balance(point), np.asarray(point, dtype=float)
+    balanced = value if value.dtype != SINGLE else balance(array)
     frame, chain, rank = space.stratum.frame(balanced), space.stratum.chain, space.stratum.rank
 
     def pull(cotangent: Array) -> tuple[Array]:
@@ -335,6 +344,7 @@ LAYER_SPACE: Table = {
     ),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
+    "balance": _layer_balance,
     "factor": _NO_FACTOR,
 }
 

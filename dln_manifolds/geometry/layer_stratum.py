@@ -99,11 +99,11 @@ class LayerStratum(Stratum):
         balanced = relative_imbalance(arrays, self.chain) <= bound
         return np.asarray(balanced & self._has_rank(arrays, dtype))
 
-    def project(self, arrays: Array, dtype: DType) -> Array:
+    def project(self, arrays: Array, dtype: DType, keep_component: bool = True) -> Array:
         """Return the nearest balanced layers with the same X and signs; refuse lower ranks of X.
 
         Where X is of a higher rank, with its nearest matrix of this one. Layers that are balanced
-        to rounding are left as they are.
+        to rounding are left as they are. Without ``keep_component`` signs may change.
         """
         flat = arrays.reshape(-1, *self.point_shape)
         unit = resolution(self.size, _DOUBLE)
@@ -112,7 +112,7 @@ class LayerStratum(Stratum):
         if not exact.all():
             self._check_rank(flat, dtype)
             result[~exact] = nearest_balanced(
-                flat[~exact], self.chain, self.rank, keep_component=True
+                flat[~exact], self.chain, self.rank, keep_component=keep_component
             )
         return result.reshape(arrays.shape)
 
