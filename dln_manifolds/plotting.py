@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geodesics import GeodesicSolution
+from dln_manifolds.geodesics import GeodesicSolution, LayerSystem
 from dln_manifolds.geometry import rank
 from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.entropy import entropy as entropy_of
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
@@ -77,10 +79,15 @@ def _points(geodesic: Curve, number: int, name: str) -> tuple[Array, Array]:
     times = np.linspace(0, 1, number)
     points = np.asarray(geodesic(times), dtype=np.float64)
     batched = isinstance(geodesic, GeodesicSolution) and geodesic.length.ndim > 0
+    if isinstance(geodesic, GeodesicSolution) and not batched:
+        system = geodesic.system
+        if isinstance(system, LayerSystem):
+            return times, end_to_end(points, system.chain)
     if batched or points.ndim not in (3, 4) or len(points) != number:
         raise InvalidPointError(
             f"A single geodesic can be drawn, and this one gives points of shape {points.shape} at "
-            f"{number} times. Draw the members of a batch one by one."
+            f"{number} times. Draw the members of a batch one by one, and layers of unequal widths "
+            f"as lambda t: total.end_to_end(path(t))."
         )
     return times, end_to_end(points) if points.ndim == 4 else points
 
@@ -169,6 +176,7 @@ def plot_training(
     *,
     label: str | None = None,
     style: int = 0,
+    widths: tuple[int, ...] | None = None,
 ) -> Array:
     """Draw loss, imbalance, singular values and entropy along a training run.
 
@@ -176,25 +184,33 @@ def plot_training(
     2510.07324, equation (1.4)); the entropy is that of Menon and Yu, arXiv 2509.09088.
 
     Takes ``layers`` after every step, ``shape=[n_steps, N, n, n]``, as `PointRecorder` notes them,
-    and a ``cost`` of such, of shape ``(n_steps,)``. Draws on four ``axes``, those of a new figure
-    if none are given, and returns them.
+    and a ``cost`` of such, of shape ``(n_steps,)``. Of unequal ``widths`` ``d_0, ..., d_N``, which
+    then are needed, ``shape=[n_steps, sum_p d_p d_{p-1}]``. Draws on four ``axes``, those of a new
+    figure if none are given, and returns them.
     """
     layers = np.asarray(layers)
-    if layers.ndim != 4:
+    wanted = "(n_steps, N, n, n)"
+    if widths is None and layers.ndim == 4:
+        widths = (layers.shape[-1],) * (layers.shape[-3] + 1)
+    elif widths is not None:
+        wanted = f"(n_steps, {', '.join(map(str, chain_of(widths).array_shape))})"
+    chain = None if widths is None else chain_of(tuple(widths))
+    if chain is None or layers.shape[1:] != chain.array_shape:
         raise InvalidPointError(
-            f"layers has shape {layers.shape}; those of every step, (n_steps, N, n, n), are needed."
+            f"layers has shape {layers.shape}; those of every step, {wanted}, are needed. Give "
+            f"widths of layers of unequal ones."
         )
     if axes is None:
         axes = _pyplot().subplots(2, 2, figsize=(10, 7), layout="constrained")[1]
     axes = np.asarray(axes).ravel()
-    values = np.linalg.svd(end_to_end(layers), compute_uv=False)
+    values = np.linalg.svd(end_to_end(layers, chain), compute_uv=False)[:, : min(chain.widths)]
     # Exact zeros stay on the logarithmic axis.
-    imbalances = np.maximum(relative_imbalance(layers), 0.1 * np.finfo(float).eps)
+    imbalances = np.maximum(relative_imbalance(layers, chain), 0.1 * np.finfo(float).eps)
     steps, look = np.arange(len(layers)), _look(style)
     axes[0].plot(steps, cost(layers), label=label, **look)
     axes[1].semilogy(steps, imbalances, **look)
     axes[2].semilogy(steps, values, linewidth=1.0, **look)
-    axes[3].plot(steps, entropy_of(values, layers.shape[-3]), **look)
+    axes[3].plot(steps, entropy_of(values, chain.count, chain.widths[1:-1]), **look)
     names = "cost", "relative imbalance", "singular values of X", "entropy"
     for ax, name in zip(axes, names, strict=True):
         ax.set(xlabel="iteration", title=name)
@@ -232,7 +248,7 @@ def plot_entropy_landscape(
     values = np.geomspace(low, high, resolution)
     matrices = np.zeros((resolution, resolution, *space.stratum.shape))
     matrices[..., 0, 0], matrices[..., 1, 1] = values, values[:, None]
-    layered = len(space.shape) == 3
+    layered = isinstance(space.stratum, LayerStratum)
     entropy = np.asarray(space.entropy(space.factor(matrices) if layered else matrices))
     if np.ptp(entropy) < 1e-12:  # depth 1: fibres are points
         ax.pcolormesh(values, values, entropy, cmap=COLOR_MAP, shading="nearest")

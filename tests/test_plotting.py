@@ -276,3 +276,17 @@ def test_a_matrix_is_no_curve(ax, draw):
 def test_layers_of_one_step_are_no_run():
     with pytest.raises(InvalidPointError, match=r"shape \(3, 2, 2\).*every step"):
         plotting.plot_training(np.ones((3, 2, 2)), np.sum)
+
+
+def test_training_of_unequal_widths():
+    total = BalancedManifold(widths=(4, 3, 5))
+    layers = total.random_point(6)
+    axes = plotting.plot_training(layers, lambda W: W[:, 0], widths=(4, 3, 5))
+    drawn = axes[3].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, total.entropy(layers), rtol=1e-12)
+    assert len(axes[2].lines) == 3
+    assert axes[1].lines[0].get_ydata().max() < 1e-14
+    with pytest.raises(InvalidPointError, match=r"\(6, 27\).*Give widths"):
+        plotting.plot_training(layers, lambda W: W[:, 0])
+    with pytest.raises(InvalidPointError, match=r"\(n_steps, 28\)"):
+        plotting.plot_training(layers, lambda W: W[:, 0], widths=(4, 4, 3))

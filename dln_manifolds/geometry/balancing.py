@@ -11,6 +11,7 @@ arXiv 2511.01137).
 """
 
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 
@@ -93,19 +94,16 @@ def relative_imbalance(layers: Array, chain: Chain | None = None) -> Array:
     axes = tuple(range(len(batch), layers.ndim))
     largest = np.max(np.abs(layers), axis=axes, keepdims=True)
     parts = chain.parts(layers / np.where(largest == 0, 1.0, largest))
+    # At hidden widths alone: the grams of inputs and outputs may be far larger.
+    pairs = [(x[..., :-1, :, :], x[..., 1:, :, :]) for x in parts if x.shape[-3] > 1]
+    pairs += [(x[..., -1:, :, :], y[..., :1, :, :]) for x, y in pairwise(parts)]
     grams, differences = [], []
-    above: Array | None = None
-    for part in parts:
-        below = transpose(part) @ part
-        if above is not None:
-            differences.append(below[..., :1, :, :] - above[..., -1:, :, :])
-        above = part @ transpose(part)
-        if part.shape[-3] > 1:
-            differences.append(below[..., 1:, :, :] - above[..., :-1, :, :])
-        grams.append(above)
+    for before, after in pairs:
+        grams += [before @ transpose(before), transpose(after) @ after]
+        differences.append(grams[-1] - grams[-2])
     size, difference = (
-        np.concatenate([np.linalg.norm(x, axis=(-2, -1)) for x in y], axis=-1).max(axis=-1)
-        for y in (grams, differences)
+        np.concatenate([np.linalg.norm(x, axis=(-2, -1)) for x in matrices], axis=-1).max(axis=-1)
+        for matrices in (grams, differences)
     )
     return difference / np.where(size == 0, 1.0, size)
 

@@ -330,5 +330,7 @@ def orientation_of(bases: Array, chain: Chain) -> Array:
     where there are c; of layers that are all square those of their determinants.
     """
     rank = bases.shape[-1]
-    signs = np.linalg.slogdet(bases[..., full_nodes(chain, rank), :rank, :])[0]
+    if rank < chain.width or chain.flat:
+        bases = bases[..., full_nodes(chain, rank), :rank, :]
+    signs = np.linalg.slogdet(bases)[0]
     return np.asarray(signs[..., 1:] * signs[..., :-1])

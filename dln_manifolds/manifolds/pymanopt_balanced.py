@@ -25,6 +25,7 @@ class _Point(NamedTuple):
     layers: Array
     tangent: TangentSpace
     normal_part: PointMemo[NormalPart | None]
+    orientation: Array
 
 
 class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
@@ -36,7 +37,7 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         layers, frame, _ = checked_point(self.stratum, point, "point")
         self._single(layers)
         tangent = TangentSpace(frame)
-        return _Point(layers, tangent, PointMemo(tangent.normal_part, size=1))
+        return _Point(layers, tangent, PointMemo(tangent.normal_part, size=1), component(frame))
 
     def tangent_space(self, point: ArrayLike) -> TangentSpace:
         """Return the tangent space at a point, prepared for many projections."""
@@ -60,7 +61,8 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         It is bounded entry by entry in the frames of the point, so that terms of fourth order
         depend on the frames where roots are equal.
         """
-        layers, tangent, _ = self._here(point)
+        here = self._here(point)
+        layers, tangent = here.layers, here.tangent
         vector = self._vector(tangent_vector, "tangent_vector")
         size, longest = np.max(np.abs(vector)), _LONGEST * np.max(np.abs(layers))
         if size == 0 or refused(vector):
@@ -76,7 +78,7 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
             layers + vector + 0.5 * tangent.leave(bent),
             self.stratum.chain,
             self.stratum.rank,
-            orientation=component(tangent.frame),
+            orientation=here.orientation,
             least=np.finfo(float).eps * np.max(np.abs(layers)),
         )
 
