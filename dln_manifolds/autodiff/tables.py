@@ -6,6 +6,8 @@ parallel, which is the same as the vector staying what it is in the ambient spac
 projected.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
@@ -28,7 +30,7 @@ from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import second_fundamental_form as layers
 from dln_manifolds.geometry.alignment import align, aligned_pullback
-from dln_manifolds.geometry.balancing import end_to_end_pullback
+from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
 from dln_manifolds.numerics.arrays import Array
@@ -216,15 +218,24 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
     if vector is not None:
         at, ambient = At(space.stratum, point), np.asarray(vector, dtype=float)
         return space.to_tangent(vector, point), lambda c: _tangent(at, ambient, c)[::-1]
-    value, array = space.projection(point), np.asarray(point, dtype=float)
-    balanced = value if value.dtype != SINGLE else space.projection(array)
-    frame = space.stratum.frame(balanced)
+    return _layer_balance(space, point, space.projection)
+
+
+def _layer_balance(
+    space: Manifold, point: Array, balance: Callable[[Array], Array] | None = None
+) -> Result:
+    balance = space.balance if balance is None else balance
+    value, array = balance(point), np.asarray(point, dtype=float)
+    balanced = value if value.dtype != SINGLE else balance(array)
+    frame, chain, rank = space.stratum.frame(balanced), space.stratum.chain, space.stratum.rank
 
     def pull(cotangent: Array) -> tuple[Array]:
         # Layers move along their fibre, and across it as their end-to-end matrix does.
-        by_layers, by_motion = aligned_pullback(balanced, array, cotangent)
+        by_layers, by_motion = aligned_pullback(balanced, array, cotangent, chain, rank)
         covector = apply_metric(frame.ends, sectors.push_forward(frame, by_motion))
-        return (by_layers + end_to_end_pullback(array, covector, frame.layout),)
+        if rank < min(space.stratum.shape):
+            covector = truncation_pullback(end_to_end(array, chain), rank, covector)
+        return (by_layers + end_to_end_pullback(array, covector, chain),)
 
     return value, pull
 
@@ -297,14 +308,14 @@ def _layer_transport(
 
 def _align(bundle: FiberBundle, point: Array, base_point: Array) -> Result:
     at, reference = At(bundle.stratum, point, "point"), np.asarray(base_point, dtype=float)
-    group, aligned = align(at.point, reference)
+    chain, rank = bundle.stratum.chain, bundle.stratum.rank
+    found = align(at.point, reference, chain, rank)
 
     def pull(cotangent: Array) -> tuple[Array, Array]:
-        by_reference, by_motion = aligned_pullback(aligned, reference, cotangent)
-        _, by_layers = balancing.act_pullback(group, at.point, by_motion)
-        return sectors.tangent_part(at.frame, by_layers), by_reference
+        by_reference, by_motion = aligned_pullback(found.layers, reference, cotangent, chain, rank)
+        return found.turned_back(by_motion), by_reference
 
-    return at.cast(aligned), pull
+    return at.cast(found.layers), pull
 
 
 def _bundle_lift(
@@ -363,6 +374,7 @@ LAYER_SPACE: Table = {
     "layers": Composite(_layers),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
+    "balance": _layer_balance,
     "factor": _NO_FACTOR,
 }
 

@@ -138,11 +138,11 @@ def _accept(result: Attempt, iterates: _Iterates, good: Array, end: Array) -> No
     result.n_evaluations[rows] += 1
     states = np.concatenate([start[:, None], iterates.inner[good], end[:, None]], axis=1)
     smallest = np.column_stack([first, iterates.smallest[good], last])
-    result.near[rows] = passes_near(_cores(system, states), smallest)
+    result.near[rows] = passes_near(_cores(system, states), smallest, system.core_rank)
 
 
 def _cores(system: Flow, states: Array) -> Array:
-    """Return the cores of states, shape ``(n_rows, n_times, c, c)``."""
+    """Return the cores of states, shape ``(n_rows, n_times, *core)``."""
     positions = states[:, :, 0, 0]
     cores = system.core(positions.reshape(-1, *positions.shape[2:]))
     return cores.reshape(*positions.shape[:2], *cores.shape[1:])
@@ -244,7 +244,8 @@ def _settle(result: Followed, iterates: _Iterates, tolerance: float, inside: boo
             values = iterates.values[settled]
             errors = error_estimates(values, iterates.shape, np.ones((1, 1)), scale[settled])
             path = np.concatenate([state[done][:, None], result.states[done]], axis=1)
-            away = stays_away(_cores(iterates.system, path), iterates.smallest[settled])
+            system, nearest = iterates.system, iterates.smallest[settled]
+            away = stays_away(_cores(system, path), nearest, system.core_rank)
             result.solved[done] = (errors[0 if inside else 1] <= tolerance) & away
         running = ~(settled | lost)
         if not running.any():

@@ -9,8 +9,8 @@ from dln_manifolds.geodesics.runge_kutta import Attempt, Now
 from dln_manifolds.geodesics.system import Flow, FlowResult, Status, System, Trajectory, never
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, weigh
-from dln_manifolds.numerics.singular import comes_near
+from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, transpose, weigh
+from dln_manifolds.numerics.singular import comes_near, facing_cores
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -254,8 +254,11 @@ def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Ar
     was, now, slope, bend = (
         system.core(x) for x in (old[:, 0, 0], new[:, 0, 0], new[:, 1, 0], new_rate[:, 1, 0])
     )
-    left, values, right_t = np.linalg.svd(now)
-    inside = np.swapaxes(left, -1, -2) @ slope @ np.swapaxes(right_t, -1, -2)
+    rank = system.core_rank
+    left, values, right_t = np.linalg.svd(now, full_matrices=False)
+    left, values, right_t = left[..., :rank], values[..., :rank], right_t[..., :rank, :]
+    down, across = slope @ transpose(right_t[:, -1:]), transpose(left[..., -1:]) @ slope
+    inside = transpose(left) @ slope @ transpose(right_t)
     last, rest = values[:, -1:], values[:, :-1]
     row, column = inside[:, -1, :-1], inside[:, :-1, -1]
     first = inside[:, -1, -1]
@@ -269,8 +272,14 @@ def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Ar
         turning[np.abs(turning) <= level] = 0.0
         second = np.sum(turning / gap, axis=-1)
         second += np.einsum("bi,bij,bj->b", left[:, :, -1], bend, right_t[:, -1])
+        if rank is not None:
+            # What leaves the column and the row space.
+            down -= left @ (transpose(left) @ down)
+            across -= (across @ transpose(right_t)) @ right_t
+            second += (frobenius(down) ** 2 + frobenius(across) ** 2) / values[:, -1]
         eta[~(np.abs(second) * eta <= _STRAIGHT * np.abs(first))] = np.inf
-    sign = np.linalg.slogdet(was)[0] != np.linalg.slogdet(now)[0]
+    first_core, last_core = (was, now) if rank is None else facing_cores(was, now, rank)
+    sign = np.linalg.slogdet(first_core)[0] != np.linalg.slogdet(last_core)[0]
     return eta, sign | (np.einsum("bij,bij->b", was, now) <= 0)
 
 
@@ -309,9 +318,9 @@ def first_singular(system: Flow, state: Array, size: Array) -> Array:
         ends, _ = runge_kutta.step(system, state[each], rate[each], times.ravel())
         path = system.core(ends[:, 0, 0])
         path = path.reshape(*times.shape, *path.shape[1:])
-        values = np.linalg.svd(path, compute_uv=False)
+        values = np.linalg.svd(path, compute_uv=False)[..., : system.core_rank]
         smallest = values[..., -1]
-        suspect = comes_near(path, smallest, values[..., 0])
+        suspect = comes_near(path, smallest, values[..., 0], system.core_rank)
         chord = frobenius(np.diff(path, axis=1))
         final = chord <= _FINEST * scale[member, None]
         row, part = np.nonzero(suspect & final)

@@ -1,5 +1,7 @@
 """Balanced layers as a system: geodesics ``W'' = II(W', W')`` of a submanifold, states (W, V)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,26 +13,18 @@ from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.bounds import Bounds, lower_bound
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.layer_basis import tangent_basis
+from dln_manifolds.geometry.layer_paths import facing_path, polar_path
+from dln_manifolds.geometry.reduction import Reduction, beside, reduction
 from dln_manifolds.geometry.second_fundamental_form import (
     bending_derivative,
     second_fundamental_form,
     weingarten,
 )
-from dln_manifolds.geometry.sectors import (
-    jacobi_basis,
-    normal_vector,
-    potentials,
-    tangent_part,
-)
+from dln_manifolds.geometry.sectors import normal_vector, potentials, tangent_part
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import (
-    identity_before,
-    nearest_orthogonal,
-    prefix_products,
-    rotation_angles,
-    transpose,
-)
+from dln_manifolds.numerics.matrices import transpose
 
 _GOAL = 1e-10
 
@@ -71,9 +65,28 @@ class LayerSystem(Submanifold[Frame]):
         rate[:, 1] = second_fundamental_form(frame, velocity, velocity)
         return rate, frame.values[:, 0, -1]
 
+    @property
+    def core_rank(self) -> int | None:
+        """Rank of layers, None of invertible ones."""
+        return None if self.chain.is_uniform and self.rank == self.chain.width else self.rank
+
     def core(self, position: Array) -> Array:
         """Return the first layer: all have the same singular values."""
-        return position[..., 0, :, :]
+        return self.chain.parts(position)[0][..., 0, :, :]
+
+    def narrowed(
+        self, start: Points, *, vectors: Array | None = None, end: Points | None = None
+    ) -> tuple[LayerSystem, Reduction] | None:
+        """Return layers of the widths ``min(d_p, (1 + k) r)`` of k vectors or an end."""
+        if self.straight:
+            return None
+        frame = start.frame
+        if end is not None:
+            found = reduction(frame, end.frame.bases)
+        else:
+            assert vectors is not None
+            found = reduction(frame, beside(frame, vectors))
+        return None if found is None else (LayerSystem(found.narrow.widths, self.rank), found)
 
     def project(self, state: Array) -> Array:
         """Take a Newton step onto the manifold, and the tangent part of the velocity."""
@@ -111,19 +124,37 @@ class LayerSystem(Submanifold[Frame]):
         return tangent_part(frame, vector)
 
     def tangent_basis(self, frame: Frame) -> Array:
-        """Return the horizontal and vertical vectors of the Jacobi basis."""
-        sectors = jacobi_basis(frame)
-        return np.concatenate([sectors.horizontal, sectors.vertical], axis=frame.values.ndim - 1)
+        """Return horizontal and vertical vectors."""
+        return tangent_basis(frame)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
-        """Return S of the normal part ``W_p S_{p-1} - S_p W_p`` of ambient vectors."""
-        symmetric, _ = potentials(frame, frame.enter(vector))
+        """Return S of the normal part ``W_p S_{p-1} - S_p W_p + N_p`` of ambient vectors.
+
+        ``N_p`` maps from complement to complement. Where there are any, N and ``W_p^{+T}`` follow,
+        all padded: shape ``(..., 3 N - 1, D, D)``.
+        """
+        blocks = frame.blocks(vector)
+        core, after, before = frame.split(blocks)
         middle = frame.left[..., :-1, :, :]
-        return middle @ symmetric @ transpose(middle)
+        symmetric = middle @ potentials(frame, core)[0] @ transpose(middle)
+        if not any(frame.sides):
+            return symmetric
+        # Beside the cores, N is -+(S_p beside Q_p) L.
+        roots = frame.roots[..., None, None, :]
+        mixed = 0.5 * (before[..., 1:, :, :] - after[..., :-1, :, :]) / roots @ transpose(middle)
+        corner = self.chain.padded(vector - frame.assemble(blocks))
+        inverse = (frame.left / roots) @ frame.right_t
+        return np.concatenate([symmetric + mixed + transpose(mixed), corner, inverse], axis=-3)
 
     def bent(self, tangent_vec: Array, shape: Array) -> Array:
-        """Return how that normal part moves along tangent vectors, with the same S."""
-        return normal_vector(tangent_vec, shape)
+        """Return how that normal part moves along tangent vectors, with the same S and N."""
+        if shape.shape[-3] < self.depth:
+            return normal_vector(tangent_vec, shape)
+        symmetric, corner, inverse = np.split(shape, [self.depth - 1, 2 * self.depth - 1], axis=-3)
+        layers = self.chain.padded(tangent_vec)
+        turned = transpose(layers)
+        moved = inverse @ turned @ corner + corner @ turned @ inverse
+        return self.chain.unpadded(normal_vector(layers, symmetric) - moved)
 
     def curved(self, unit: Unit, rate: Array, gradient: Array) -> Array:
         """Return the Weingarten map of the normal part of a gradient."""
@@ -135,32 +166,10 @@ class LayerSystem(Submanifold[Frame]):
         return rebalance(points, self.chain, self.rank, orientation=signs)
 
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
-        """Return the path whose layers turn by their polar factors; it stays on the manifold.
-
-        ``W_p = O_p H_{p-1}``, ``H_p = O_p H_{p-1} O_p^T``, with ``H_0`` on a straight line of
-        positive matrices and ``O_p`` turning from one polar factor to the other.
-        """
-        turn_0, turn_1 = nearest_orthogonal(start), nearest_orthogonal(end)
-        turn = transpose(turn_0) @ turn_1
-        eigenvectors, angles = rotation_angles(turn)
-        t = np.append(times, 1.0)[:, None, None]
-        phases = np.exp(1j * t * angles[:, None])
-        vectors = eigenvectors[:, None]
-        rotation = ((vectors * phases[..., None, :]) @ np.conj(transpose(vectors))).real
-        # Angles are known to 1e-6 only: what is left at the end turns steadily, too.
-        t, rotation, reached = t[:-1], rotation[:, :-1], rotation[:, -1]
-        rest = transpose(reached) @ turn
-        rest = 0.5 * t[..., None] * (rest - transpose(rest))[:, None]
-        rotation = rotation + rotation @ (rest + 0.5 * rest @ rest)
-        turns = turn_0[:, None] @ rotation
-        first = [
-            (transpose(right_t) * s[:, None, :]) @ right_t
-            for _, s, right_t in (np.linalg.svd(start[:, 0]), np.linalg.svd(end[:, 0]))
-        ]
-        positive = (1 - t) * first[0][:, None] + t * first[1][:, None]
-        # W_p = (O_p ... O_1) H_0 (O_{p-1} ... O_1)^T
-        products = prefix_products(turns)
-        return products @ positive[:, :, None] @ transpose(identity_before(products))
+        """Return the path whose bases turn steadily; it stays on the manifold."""
+        if self.core_rank is None:
+            return polar_path(start, end, times)
+        return facing_path(self.frame(start), self.frame(end), times)
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""
@@ -171,7 +180,7 @@ class LayerSystem(Submanifold[Frame]):
 
     def nearness(self, points: Array) -> Array:
         """Return the smallest singular values at nodes relative to the largest of each path."""
-        roots = np.linalg.svd(points[:, :, 0], compute_uv=False)
+        roots = np.linalg.svd(self.core(points), compute_uv=False)[..., : self.rank]
         return roots[..., -1] / roots[..., 0].max(axis=1, keepdims=True)
 
 

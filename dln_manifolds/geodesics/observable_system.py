@@ -57,6 +57,7 @@ class ObservableSystem:
     shape: tuple[int, int]
     rank: int
     reach = 0.0
+    core_rank = None
 
     @cached_property
     def layout(self) -> Layout:
@@ -214,6 +215,11 @@ class ObservableSystem:
         """Return ``H = 1 + D/N``."""
         stretch = self.layout.split(position)[0]
         return np.eye(self.rank) + per_layer(stretch, self.depth)
+
+    def narrowed(
+        self, start: Points, *, vectors: Array | None = None, end: Points | None = None
+    ) -> None:
+        """Return None: the size of positions is that of frames, and paths reduce themselves."""
 
     def project(self, state: Array) -> Array:
         """Orthonormalize frames, and take off what momenta have along them."""

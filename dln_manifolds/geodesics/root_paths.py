@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.system import TIP, FlowResult, Guess, ModalPaths
+from dln_manifolds.geodesics.modal_paths import ModalPaths
+from dln_manifolds.geodesics.system import TIP, FlowResult, Guess
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.flow_frames import flow_states
 from dln_manifolds.geometry.frame import Frame
@@ -270,6 +271,7 @@ class RootChart:
 
     layout: Layout
     reach = 0.0
+    core_rank = None
     tip = TIP
 
     def entered(self, state: Array) -> Array:

@@ -91,6 +91,6 @@ def attempt(system: Flow, now: Now, size: Array, tolerance: float) -> Attempt:
     factor = _SAFETY * np.maximum(error, 1e-12) ** -0.125
     growth = np.clip(factor, _SHRINK, np.where(error < 1, _GROW, 1.0))
     cores = np.stack([system.core(x[:, 0, 0]) for x in (state, new)], axis=1)
-    near = passes_near(cores, np.column_stack([smallest, new_smallest]))
+    near = passes_near(cores, np.column_stack([smallest, new_smallest]), system.core_rank)
     n_evaluations = np.full(len(state), N_STAGES)
     return Attempt(new, new_rate, new_smallest, error, growth, n_evaluations, near)

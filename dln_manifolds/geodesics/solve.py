@@ -9,6 +9,7 @@ from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
 from dln_manifolds.geometry.closed_forms import radial_rate
+from dln_manifolds.geometry.reduction import Reduction
 from dln_manifolds.numerics.arrays import Array
 
 
@@ -22,6 +23,12 @@ def solve_exp(
     reached t = 1, its ``residual`` is the relative drift of the energy, which an exact solution
     keeps.
     """
+    narrow = system.narrowed(start, vectors=velocity[:, None])
+    if narrow is not None:
+        small, within = narrow
+        (origin,), narrow_velocity = _shrunk(within, start), within.shrunk(velocity)
+        solution = solve_exp(small, origin, narrow_velocity, tolerance=tolerance, record=record)
+        return _expanded(system, within, solution, velocity)
     unit = system.unit(start)
     rate = system.flat(unit, velocity)
     _straighten(system, start, velocity, unit, rate)
@@ -87,6 +94,12 @@ def solve_log(
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
     ``residual`` is at most ``system.goal(tolerance)``.
     """
+    narrow = system.narrowed(start, end=end)
+    if narrow is not None:
+        small, within = narrow
+        ends = _shrunk(within, start, end)
+        solution = solve_log(small, *ends, tolerance=tolerance, record=record)
+        return _expanded(system, within, solution)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
     found = connect(system, first, last, end.value, tolerance=tolerance, record=record)
@@ -127,8 +140,16 @@ def parallel_transport(
     ``vectors`` what to transport, ``(n_batch, k, *point_shape)``. Returns the vectors at the end
     points, NaN where a geodesic does not get there, and the geodesics, not callable.
     """
-    unit = system.unit(start)
     n_batch, k = vectors.shape[:2]
+    narrow = system.narrowed(start, vectors=np.concatenate([direction[:, None], vectors], axis=1))
+    if narrow is not None:
+        small, within = narrow
+        (origin,), along = _shrunk(within, start), within.shrunk(direction)
+        moved, solution = parallel_transport(
+            small, origin, along, within.shrunk(vectors), tolerance=tolerance
+        )
+        return within.expanded(moved), _expanded(system, within, solution, direction)
+    unit = system.unit(start)
     # Both rows of a state hold vectors; the last place stays empty where k is odd.
     state = np.zeros((n_batch, 2, 1 + (k + 1) // 2, *unit.position.shape[1:]))
     state[:, 0, 0], state[:, 1, 0] = unit.position, system.flat(unit, direction)
@@ -137,12 +158,37 @@ def parallel_transport(
         state[:, row, column] = system.flat(unit, vectors[:, place])
     result = flow(system.parallel, state, np.ones(n_batch), tolerance=tolerance)
     last = system.at(result.state[:, 0, 0], unit.scale)
-    moved = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
-    transported = np.stack(moved, axis=1)
+    rates = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
+    transported = np.stack(rates, axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
     rate = state[:, 1, 0]
     return transported, _followed(
         system, start, direction, unit, rate, result, tolerance, record=False
+    )
+
+
+def _shrunk(within: Reduction, *points: Points) -> list[Points]:
+    """Return points in a narrower system."""
+    values = [within.shrunk(point.value) for point in points]
+    return [Points(value, within.frame(value)) for value in values]
+
+
+def _expanded(
+    system: System,
+    within: Reduction,
+    solution: GeodesicSolution,
+    initial_velocity: Array | None = None,
+) -> GeodesicSolution:
+    """Return the solution in a narrower system as one of this; its velocity may be known."""
+    steps = solution.trajectory
+    if initial_velocity is None:
+        initial_velocity = within.expanded(solution.initial_velocity)
+    return replace(
+        solution,
+        system=system,
+        initial_velocity=initial_velocity.copy(),
+        end_point=within.expanded(solution.end_point),
+        trajectory=replace(steps, states=[within.expanded(state) for state in steps.states]),
     )
 
 

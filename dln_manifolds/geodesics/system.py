@@ -8,18 +8,16 @@ variations or pairs of vectors that are carried along.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from dln_manifolds.geometry.bounds import Bounds
-from dln_manifolds.geometry.facing import AlignedPairs
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.geometry.polar_frame import PolarFrame
+from dln_manifolds.geometry.reduction import Reduction
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Path
 
@@ -96,8 +94,12 @@ class Flow(Protocol):
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return time derivatives of states, and how far their cores are from singular ones."""
 
+    @property
+    def core_rank(self) -> int | None:
+        """Rank of cores until geodesics end; None of square ones that are invertible."""
+
     def core(self, position: Array) -> Array:
-        """Return matrices, linear in positions of geodesics, that are singular where these end."""
+        """Return matrices, linear in positions of geodesics, that lose rank where these end."""
 
     def project(self, state: Array) -> Array:
         """Remove what round-off and the integrator have moved off the manifold."""
@@ -203,6 +205,14 @@ class System(Chart, Protocol):
 
     def goal(self, tolerance: float) -> float:
         """Return the relative residual at which a log counts as solved."""
+
+    def narrowed(
+        self, start: Points, *, vectors: Array | None = None, end: Points | None = None
+    ) -> tuple[System, Reduction] | None:
+        """Return a narrower system to solve in, if all takes place in there.
+
+        All that vectors, ``(n_batch, k, *point_shape)``, or end points determine.
+        """
 
     def unit(self, points: Points) -> Unit:
         """Scale points to size one."""
@@ -351,50 +361,3 @@ class PathFamily(Protocol):
 
     def shift(self, aim: Array, defect: Array) -> Array:
         """Return aims moved by defects."""
-
-
-class ModalPaths:
-    """Modal paths between positions ``[D; E_L; E_R]`` of size one, ``(n_batch, r + m + n, r)``.
-
-    More modes change nothing where the last unknowns are relatively below ``decayed``, beside the
-    largest of them and the ``way`` between the ends.
-    """
-
-    #: Modes and quadrature nodes, from the first rough minimization to the last resort.
-    levels: ClassVar[tuple[tuple[int, int], ...]]
-    chart: Chart | None = None
-    way: Array
-
-    def __init__(
-        self, start: Array, end: Array, *, shape: tuple[int, int], depth: float, decayed: float
-    ) -> None:
-        self.layout, self.decayed = Layout(shape, start.shape[-1], depth), decayed
-        self.pairs = AlignedPairs(start, end, self.layout)
-
-    @property
-    def n_levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.levels)
-
-    def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
-        """Append modes with coefficient zero."""
-        unknowns = guess.unknowns
-        missing = self.levels[level][0] - unknowns.shape[1]
-        blank = np.zeros((len(unknowns), missing, *unknowns.shape[2:]))
-        return replace(guess, unknowns=np.concatenate([unknowns, blank], axis=1))
-
-    def has_decayed(self, guess: Guess, rows: Array, level: int) -> Array:
-        """Whether the last two modes are small beside the largest and the way."""
-        unknowns = guess.unknowns
-        flat = unknowns.reshape(*unknowns.shape[:2], math.prod(unknowns.shape[2:]))
-        sizes = np.sqrt(np.einsum("bmi,bmi->bm", flat, flat))
-        whole = np.maximum(self.way[rows], sizes.max(axis=1))
-        return np.asarray(sizes[:, -2:].max(axis=1) <= self.decayed * whole)
-
-    def singular_time(self, guess: Guess, level: int) -> Array:
-        """Return infinity: paths cross singular matrices, where the flow sees that, or do not."""
-        return never(len(guess.unknowns))
-
-    def shift(self, aim: Array, defect: Array) -> Array:
-        """Return the sum."""
-        return aim + defect

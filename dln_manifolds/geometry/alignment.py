@@ -1,266 +1,210 @@
 r"""Alignment: the point of a fibre that is nearest to given layers, and its derivatives.
 
-The fibre of W is ``{h . W}``, ``(h . W)_p = h_p W_p h_{p-1}^T`` with orthogonal
-``h_1 .. h_{N-1}`` and ``h_0 = h_N = I``. Nearest to layers R is the h that maximizes
-``sum_p <R_p, h_p W_p h_{p-1}^T>``: Procrustes problems in a chain. The derivative by ``h_p``, once
-W stands for ``h . W``, is the skew part of
-
-.. math:: C_p = W_p R_p^T + W_{p+1}^T R_{p+1},
-
-and the best ``h_p`` for given neighbours is the orthogonal polar factor of ``C_p^T``. So all odd p
-are solved at once, then all even p; Newton's method finishes.
+The fibre over X is that of all balanced layers ``Q_p diag(l) Q_{p-1}^T`` with one ``Q_0 = V`` and
+``Q_N = U``, and any orthonormal columns ``Q_1, ..., Q_{N-1}`` in between; that of W is
+``{h . W}``, ``(h . W)_p = h_p W_p h_{p-1}^T`` with orthogonal ``h_1 .. h_{N-1}`` and
+``h_0 = h_N = I``, which turn ``Q_p`` to ``h_p Q_p``. The nearest to given layers are Procrustes
+problems in a chain. Layers of equal widths and full rank are ``Q_p K_p Q_{p-1}^T`` with square
+``Q_p`` and some ``K_p`` also where they are not balanced.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
 
 import numpy as np
 
-from dln_manifolds.errors import ConjugatePointsError, ConvergenceError
-from dln_manifolds.geometry.balancing import act, end_to_end, factor, moment
-from dln_manifolds.geometry.chain import uniform
+from dln_manifolds.errors import ConjugatePointsError
+from dln_manifolds.geometry.balancing import frame_of_product
+from dln_manifolds.geometry.chain import Chain, uniform
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.sectors import vertical_vector
+from dln_manifolds.geometry.procrustes import Fibre, Turned, at_hidden, nearest_bases, places_of
+from dln_manifolds.geometry.sectors import horizontal_blocks
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose
-from dln_manifolds.numerics.newton import minimize
 
-# Gradient relative to |W| |R| at which an alignment counts as solved.
-_TOLERANCE = 1e-13
-# Sweeps for every start, and for the best of them before Newton steps, and rounds of both.
-_FIRST_SWEEPS, _SWEEPS, _NEWTON_STEPS, _ROUNDS = 8, 20, 60, 8
 # Second derivatives of the distance along the fibre, relative to the largest, that count as zero.
 _FLAT = 1e-12
-# A sweep that gains less than this share of |W| |R| finds nothing that Newton's method missed.
-_GAIN = 1e-12
 
 
-class Alignment(NamedTuple):
-    """Nearest point of a fibre: ``layers = group . W``, the group of shape ``(..., N-1, n, n)``."""
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Nearest point of the fibre of W: its ``layers``, and the frames of W and of them.
 
-    group: Array
+    ``frame`` and ``turned`` differ in the hidden ``Q_p`` only.
+    """
+
     layers: Array
+    frame: Frame
+    turned: Frame
+
+    def __iter__(self) -> Iterator[Array]:
+        """Unpack as ``group, layers``."""
+        return iter((self.group, self.layers))
+
+    @cached_property
+    def group(self) -> Array:
+        """The h with ``layers = h . W`` nearest to the identity, of ``chain.group_shape``."""
+        chain = self.frame.layout
+        before, after = (x.bases[..., 1:-1, :, :] for x in (self.frame, self.turned))
+        group = np.zeros((*before.shape[:-2], chain.width, chain.width))
+        for width, places in places_of(chain.widths[1:-1]):
+            old, new = before[..., places, :width, :], after[..., places, :width, :]
+            turn = new @ transpose(old)
+            if width > old.shape[-1]:
+                old, new = _complement(old), _complement(new)
+                turn = turn + new @ nearest_orthogonal(transpose(new) @ old) @ transpose(old)
+            group[..., places, :width, :width] = turn
+        return chain.unpadded_group(group)
+
+    def turned_back(self, vector: Array) -> Array:
+        """Return the horizontal part of a vector at ``layers`` as a vector at W."""
+        return self.frame.assemble(horizontal_blocks(self.turned, self.turned.blocks(vector)))
 
 
-def align(layers: Array, reference: Array, *, keep_component: bool = False) -> Alignment:
-    """Find the ``h . W`` nearest to reference layers R in Frobenius norm, h in ``O(n)^(N-1)``.
+def align(
+    layers: Array,
+    reference: Array,
+    chain: Chain | None = None,
+    rank: int | None = None,
+    *,
+    keep_component: bool = False,
+) -> Alignment:
+    """Find the ``h . W`` nearest to reference layers R in Frobenius norm, ``h_p`` in ``O(d_p)``.
 
     For N = 2 this is the nearest point: one singular value decomposition. For N >= 3 it is a local
     minimum of the distance, the best of a few starts, and there may be a nearer point: the distance
     ``|h . W - R|`` then bounds that of R from the fibre, from above only.
 
-    W and R, shape ``(..., N, n, n)`` up to broadcasting, need not be balanced. With
-    ``keep_component``, ``det h_p = 1`` for all p, so that no layer's determinant changes its sign.
-    Raises `ConvergenceError` if the gradient is not brought to 1e-13 relative to ``|W| |R|``.
+    W and R, shape ``(..., N, n, n)`` or that of the chain, broadcast. R are any layers, W balanced
+    ones of the rank, or if all widths are the rank any. With ``keep_component``, ``h_p`` keeps the
+    sign of ``det Q_p`` for all p with ``d_p = r``, so that no determinant of a square layer of full
+    rank changes its sign. Raises `ConvergenceError` if the gradient is not brought to 1e-13
+    relative to ``|W| |R|``.
     """
     layers, reference = np.broadcast_arrays(layers, reference)
-    *batch, depth, n, _ = shape = layers.shape
-    if depth == 1 or layers.size == 0:
-        identity = np.broadcast_to(np.eye(n), (*batch, depth - 1, n, n)).copy()
-        return Alignment(identity, layers.copy())
-    w, r = layers.reshape(-1, *shape[-3:]), reference.reshape(-1, *shape[-3:])
-    group = _aligned(w, r, keep_component).reshape(*batch, depth - 1, n, n)
-    return Alignment(group, act(group, layers))
+    chain = uniform(layers) if chain is None else chain
+    frame = Frame.of_layers(layers, chain, rank)
+    if chain.count == 1 or layers.size == 0:
+        return Alignment(layers.copy(), frame, frame)
+    bases, shape = frame.bases, frame.bases.shape[-3:]
+    cores = frame.enter(layers)
+    fibre = Fibre(chain, cores.reshape(-1, *cores.shape[-3:]), _flat(reference, chain))
+    found = nearest_bases(fibre, bases.reshape(-1, *shape), keep_component)
+    turned = Frame.of_bases(found.reshape(bases.shape), frame.values, chain)
+    return Alignment(fibre.layers(found).reshape(layers.shape), frame, turned)
 
 
-def nearest_balanced(layers: Array, *, keep_component: bool = False) -> Array:
-    """Return balanced layers with the same end-to-end matrix, nearest to the given ones.
+def nearest_balanced(
+    layers: Array,
+    chain: Chain | None = None,
+    rank: int | None = None,
+    *,
+    keep_component: bool = False,
+) -> Array:
+    """Return balanced layers with the same end-to-end matrix X, nearest to the given ones.
 
-    This is the point of the fibre over X that `align` finds, with the words of caution that stand
-    there. ``keep_component`` looks only among those with the signs of the given determinants.
+    If X is not of the rank but of a higher one, with its nearest matrix of that rank. This is the
+    point that `nearest_factorization` finds, with the words of caution that stand there; that which
+    the balancing flow leads to is another one, farther away. ``keep_component`` looks only among
+    those with the signs of the given layers, if that is of ``det(W_p ... W_1 V)`` with ``d_p = r``.
     """
-    depth, n = layers.shape[-3:-1]
-    balanced = factor(Frame.of_point(end_to_end(layers), depth), uniform(layers))
-    if keep_component:
-        differ = np.linalg.slogdet(balanced)[0] != np.linalg.slogdet(layers)[0]
-        # det h_p det h_{p-1} = -1 exactly where the signs differ; det h_N = 1 since X is the same.
-        odd = np.cumsum(differ, axis=-1)[..., :-1] % 2 == 1
-        group = np.broadcast_to(np.eye(n), (*odd.shape, n, n)).copy()
-        group[..., 0, 0] = np.where(odd, -1.0, 1.0)
-        balanced = act(group, balanced)
-    return align(balanced, layers, keep_component=keep_component).layers
+    chain = uniform(layers) if chain is None else chain
+    rank = min(chain.widths) if rank is None else rank
+    frame = frame_of_product(layers, chain, rank)
+    return nearest_factorization(frame, layers, chain, keep_component=keep_component)
 
 
-def _aligned(layers: Array, reference: Array, keep_component: bool) -> Array:
-    """Align a flat batch; return the group elements, shape ``(n_batch, N - 1, n, n)``."""
-    # Only one group element: the first start has solved it already.
-    if layers.shape[1] == 2:
-        return _chain(layers, reference, keep_component)
-    starts = [np.broadcast_to(np.eye(layers.shape[-1]), layers[:, 1:].shape)]
-    # From the output back: the transposed layers in reverse order have the same h in reverse order.
-    back = transpose(layers[:, ::-1]), transpose(reference[:, ::-1])
-    # Also without reflections: the better component is not always the one that the layers, taken
-    # one by one, fall into.
-    for keep in (True,) if keep_component else (False, True):
-        starts += [_chain(layers, reference, keep), _chain(*back, keep)[:, ::-1]]
-    group, most = starts[0], np.full(len(layers), -np.inf)
-    for start in starts:
-        for _ in range(_FIRST_SWEEPS):
-            start = _sweep(start, layers, reference, keep_component)
-        value = _product(start, layers, reference)
-        group = np.where((value > most)[:, None, None, None], start, group)
-        most = np.maximum(value, most)
-    for _ in range(_SWEEPS):
-        group = _sweep(group, layers, reference, keep_component)
+def nearest_factorization(
+    frame: Frame, reference: Array, chain: Chain, *, keep_component: bool = False
+) -> Array:
+    """Return the balanced factorization of X nearest to any layers R of the chain's widths.
 
-    scale = np.sqrt(np.sum(layers**2, axis=(1, 2, 3)) * np.sum(reference**2, axis=(1, 2, 3)))
-    left = np.arange(len(layers))
-    for _ in range(_ROUNDS):
-        w, r, size = layers[left], reference[left], scale[left]
-        path = _Turned(group[left], w, r)
-        found = np.empty_like(path.unknowns)
-
-        def finished(rows: Array, path: _Turned, done: Array, found: Array = found) -> None:
-            found[rows] = nearest_orthogonal(path.unknowns[done])
-
-        minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS, finished=finished)
-        slope = np.linalg.norm(_Turned(found, w, r).gradient.reshape(len(left), -1), axis=1)
-        # Newton's method may also end at a saddle. Sweeps lead away from most of them.
-        swept = _sweep(found, w, r, keep_component)
-        gain = _product(swept, w, r) - _product(found, w, r)
-        solved = (slope <= _TOLERANCE * size) & (gain <= _GAIN * size)
-        for _ in range(_SWEEPS):
-            swept[~solved] = _sweep(swept[~solved], w[~solved], r[~solved], keep_component)
-        group[left] = np.where(solved[:, None, None, None], found, swept)
-        left = left[~solved]
-        if left.size == 0:
-            return group
-    raise ConvergenceError(
-        f"The alignment of {left.size} of {len(layers)} members did not converge, first of the one "
-        f"at flat batch index {left[0]}. Its nearest point is not isolated, or nearly so: align it "
-        f"with another reference."
+    By the frame of X, of any depth, whose batch and that of R broadcast. For N = 2 it is exact:
+    ``Q_1`` is the polar factor of ``(R_1 V + R_2^T U) diag(l)``. For N >= 3 it is a local minimum
+    of the distance, the best of a few starts. Signs that ``keep_component`` keeps are those of
+    ``det(R_p ... R_1 V)`` where ``d_p = r``.
+    """
+    rank, depth = frame.values.shape[-1], chain.count
+    batch = np.broadcast_shapes(
+        frame.values.shape[:-1], reference.shape[: reference.ndim - len(chain.array_shape)]
     )
+    bases = np.zeros((*batch, depth + 1, chain.width, rank))
+    bases[..., 0, : chain.widths[0], :] = transpose(frame.right_t)
+    bases[..., -1, : chain.widths[-1], :] = frame.left
+    roots = np.broadcast_to(frame.singular_values ** (1 / depth), (*batch, rank)).reshape(-1, rank)
+    cores = np.repeat((roots[:, None] * np.eye(rank))[:, None], depth, axis=1)
+    reference = np.broadcast_to(reference, (*batch, *chain.array_shape))
+    fibre = Fibre(chain, cores, _flat(reference, chain))
+    found = bases.reshape(-1, *bases.shape[-3:])
+    if found.size:
+        # The positive factors of the polar decompositions leave the signs to R.
+        found = nearest_bases(fibre, fibre.carried(found), keep_component)
+    return fibre.layers(found).reshape(*batch, *chain.array_shape)
 
 
-def _best_turn(coupling: Array, keep_component: bool) -> Array:
-    """Return the h in O(n), or in SO(n), that maximizes ``tr(h C)``."""
-    u, _, vt = np.linalg.svd(coupling)
-    v, ut = transpose(vt).copy(), transpose(u)
-    if keep_component:
-        v[..., -1] *= np.sign(np.linalg.det(v) * np.linalg.det(ut))[..., None]
-    return v @ ut
+def _flat(layers: Array, chain: Chain) -> Array:
+    """Return layers with a single batch axis."""
+    return layers.reshape(-1, *chain.array_shape)
 
 
-def _chain(layers: Array, reference: Array, keep_component: bool) -> Array:
-    """Turn layer after layer into place, from the input on."""
-    n_batch, depth, n = layers.shape[:3]
-    group = np.empty((n_batch, depth - 1, n, n))
-    turn = np.broadcast_to(np.eye(n), (n_batch, n, n))
-    for p in range(depth - 1):
-        coupling = layers[:, p] @ transpose(reference[:, p] @ turn)
-        if p == depth - 2:
-            coupling = coupling + transpose(layers[:, p + 1]) @ reference[:, p + 1]
-        turn = group[:, p] = _best_turn(coupling, keep_component)
-    return group
+def _complement(columns: Array) -> Array:
+    """Return orthonormal bases of the complements of orthonormal columns."""
+    return np.asarray(np.linalg.qr(columns, mode="complete")[0][..., columns.shape[-1] :])
 
 
-def _sweep(group: Array, layers: Array, reference: Array, keep_component: bool) -> Array:
-    """Choose every second ``h_p`` at its best, then the others; never loses anything."""
-    n_batch, depth, n = layers.shape[:3]
-    padded = np.empty((n_batch, depth + 1, n, n))
-    padded[:, [0, -1]] = np.eye(n)
-    padded[:, 1:-1] = group
-    for parity in (1, 2):
-        before, here, after = (slice(parity + k, depth + k, 2) for k in (-1, 0, 1))
-        coupling = layers[:, before] @ transpose(reference[:, before] @ padded[:, before])
-        coupling += transpose(padded[:, after] @ layers[:, here]) @ reference[:, here]
-        padded[:, here] = _best_turn(coupling, keep_component)
-    return padded[:, 1:-1].copy()
+def _tangent_basis(hidden: Array, widths: Sequence[int]) -> Array:
+    """Return orthonormal bases of all steps of hidden ``Q_p``, shape ``(..., k, N - 1, D, r)``."""
+    (*batch, _, size, rank), parts = hidden.shape, []
+    i, j = np.triu_indices(rank, 1)
+    skew = np.zeros((len(i), rank, rank))
+    skew[np.arange(len(i)), i, j] = np.sqrt(0.5)
+    skew -= transpose(skew)
+    for place, width in enumerate(widths):
+        columns = hidden[..., place, :width, :]
+        steps = [columns[..., None, :, :] @ skew]
+        if width > rank:
+            beside = _complement(columns)
+            units = np.eye(rank)[:, None, None] * transpose(beside)[..., None, :, :, None]
+            steps.append(units.reshape(*batch, rank * (width - rank), width, rank))
+        count = sum(part.shape[-3] for part in steps)
+        part = np.zeros((*batch, count, len(widths), size, rank))
+        part[..., place, :width, :] = np.concatenate(steps, axis=-3)
+        parts.append(part)
+    return np.concatenate(parts, axis=-4)
 
 
-def _product(group: Array, layers: Array, reference: Array) -> Array:
-    """Return ``<h . W, R>``, shape ``(n_batch,)``."""
-    return np.sum(act(group, layers) * reference, axis=(1, 2, 3))
+def aligned_pullback(
+    aligned: Array,
+    reference: Array,
+    cotangent: Array,
+    chain: Chain | None = None,
+    rank: int | None = None,
+) -> tuple[Array, Array]:
+    """Return gradients by R and by the fibre of Y, nearest to R: both of the shape of layers.
 
-
-class _Turned:
-    """Layers turned by h, as a problem for `minimize`; steps are skew, ``h_p -> exp(S_p) h_p``.
-
-    The energy is ``|W|^2 + |R|^2 - <h . W, R>``: half the squared distance, plus a constant that
-    keeps it away from zero, so that slopes relative to the energy are relative to W and R.
+    Y is where ``<R, K_T(Y)> = 0`` for all vertical ``K_T(Y)_p = A_p Y_p - Y_p A_{p-1}``, with the
+    skew ``A_p`` of least norm that turns ``Q_p`` by a step ``T_p = A_p Q_p``. As R and the fibre
+    move, the vertical part ``K_T(Y)`` of the motion of Y follows from
+    ``G T = (gradient by T of <R', K_T(Y)> + <R, K_T(Y')>)``, Y' the rest of the motion and G half
+    the second derivative of the squared distance: a dense matrix with ``d_p r - r (r + 1) / 2``
+    rows for every hidden p. Raises `ConjugatePointsError` at focal points of the fibre, where the
+    nearest Y is not isolated.
     """
-
-    n_nodes = 1
-
-    def __init__(self, group: Array, layers: Array, reference: Array) -> None:
-        self.unknowns, self._layers, self._reference = group, layers, reference
-        self._turned = act(group, layers)
-        squares = layers**2 + reference**2 - self._turned * reference
-        self.energy = np.sum(squares, axis=(1, 2, 3))
-        coupling = self._turned[:, :-1] @ transpose(reference[:, :-1])
-        coupling += transpose(self._turned[:, 1:]) @ reference[:, 1:]
-        self.gradient = 0.5 * (coupling - transpose(coupling))
-        self._symmetric = 0.5 * (coupling + transpose(coupling))
-
-    def take(self, members: Array) -> Self:
-        """Return some members."""
-        return type(self)(self.unknowns[members], self._layers[members], self._reference[members])
-
-    def moved(self, step: Array) -> Self:
-        """Turn by the Cayley transform of skew matrices, exp to second order."""
-        half, identity = 0.5 * step, np.eye(step.shape[-1])
-        turn = np.linalg.solve(identity - half, identity + half)
-        return type(self)(turn @ self.unknowns, self._layers, self._reference)
-
-    @cached_property
-    def _eigen(self) -> tuple[Array, Array]:
-        values, basis = np.linalg.eigh(self._symmetric)
-        sums = 0.5 * (values[..., :, None] + values[..., None, :])
-        # Positive also away from a maximum, where the Hessian need not be.
-        largest = np.max(np.abs(values), axis=(1, 2))[:, None, None, None]
-        floor = np.where(largest == 0, 1.0, 1e-3 * largest)
-        return np.maximum(np.abs(sums), floor), basis
-
-    def precondition(self, residual: Array) -> Array:
-        """Solve the Newton equations without the coupling of neighbours."""
-        sums, basis = self._eigen
-        return np.asarray(basis @ ((transpose(basis) @ residual @ basis) / sums) @ transpose(basis))
-
-    def quadratic_model(self) -> Self:
-        """Return itself: the Hessian needs nothing more."""
-        return self
-
-    def product(self, direction: Array) -> Array:
-        """Apply the Hessian of the energy to skew matrices."""
-        # (S_p C_p + C_p S_p)/2 - skew(R_p S_{p-1} W_p^T + W_{p+1}^T S_{p+1} R_{p+1}) with the
-        # symmetric part C of the coupling
-        image = direction @ self._symmetric + self._symmetric @ direction
-        inner, reference = self._turned[:, 1:-1], self._reference[:, 1:-1]
-        mixed = np.zeros_like(image)
-        mixed[:, 1:] = reference @ direction[:, :-1] @ transpose(inner)
-        mixed[:, :-1] += transpose(inner) @ direction[:, 1:] @ reference
-        return np.asarray(0.5 * (image - mixed + transpose(mixed)))
-
-
-def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tuple[Array, Array]:
-    """Return gradients by R and by the fibre of Y, nearest to R: both of shape ``(..., N, n, n)``.
-
-    Y is where ``<R, K_A(Y)> = 0`` for all vertical ``K_A(Y)_p = A_p Y_p - Y_p A_{p-1}``, A skew. As
-    R and the fibre move, the vertical part ``K_A(Y)`` of the motion of Y follows from
-    ``G A = (gradient by A of <R', K_A(Y)> + <R, K_A(Y')>)``, Y' the rest of the motion and
-    ``<A', G A> = -<R, K_{A'}(K_A(Y))>`` half the second derivative of the squared distance, which
-    is symmetric there: a dense matrix with ``(N-1) n (n-1) / 2`` rows. Raises
-    `ConjugatePointsError` at focal points of the fibre, where the nearest Y is not isolated.
-    """
-    depth, n = aligned.shape[-3:-1]
-    upper = np.triu_indices(n, 1)
-    size = (depth - 1) * len(upper[0])
-    if size == 0:
+    chain = uniform(aligned) if chain is None else chain
+    aligned, reference, cotangent = np.broadcast_arrays(aligned, reference, cotangent)
+    frame = Frame.of_layers(aligned, chain, rank)
+    bases, cores = frame.bases, frame.enter(aligned)
+    basis = _tangent_basis(bases[..., 1:-1, :, :], chain.widths[1:-1]) if chain.count > 1 else None
+    if basis is None or basis.size == 0:
         return np.zeros_like(cotangent), cotangent.copy()
-
-    def gradient(covector: Array, vector: Array) -> Array:
-        """Return the gradient by the entries of a skew A of ``<C, K_A(V)>``."""
-        product = moment(covector, vector)
-        skew = 0.5 * (product - transpose(product))
-        return skew[..., upper[0], upper[1]].reshape(*skew.shape[:-3], size)
-
-    def skew_matrices(coordinates: Array) -> Array:
-        skew = np.zeros((*coordinates.shape[:-1], depth - 1, n, n))
-        skew[..., upper[0], upper[1]] = coordinates.reshape(*skew.shape[:-2], len(upper[0]))
-        return skew - transpose(skew)
-
-    images = vertical_vector(aligned[..., None, :, :, :], skew_matrices(np.eye(size)))
-    second = -gradient(reference[..., None, :, :, :], images)
+    one_more = cores.ndim - 3
+    problem = Turned(
+        Fibre(chain, *(np.expand_dims(x, one_more) for x in (cores, reference))),
+        np.expand_dims(bases, one_more),
+    )
+    rows = basis.reshape(*basis.shape[:-3], -1)
+    second = rows @ transpose(problem.product(basis).reshape(rows.shape))
     values, vectors = np.linalg.eigh(0.5 * (second + transpose(second)))
     flat = (np.abs(values) <= _FLAT * np.abs(values).max(axis=-1, keepdims=True)).any(axis=-1)
     if flat.any():
@@ -269,7 +213,15 @@ def aligned_pullback(aligned: Array, reference: Array, cotangent: Array) -> tupl
             f"The nearest point of the fibre is not isolated{member}, so it has no derivative. "
             f"Move the layers a little, or detach them."
         )
-    inside = transpose(vectors) @ gradient(cotangent, aligned)[..., None]
-    multiplier = skew_matrices((vectors @ (inside / values[..., None]))[..., 0])
-    # The transpose of K_A is -K_A.
-    return vertical_vector(aligned, multiplier), cotangent - vertical_vector(reference, multiplier)
+    moved = Fibre(chain, cores, cotangent).coupling(bases)
+    inside = transpose(vectors) @ (rows @ moved.reshape(*moved.shape[:-3], -1, 1))
+    coordinates = vectors @ (inside / values[..., None])
+    step = at_hidden((transpose(rows) @ coordinates)[..., 0].reshape(moved.shape))
+    by_reference = Fibre(chain, cores, reference).derivative(bases, step)
+    # A = H Q^T - Q H^T, and the transpose of K is -K.
+    half = step - 0.5 * bases @ (transpose(bases) @ step)
+    left, right = (np.concatenate(x, axis=-1) for x in ((half, -bases), (bases, half)))
+    after, before = np.s_[..., 1:, :, :], np.s_[..., :-1, :, :]
+    turned = chain.outer(left[after], transpose(chain.transposed_times(reference, right[after])))
+    turned = turned - chain.outer(chain.times(reference, left[before]), transpose(right[before]))
+    return by_reference, cotangent - turned

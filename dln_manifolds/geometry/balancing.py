@@ -37,6 +37,23 @@ def end_to_end(layers: Array, chain: Chain | None = None) -> Array:
     )
 
 
+def frame_of_product(layers: Array, chain: Chain, rank: int | None = None) -> Frame:
+    """Return the frame of ``X = W_N ... W_1``, cut at a rank, as narrow as the layers are.
+
+    Where the first or the last hidden width is less than the end beside it, without X itself.
+    """
+    matrices, depth = chain.layers(layers), chain.count
+    widths = chain.widths
+    if depth == 1 or (widths[0] <= widths[1] and widths[-1] <= widths[-2]):
+        return Frame.of_point(end_to_end(layers, chain), depth, rank)
+    columns, first = np.linalg.qr(transpose(matrices[0]))
+    rows, last = np.linalg.qr(matrices[-1])
+    inner = reduce(lambda x, matrix: matrix @ x, [*matrices[1:-1], last], transpose(first))
+    frame = Frame.of_point(inner, depth, rank)
+    left, right_t = rows @ frame.left, frame.right_t @ transpose(columns)
+    return Frame(left, frame.values, right_t, frame.depth, frame.power)
+
+
 def _product(layers: Array) -> Array:
     """Return the product of matrices along the third axis from the end, by pairs."""
     while layers.shape[-3] > 1:

@@ -8,10 +8,10 @@ import numpy as np
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.alignment import nearest_balanced
-from dln_manifolds.geometry.balancing import relative_imbalance
+from dln_manifolds.geometry.balancing import frame_of_product, relative_imbalance
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame, bases_of_layers, svd_of_layers
-from dln_manifolds.geometry.rank import has_rank
+from dln_manifolds.geometry.rank import has_rank, resolution
 from dln_manifolds.geometry.stratum import (
     Draw,
     MatrixStratum,
@@ -21,6 +21,8 @@ from dln_manifolds.geometry.stratum import (
 )
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations
+
+_DOUBLE: DType = np.dtype(np.float64)
 
 
 class LayerStratum(Stratum):
@@ -97,14 +99,40 @@ class LayerStratum(Stratum):
         balanced = relative_imbalance(arrays, self.chain) <= bound
         return np.asarray(balanced & self._has_rank(arrays, dtype))
 
-    def project(self, arrays: Array, dtype: DType) -> Array:
-        """Return the nearest balanced layers with the same X and signs; refuse singular ones."""
-        if not self._has_rank(arrays, dtype).all():
-            raise InvalidPointError(
-                "point has singular layers; only layers with an invertible end-to-end matrix can "
-                "be balanced on this manifold."
+    def project(self, arrays: Array, dtype: DType, keep_component: bool = True) -> Array:
+        """Return the nearest balanced layers with the same X and signs; refuse lower ranks of X.
+
+        Where X is of a higher rank, with its nearest matrix of this one. Layers that are balanced
+        to rounding are left as they are. Without ``keep_component`` signs may change.
+        """
+        flat = arrays.reshape(-1, *self.point_shape)
+        unit = resolution(self.size, _DOUBLE)
+        exact = (relative_imbalance(flat, self.chain) <= unit) & self._has_rank(flat, dtype)
+        result = flat.copy()
+        if not exact.all():
+            self._check_rank(flat, dtype)
+            result[~exact] = nearest_balanced(
+                flat[~exact], self.chain, self.rank, keep_component=keep_component
             )
-        return nearest_balanced(arrays, keep_component=True)
+        return result.reshape(arrays.shape)
+
+    def _check_rank(self, layers: Array, dtype: DType) -> None:
+        """Raise unless X is of this rank or a higher one."""
+        values = frame_of_product(layers, self.chain).values
+        least, bound = values[:, self.rank - 1], resolution(self.size, dtype) * values[:, 0]
+        if self.rank == self.size:
+            # X is invertible if all layers are, whatever their product loses.
+            good = self._has_rank(layers, dtype)
+        else:
+            good = (least > bound) | self.contains(layers, dtype)
+        if not good.all():
+            k = int(np.argmin(good))
+            raise InvalidPointError(
+                f"point has layers whose end-to-end matrix is singular where rank {self.rank} is "
+                f"wanted: its singular value {self.rank} is {least[k]:.3g}, where {bound[k]:.3g} "
+                f"counts as zero (network {k} of {len(good)}). Only layers with an end-to-end "
+                f"matrix of this rank or of a higher one can be balanced on this manifold."
+            )
 
     def tangent_part(self, frame: Frame, vectors: Array) -> Array:
         """Keep the horizontal and the vertical part."""

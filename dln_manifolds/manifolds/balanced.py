@@ -9,10 +9,19 @@ from geomstats.geometry.manifold import register_quotient
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import LAYER_METRIC, LAYER_SPACE
-from dln_manifolds.checks import ANYWHERE, At, as_matrices, cast, checked_point, gathered
+from dln_manifolds.checks import (
+    ANYWHERE,
+    At,
+    as_matrices,
+    cast,
+    checked_point,
+    common_batch,
+    gathered,
+)
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
 from dln_manifolds.geometry import balancing, sectors
+from dln_manifolds.geometry.alignment import nearest_factorization
 from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.second_fundamental_form import lifted_entropy_hessian
 from dln_manifolds.geometry.stratum import balance_tolerance
@@ -203,14 +212,43 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         array, dtype = as_matrices(point, self.shape, "point")
         return cast(balancing.end_to_end(array, self.stratum.chain), dtype)
 
-    def factor(self, point: ArrayLike) -> Array:
+    def factor(self, point: ArrayLike, near: OptionalArray = None) -> Array:
         """Return one balanced factorization of X (Chen, arXiv 2510.07324, (1.5)).
 
         ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` with ``Q_0 = V``, ``Q_N = U`` and the first r columns
-        of the identity in between.
+        of the identity in between; or the one nearest to layers ``near``, which may be any, of
+        ``shape=[..., *point_shape]``: for N = 2 by one singular value decomposition, for deeper
+        networks locally, the best of a few starts (ours).
         """
         _, frame, dtype = checked_point(self.stratum.matrices, point, "point")
-        return cast(balancing.factor(frame, self.stratum.chain), dtype)
+        if near is None:
+            return cast(balancing.factor(frame, self.stratum.chain), dtype)
+        reference, other = as_matrices(near, self.shape, "near")
+        n_batch = reference.ndim - len(self.shape)
+        common_batch({"point": frame.values.shape[:-1], "near": reference.shape[:n_batch]})
+        return cast(nearest_factorization(frame, reference, self.stratum.chain), dtype, other)
+
+    def balance(self, layers: ArrayLike | Iterable[ArrayLike]) -> Array:
+        """Return the balanced layers with the same end-to-end matrix that are nearest to layers.
+
+        To layers ``(..., *point_shape)``, or a list of them. If their product X has a rank above r,
+        it becomes its nearest matrix of rank r. Exact for N = 2: with ``X = U diag(l)^2 V^T``,
+        ``Q_1`` is the polar factor of ``(W_1 V + W_2^T U) diag(l)``. For deeper networks
+        alternating Procrustes problems and Newton's method find a local minimum, the best of a few
+        starts (ours). `projection` does the same without change of component; the limit of
+        `dln_manifolds.dynamics.balancing_flow` is another point, farther away.
+
+        Raises
+        ------
+        InvalidPointError
+            If layers have other shapes, or a product of a lower rank.
+        """
+        chain = self.stratum.chain
+        if chain.flat and isinstance(layers, list | tuple):
+            array, dtype = gathered(layers, chain.shapes, chain, "layers")
+        else:
+            array, dtype = as_matrices(layers, self.shape, "layers")
+        return cast(self.stratum.project(array, dtype, keep_component=False), dtype)
 
     def act(self, group_elem: ArrayLike | Iterable[ArrayLike], point: ArrayLike) -> Array:
         """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.

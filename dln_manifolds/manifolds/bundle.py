@@ -9,8 +9,8 @@ from dln_manifolds.autodiff.kinds import OF_BUNDLE
 from dln_manifolds.autodiff.tables import BUNDLE
 from dln_manifolds.checks import At
 from dln_manifolds.geometry.alignment import align
+from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.second_fundamental_form import integrability
-from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
@@ -37,9 +37,9 @@ class DLNBundle(FiberBundle):
         return self._total_space
 
     @property
-    def stratum(self) -> Stratum:
+    def stratum(self) -> LayerStratum:
         """What the layers are."""
-        stratum: Stratum = self._total_space.stratum
+        stratum: LayerStratum = self._total_space.stratum
         return stratum
 
     def riemannian_submersion(self, point: ArrayLike) -> Array:
@@ -101,7 +101,8 @@ class DLNBundle(FiberBundle):
         ``base_point`` may be any layers.
         """
         at = At(self.stratum, point, "point", base_point=base_point)
-        return at.cast(align(at.point, at.vectors[0]).layers)
+        chain, rank = self.stratum.chain, self.stratum.rank
+        return at.cast(align(at.point, at.vectors[0], chain, rank).layers)
 
     def integrability_tensor(
         self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: ArrayLike

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from dln_manifolds.dynamics.balancing_flow import balancing_flow
 from dln_manifolds.errors import ConvergenceError, InvalidPointError
-from dln_manifolds.geometry import alignment
+from dln_manifolds.geometry import procrustes
 from dln_manifolds.geometry.alignment import align, nearest_balanced
 from dln_manifolds.geometry.balancing import act, factor
 from dln_manifolds.geometry.chain import chain_of
@@ -193,7 +193,7 @@ def test_alignment_with_nothing_to_align_with():
 
 def test_alignment_that_does_not_converge_is_loud(monkeypatch):
     for name in ("_SWEEPS", "_NEWTON_STEPS", "_ROUNDS"):
-        monkeypatch.setattr(alignment, name, 1)
+        monkeypatch.setattr(procrustes, name, 1)
     with pytest.raises(ConvergenceError, match="2 of 2 members did not converge"):
         align(normal(2, 8, 5, 5), normal(2, 8, 5, 5, seed=1))
 

@@ -24,6 +24,12 @@ STRATA = [
     MatrixStratum((1, 4), 1, 3),
     LayerStratum.square(3, 4),
     LayerStratum.square(2, 1),
+    LayerStratum((5, 4), 3, 2, (4, 3, 5)),
+    LayerStratum((5, 4), 2, 2, (4, 3, 5)),
+    LayerStratum((3, 3), 3, 2, (3, 5, 3)),
+    LayerStratum((3, 3), 2, 3, (3, 3, 3, 3)),
+    LayerStratum((4, 5), 2, 3, (5, 4, 3, 4)),
+    LayerStratum((4, 5), 3, 1, (5, 4)),
 ]
 each = pytest.mark.parametrize("stratum", STRATA, ids=repr)
 DOUBLE, SINGLE = np.dtype(float), np.dtype(np.float32)
