@@ -14,7 +14,7 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Refusal, Result
+from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Listed, Refusal, Result
 from dln_manifolds.autodiff.rules import (
     METRIC,
     SPACE,
@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
-from dln_manifolds.checks import SINGLE, At, one_of
+from dln_manifolds.checks import SINGLE, At, cast, gathered, one_of
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -250,6 +250,33 @@ def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
     return (layers.lifted_entropy_hessian(at.frame, at.point, cotangent, widths),)
 
 
+def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
+    """Take the array of the host apart."""
+    space.layers(host.to_numpy(point))
+    return tuple(space.stratum.chain.layers(point))
+
+
+def _point(space: Manifold, given: Array | list[Array]) -> Result:
+    chain, several = space.stratum.chain, isinstance(given, list)
+    value = cast(*gathered(given, chain.shapes, chain, "layers"))
+    return value, lambda c: chain.layers(c) if several else [np.stack(chain.layers(c))]
+
+
+def _act(space: Manifold, group_elem: Array | list[Array], point: Array) -> Result:
+    value, chain = space.act(group_elem, point), space.stratum.chain
+    layers, group = np.asarray(point, dtype=float), group_elem
+    several = isinstance(group, list)
+    if several:
+        group, _ = gathered(group, chain.group.shapes, chain.group, "group_elem")
+    array = np.asarray(group, dtype=float)
+
+    def pull(cotangent: Array) -> tuple[Array, ...]:
+        by_group, by_layers = balancing.act_pullback(array, layers, cotangent, chain)
+        return (*(chain.group.layers(by_group) if several else [by_group]), by_layers)
+
+    return value, pull
+
+
 def _layer_transport(
     metric: RiemannianMetric,
     tangent_vec: Array,
@@ -340,8 +367,11 @@ LAYER_SPACE: Table = {
         anywhere=True,
         # Any layers will do, so that these gradients are not restricted to the manifold.
         end_to_end=lambda at, c: (end_to_end_pullback(at.point, c, at.stratum.chain),),
-        act=lambda at, group, c: balancing.act_pullback(group, at.point, c, at.stratum.chain),
     ),
+    # Where all widths are the same, nested lists are arrays.
+    "act": Listed(_act, lambda space: space.stratum.chain.flat),
+    "point": Listed(_point),
+    "layers": Composite(_layers),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
     "balance": _layer_balance,

@@ -82,18 +82,24 @@ class Observable:
 class Balanced(Observable):
     """Points and curves of balanced layers."""
 
-    def __init__(self, n, depth):
-        self.space = BalancedManifold(n, depth)
+    def __init__(self, n=None, depth=None, **arguments):
+        self.space = BalancedManifold(n, depth, **arguments)
+        self.below = Observable(**self.space.arguments)
         self.rng = np.random.default_rng(1)
 
+    def balanced(self, layers):
+        return rebalance(layers, self.space.stratum.chain, self.space.rank)
+
     def point(self, *batch):
-        return rebalance(np.eye(self.space.n) + 0.2 * self.random(*batch))
+        m, n = self.below.space.shape
+        identity = np.diag((np.arange(max(m, n)) < self.space.rank) * 1.0)[:m, :n]
+        return self.balanced(self.space.factor(identity) + 0.2 * self.random(*batch))
 
     def repeated(self, *batch):
-        return self.space.factor(Observable(self.space.n, self.space.depth).repeated(*batch))
+        return self.space.factor(self.below.repeated(*batch))
 
     def moved(self, point, direction, t):
-        return rebalance(point + t * direction)
+        return self.balanced(point + t * direction)
 
 
 def one_by_one(function):
@@ -107,7 +113,8 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
     """Compare gradients with differences, one argument at a time.
 
     ``kinds`` tells what an argument is: a ``point``, a ``tangent`` vector at the last point among
-    the arguments, or an ``ambient`` array. ``stacked`` is the function on a further leading axis.
+    the arguments, an ``ambient`` array, or a matrix ``below`` layers. ``stacked`` is the function
+    on a further leading axis.
     """
     points = [i for i, kind in enumerate(kinds) if kind == "point"]
     stacked = stacked or function
@@ -125,7 +132,8 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
     constant = gs.array(weights) if ON_TORCH else weights
     found = gradients(lambda *given: gs.sum(constant * function(*given)), *arguments)
     # All arguments get the batch axes of the longest, and one more for the offsets.
-    batch_ndims = [max(0, x.ndim - len(data.space.shape)) for x in arguments]
+    ndims = [2 if kind == "below" else len(data.space.shape) for kind in kinds]
+    batch_ndims = [max(0, x.ndim - k) for x, k in zip(arguments, ndims, strict=True)]
     long = [
         x.reshape(1, *(1,) * (max(batch_ndims) - ndim), *x.shape)
         for x, ndim in zip(arguments, batch_ndims, strict=True)
@@ -164,13 +172,26 @@ OTHER_RANKS = [
     Observable(n=3, depth=np.inf),
 ]
 BALANCED = [Balanced(2, 1), Balanced(3, 3)]
+OTHER_WIDTHS = [
+    Balanced(widths=(3, 2, 3)),
+    Balanced(widths=(3, 4, 2), rank=1),
+    Balanced(widths=(2, 3, 3, 2), rank=2),
+    Balanced(widths=(3, 4), rank=2),
+    Balanced(n=3, depth=2, rank=2),
+]
 BOTH = [*OBSERVABLES, *BALANCED]
 each = pytest.mark.parametrize("data", BOTH, ids=lambda data: str(data.space))
 each_rank = pytest.mark.parametrize("data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space))
+each_space = pytest.mark.parametrize(
+    "data", [*BOTH, *OTHER_RANKS, *OTHER_WIDTHS], ids=lambda data: str(data.space)
+)
 each_matrix = pytest.mark.parametrize(
     "data", [*OBSERVABLES, *OTHER_RANKS], ids=lambda data: str(data.space)
 )
 each_observable = pytest.mark.parametrize("data", OBSERVABLES, ids=lambda data: str(data.space))
+each_layers = pytest.mark.parametrize(
+    "data", [*BALANCED, *OTHER_WIDTHS], ids=lambda data: str(data.space)
+)
 each_balanced = pytest.mark.parametrize("data", BALANCED, ids=lambda data: str(data.space))
 
 
@@ -179,14 +200,14 @@ def places(data):
     return {"generic": data.point(), "repeated singular values": data.repeated()}.items()
 
 
-@each_rank
+@each_space
 def test_scalars_of_a_point(data, record):
     for name, point in places(data):
         for method in (data.space.entropy, data.space.volume_density):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_space
 def test_inner_products(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -197,7 +218,7 @@ def test_inner_products(data, record):
         compare(data, metric.norm, *single, record, f"norm, {name}")
 
 
-@each_rank
+@each_space
 def test_gradients_of_the_entropy(data, record):
     space = data.space
     for name, point in places(data):
@@ -206,7 +227,7 @@ def test_gradients_of_the_entropy(data, record):
     compare(data, space.entropy_gradient, ["point"], [points], record, "a batch of gradients")
 
 
-@each_rank
+@each_space
 def test_cometric_and_matrices(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -259,7 +280,7 @@ def test_geodesic(data, record):
     compare(data, between, *three, record, "geodesic", stacked=one_by_one(between))
 
 
-@each_rank
+@each_space
 def test_projections(data, record):
     space = data.space
     for name, point in places(data):
@@ -268,7 +289,7 @@ def test_projections(data, record):
         compare(data, lambda v, x: space.projection(x, v), *two, record, f"projection, {name}")
 
 
-@each_rank
+@each_space
 def test_orthonormal_coordinates(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -392,10 +413,10 @@ def test_transport_of_layers(data, record):
             metric.parallel_transport(vectors[0], x, direction=along)), point)  # fmt: skip
 
 
-@each_balanced
+@each_layers
 def test_maps_of_layers(data, record):
     space = data.space
-    shape = (space.n, space.n)
+    shape = data.below.space.shape
     for name, point in places(data):
         two = ["ambient", "point"], [data.random(), point]
         bundle = space.fiber_bundle
@@ -409,7 +430,7 @@ def test_maps_of_layers(data, record):
             bundle.tangent_riemannian_submersion,
         ):
             compare(data, method, *two, record, f"{method.__qualname__}, {name}")
-        lift = ["ambient", "point"], [data.rng.normal(size=shape), point]
+        lift = ["below", "point"], [data.rng.normal(size=shape), point]
         compare(data, space.horizontal_lift, *lift, record, f"horizontal lift, {name}")
         for method in (space.end_to_end, bundle.riemannian_submersion):
             compare(data, method, ["ambient"], [point], record, f"{method.__qualname__}, {name}")
@@ -509,10 +530,10 @@ def test_no_rule_no_derivative(data):
         second_derivative(data.space.entropy, point)
 
 
-@each_balanced
+@each_layers
 def test_factors_have_no_derivative(data):
     """They follow singular vectors, which may jump."""
-    matrix = np.eye(data.space.n)
+    matrix = data.below.point()
     for method in (data.space.factor, data.space.fiber_bundle.lift):
         with pytest.raises(NotImplementedError, match="singular vectors"):
             gradients(lambda x, f=method: gs.sum(f(x)), matrix)
