@@ -13,7 +13,6 @@ from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.bounds import Bounds, lower_bound
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.layer_basis import tangent_basis
 from dln_manifolds.geometry.layer_paths import facing_path, polar_path
 from dln_manifolds.geometry.reduction import Reduction, beside, reduction
 from dln_manifolds.geometry.second_fundamental_form import (
@@ -21,7 +20,7 @@ from dln_manifolds.geometry.second_fundamental_form import (
     second_fundamental_form,
     weingarten,
 )
-from dln_manifolds.geometry.sectors import normal_vector, potentials, tangent_part
+from dln_manifolds.geometry.sectors import jacobi_basis, normal_vector, potentials, tangent_part
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -124,8 +123,9 @@ class LayerSystem(Submanifold[Frame]):
         return tangent_part(frame, vector)
 
     def tangent_basis(self, frame: Frame) -> Array:
-        """Return horizontal and vertical vectors."""
-        return tangent_basis(frame)
+        """Return the horizontal and vertical vectors of the Jacobi basis."""
+        sectors = jacobi_basis(frame)
+        return np.concatenate([sectors.horizontal, sectors.vertical], axis=frame.values.ndim - 1)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
         """Return S of the normal part ``W_p S_{p-1} - S_p W_p + N_p`` of ambient vectors.
