@@ -1,14 +1,17 @@
 """Networks of other libraries as points of the manifolds, and back.
 
-A deep linear network is a list of square layers without bias, the first of which acts first:
+A deep linear network is a list of layers without bias, the first of which acts first:
 ``X = W_N ... W_1`` (Chen, arXiv 2510.07324, equation (1.1)). Here such lists, of NumPy arrays or in
-a ``torch.nn.Sequential``, become layers W of shape ``(N, n, n)``, balanced if that is asked for,
-and return. PyTorch is imported when one of its models is asked for.
+a ``torch.nn.Sequential``, become layers W, balanced if that is asked for, and return. Layers of one
+width n are arrays of shape ``(N, n, n)``, layers of unequal widths vectors: one layer after the
+other, row by row, as points of ``BalancedManifold(widths=bridges.widths_of(network))``. PyTorch is
+imported when one of its models is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,100 +19,173 @@ import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry.chain import chain_of
+from dln_manifolds.geometry.stratum import whole_sizes
 from dln_manifolds.manifolds.balanced import BalancedManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["from_layers", "from_torch", "to_layers", "to_torch"]
+__all__ = ["from_layers", "from_torch", "to_layers", "to_torch", "widths_of"]
+
+# Weights that a layer computes are those that were written up to so many roundings.
+_ROUNDINGS = 16
+
+
+def widths_of(network: torch.nn.Module | Iterable[ArrayLike]) -> tuple[int, ...]:
+    r"""Return the widths ``d_0, ..., d_N`` of a PyTorch model, or of a list of layers.
+
+    Layer p is ``d_p x d_{p-1}``: ``DLNObservableManifold(widths=...)`` is the manifold of the
+    end-to-end matrices ``W_N ... W_1``, ``BalancedManifold(widths=...)`` that of balanced layers.
+    Raises as `from_torch` and `from_layers`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dln_manifolds import bridges
+    >>> bridges.widths_of([np.ones((32, 64)), np.ones((10, 32))])
+    (64, 32, 10)
+    """
+    if hasattr(network, "named_parameters"):
+        return _widths(_shapes(_linear_layers(network)))
+    return _widths([matrix.shape for matrix in _matrices(network)])
 
 
 def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
-    r"""Return the layers of a network as one array, ``shape=[N, n, n]``, balanced by default.
+    r"""Return the layers of a network as one array, balanced by default.
 
-    Balancing, by `BalancedManifold.projection`, keeps the end-to-end matrix ``X = W_N ... W_1`` and
-    replaces the layers by some of least norm, ``sum |W_p|^2 = N sum s^(2/N)`` (Lindsey and Menon,
-    arXiv 2511.01137): a point of ``BalancedManifold(n, N)``. Without it they stay as they are.
+    Of shape ``(N, n, n)`` if all widths are n, otherwise a vector of ``sum_p d_p d_{p-1}`` entries:
+    a point of ``BalancedManifold(widths=widths_of(layers))``. Balancing, by its ``projection``,
+    keeps the end-to-end matrix ``X = W_N ... W_1`` and replaces the layers by some of least norm,
+    ``sum |W_p|^2 = N sum s^(2/N)`` (Lindsey and Menon, arXiv 2511.01137). Without it they stay as
+    they are.
 
-    The ``layers`` are matrices, each of shape (n, n), of which the first acts first, on column
-    vectors. Raises `InvalidPointError` if one is not square, or differs in shape from the others,
-    or is singular and is to be balanced.
+    The ``layers`` are matrices, of which the first acts first, on column vectors. Raises
+    `InvalidPointError` if one has not as many columns as that before has rows, or if X has a rank
+    below the least width and layers are to be balanced.
     """
-    matrices = [as_array(layer, f"Layer {p}") for p, layer in enumerate(layers)]
-    if not matrices:
-        raise InvalidPointError("There are no layers: the list is empty.")
-    n = len(matrices[0]) if matrices[0].ndim else 0
-    for p, matrix in enumerate(matrices):
-        if matrix.shape != (n, n):
-            raise InvalidPointError(
-                f"Layer {p} has shape {matrix.shape}; square matrices of one width are needed, one "
-                f"for each layer. A single matrix is a list of one: [matrix]. The product of other "
-                f"layers is a point of DLNObservableManifold(widths=...)."
-            )
-    space = BalancedManifold(n, len(matrices), equip=False)
-    stacked, dtype = as_matrices(np.stack(matrices), space.shape, "layers")
-    stacked = stacked.astype(dtype)
-    return np.asarray(space.projection(stacked)) if balance else stacked
+    matrices = _matrices(layers)
+    widths = _widths([matrix.shape for matrix in matrices])
+    chain = chain_of(widths)
+    joined, dtype = as_matrices(chain.gathered(matrices), chain.array_shape, "layers")
+    joined = joined.astype(dtype)
+    if not balance:
+        return joined
+    return np.asarray(BalancedManifold(widths=widths, equip=False).projection(joined))
 
 
-def to_layers(point: ArrayLike) -> list[Array]:
-    """Return layers W, ``shape=[N, n, n]``, as a list of copies, ``W_1`` first, which acts first.
+def to_layers(point: ArrayLike, widths: Sequence[int] | None = None) -> list[Array]:
+    """Return layers W as a list of copies, ``W_1`` first, which acts first.
 
-    Raises `InvalidPointError` if the shape is not that of a single point.
+    Of shape ``(N, n, n)``, or a vector of layers of the given ``widths``. Raises
+    `InvalidPointError` if the shape is not that of a single point.
     """
     array = as_array(point, "point")
-    if array.ndim != 3 or array.shape[-1] != array.shape[-2] or not array.size:
+    if widths is None:
+        if array.ndim != 3 or array.shape[-1] != array.shape[-2] or not array.size:
+            raise InvalidPointError(
+                f"point has shape {array.shape}; the layers of one network, (N, n, n), are needed. "
+                f"Of layers of unequal widths, in one vector, give the widths=(d_0, ..., d_N)."
+            )
+        widths = (array.shape[-1],) * (len(array) + 1)
+    chain = chain_of(whole_sizes("widths", widths, 2))
+    if array.shape != chain.array_shape:
         raise InvalidPointError(
-            f"point has shape {array.shape}; the layers of one network, (N, n, n), are needed."
+            f"point has shape {array.shape}; the layers of one network of widths {chain.widths} "
+            f"have shape {chain.array_shape}."
         )
     array, dtype = as_matrices(array, array.shape, "point")
-    return list(array.astype(dtype))
+    return [layer.astype(dtype) for layer in chain.layers(array)]
 
 
 def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
     r"""Return the layers of a PyTorch model, balanced by default as by `from_layers`.
 
     ``torch.nn.Linear`` computes ``x W^T`` on rows, which is W on columns: its ``weight`` is the
-    layer. The result, ``shape=[N, n, n]``, is a copy in the precision of the model, float32 or
-    float64.
+    layer. The result, ``(N, n, n)`` or a vector as `from_layers` says, is a copy in the precision
+    of the model, float32 or float64; half precision is taken as float32, which NumPy has. Weights
+    that a layer computes from other parameters (a weight norm, pruning) are read as it uses them.
 
     The ``model`` is a ``Linear`` without bias, or a ``Sequential`` (nested or not) of such;
     ``Identity`` counts as nothing. Raises `TypeError` if it holds anything else, and
-    `InvalidPointError` if a layer has a bias, is not square, or is singular and is to be balanced.
+    `InvalidPointError` if a layer has a bias or does not fit the layer before it, or if the
+    end-to-end matrix has a rank below the least width and layers are to be balanced.
     """
-    weights = [linear.weight.detach().cpu() for linear in _linear_layers(model)]
-    # NumPy has no bfloat16; what is coarser than float32 is taken as float32.
-    return from_layers(
-        [(w if w.element_size() > 2 else w.float()).numpy() for w in weights], balance
-    )
+    return from_layers([_weight(layer) for _, layer in _linear_layers(model)], balance)
 
 
-def to_torch(point: ArrayLike, model: torch.nn.Module | None = None) -> torch.nn.Module:
+def to_torch(
+    point: ArrayLike,
+    model: torch.nn.Module | None = None,
+    widths: Sequence[int] | None = None,
+) -> torch.nn.Module:
     """Return a PyTorch model with the given layers.
 
-    Of the layers W, ``shape=[N, n, n]``, ``point[0]`` acts first; ``total.factor(X)`` gives those
-    of a matrix X. The weights of a ``model`` of N linear layers are overwritten in place, in its
-    precision and on its device, and it is returned; without one, a new ``torch.nn.Sequential``.
-    Raises `TypeError` if the model holds anything else than linear layers, and `InvalidPointError`
-    if the layers do not fit it.
+    Of the layers W the first acts first; ``total.factor(X)`` gives those of a matrix X. A vector
+    of layers of unequal widths needs the ``widths`` where there is no model. The weights of a
+    ``model`` of N linear layers are overwritten in place, in its precision and on its device, and
+    it is returned; without one, a new ``torch.nn.Sequential``.
+
+    Weights under ``torch.nn.utils.parametrize`` are assigned, so that the parameters behind them
+    are set. All weights are read again: raises `TypeError` that names the layer, and leaves the
+    model as it was, if one cannot have the weight: it is computed in a way that allows no such
+    weight, is pruned, or is shared by two layers. Raises `TypeError` also if the model holds
+    anything else than linear layers, and `InvalidPointError` if the layers do not fit it.
     """
     torch = _torch()
-    tensors = [torch.from_numpy(layer) for layer in to_layers(point)]
+    if model is not None and widths is None and np.ndim(point) == 1:
+        widths = widths_of(model)
+    tensors = [torch.from_numpy(layer) for layer in to_layers(point, widths)]
+    given = [tuple(t.shape) for t in tensors]
     if model is None:
-        linear = [torch.nn.Linear(*t.shape, bias=False, dtype=t.dtype) for t in tensors]
+        linear = [
+            torch.nn.Linear(columns, rows, bias=False, dtype=tensors[0].dtype)
+            for rows, columns in given
+        ]
         model = torch.nn.Sequential(*linear)
     targets = list(_linear_layers(model))
-    shapes = [tuple(target.weight.shape) for target in targets]
-    if shapes != [tuple(t.shape) for t in tensors]:
+    shapes = _shapes(targets)
+    if shapes != given:
         raise InvalidPointError(
-            f"point has {len(tensors)} layers of shape {tuple(tensors[0].shape)}, and the model "
-            f"has layers of shapes {shapes}."
+            f"point has {len(given)} layers of shapes {given}, and the model has layers of shapes "
+            f"{shapes}."
         )
-    with torch.no_grad():
-        for target, tensor in zip(targets, tensors, strict=True):
-            target.weight.copy_(tensor)
+    _write(targets, tensors)
     return model
+
+
+def _matrices(layers: Iterable[ArrayLike]) -> list[Array]:
+    """Return layers as arrays; tensors that NumPy has no numbers for, as float32."""
+    named = [(f"Layer {p}", layer) for p, layer in enumerate(layers)]
+    return [
+        as_array(layer.float() if _is_half(layer) else layer, name)  # type: ignore[union-attr]
+        for name, layer in named
+    ]
+
+
+def _is_half(layer: object) -> bool:
+    """Whether a layer is a tensor of half precision; NumPy has no bfloat16."""
+    return hasattr(layer, "element_size") and layer.element_size() == 2
+
+
+def _widths(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the widths of layers; raise `InvalidPointError` if they are those of no network."""
+    if not shapes:
+        raise InvalidPointError("There are no layers: the list is empty.")
+    for p, shape in enumerate(shapes):
+        if len(shape) != 2 or 0 in shape:
+            raise InvalidPointError(
+                f"Layer {p} has shape {shape}; matrices are needed, one for each layer. A single "
+                f"matrix is a list of one: [matrix]."
+            )
+    for p, (before, after) in enumerate(pairwise(shapes), 1):
+        if after[1] != before[0]:
+            raise InvalidPointError(
+                f"Layer {p} has shape {after}, and the layer before it {before}: it must have "
+                f"{before[0]} columns. The first layer acts first."
+            )
+    return (shapes[0][1], *[rows for rows, _ in shapes])
 
 
 def _torch() -> ModuleType:
@@ -120,21 +196,102 @@ def _torch() -> ModuleType:
     return torch
 
 
-def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[torch.nn.Linear]:
-    """Yield the linear layers of a model in the order in which they act."""
+# A linear layer with its name in the model.
+_Named = tuple[str, "torch.nn.Linear"]
+
+
+def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[_Named]:
+    """Yield the linear layers of a model in the order in which they act, by name."""
     nn = _torch().nn
     if isinstance(model, nn.Sequential):
         for k, child in enumerate(model):
             yield from _linear_layers(child, f"{name}[{k}]")
-    elif isinstance(model, nn.Linear):
+    elif isinstance(model, nn.Linear) and not isinstance(model, nn.LazyLinear):
         if model.bias is not None:
             raise InvalidPointError(
                 f"{name} has a bias, and a deep linear network has none. Make the layer with "
                 f"bias=False."
             )
-        yield model
+        yield name, model
     elif not isinstance(model, nn.Identity):
         raise TypeError(
             f"{name} is a {type(model).__name__}; a deep linear network is a Sequential of Linear "
             f"layers without bias."
         )
+
+
+def _shapes(layers: Iterable[_Named]) -> list[tuple[int, int]]:
+    return [(layer.out_features, layer.in_features) for _, layer in layers]
+
+
+def _is_parameter(layer: torch.nn.Linear) -> bool:
+    """Whether the weight of a layer is its own, not computed from other parameters."""
+    return "weight" in dict(layer.named_parameters(recurse=False))
+
+
+def _weight(layer: torch.nn.Linear) -> torch.Tensor:
+    """Return a copy of what a layer multiplies by."""
+    torch = _torch()
+    if _is_parameter(layer):
+        return layer.weight.detach().cpu()
+    # Asked for in training, a spectral norm would go on with its iterations.
+    mode = layer.training
+    layer.eval()
+    with torch.no_grad():
+        if torch.nn.utils.parametrize.is_parametrized(layer, "weight"):
+            weight = layer.weight
+        else:
+            # Hooks compute weights just before they are used.
+            some = next(layer.parameters())
+            weight = layer(torch.eye(layer.in_features, dtype=some.dtype, device=some.device)).T
+    layer.train(mode)
+    return weight.cpu()
+
+
+def _write(layers: Sequence[_Named], tensors: Sequence[torch.Tensor]) -> None:
+    """Overwrite the weights of layers, all of them or, raising `TypeError`, none."""
+    torch = _torch()
+    kept = [{k: v.clone() for k, v in layer.state_dict().items()} for _, layer in layers]
+    try:
+        for (name, layer), tensor in zip(layers, tensors, strict=True):
+            _assign(name, layer, tensor)
+        for (name, layer), tensor in zip(layers, tensors, strict=True):
+            found = _weight(layer)
+            allowed = _ROUNDINGS * torch.finfo(found.dtype).eps * tensor.abs().max()
+            if not (found - tensor).abs().max() <= allowed:
+                raise _refusal(name, layer, layers)
+    except TypeError:
+        for (_, layer), state in zip(layers, kept, strict=True):
+            layer.load_state_dict(state)
+        raise
+
+
+def _assign(name: str, layer: torch.nn.Linear, tensor: torch.Tensor) -> None:
+    torch = _torch()
+    with torch.no_grad():
+        if _is_parameter(layer):
+            layer.weight.copy_(tensor)
+        elif torch.nn.utils.parametrize.is_parametrized(layer, "weight"):
+            try:
+                layer.weight = tensor.to(layer.weight)
+            except (NotImplementedError, RuntimeError, ValueError) as error:
+                raise _refusal(name, layer, []) from error
+        else:
+            raise _refusal(name, layer, [])
+
+
+def _refusal(name: str, layer: torch.nn.Linear, layers: Sequence[_Named]) -> TypeError:
+    """Return the error of a layer that cannot have the weight that it is to have."""
+    if not _is_parameter(layer):
+        return TypeError(
+            f"{name} cannot have this weight: it computes its weight from other parameters. Take "
+            f"that off first, by torch.nn.utils.parametrize.remove_parametrizations(layer, "
+            f"'weight') or torch.nn.utils.prune.remove(layer, 'weight')."
+        )
+    others = [other for other, same in layers if other != name and same.weight is layer.weight]
+    if others:
+        return TypeError(
+            f"{name} shares its weight with {' and '.join(others)}, and their layers differ. Make "
+            f"it a layer with a weight of its own: copy.deepcopy(layer)."
+        )
+    return TypeError(f"{name} cannot have this weight: it is out of the range of its precision.")

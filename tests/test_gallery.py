@@ -149,6 +149,38 @@ def test_adapters(run):
         assert max(changes.values()) < 1e-9
 
 
+def test_any_network(run):
+    page = run("any_network", 2)
+    runs, loss = page["runs"], page["loss"]
+    balanced, free = runs["balanced"], runs["free"]
+    # The same least squares map, of the normal equations.
+    gram = loss.euclidean_hessian(np.zeros((10, 64)), np.eye(64))
+    fit = -np.linalg.solve(gram, loss.euclidean_gradient(np.zeros((10, 64))).T).T
+    for name, run_ in runs.items():
+        assert run_.gradient <= 1e-5
+        assert run_.loss[-1] == pytest.approx(loss(fit), abs=1e-10)
+        assert page["accuracy"](page["ends"][name]) == page["accuracy"](fit)
+        assert run_.path.shape[1:] == (32 * 64 + 10 * 32,)
+    assert 0.5 * len(free.path) < len(balanced.path) < 1.5 * len(free.path)
+    assert page["imbalance"]["balanced"].max() <= 1e-13
+    assert page["imbalance"]["free"].max() >= 0.1
+    # 22 hidden units more than the rank: (22 / 2) sum log s, and a constant.
+    wide, narrow = page["entropies"]["free"]
+    values = np.linalg.svd(page["total"].end_to_end(free.path), compute_uv=False)
+    counted = 11 * np.log(values).sum(axis=-1)
+    np.testing.assert_allclose(np.diff(wide - narrow), np.diff(counted), atol=1e-8)
+    assert page["alike"].max() < page["unlike"].min()
+    assert page["gradient"] <= 1e-4
+    assert page["shapes"] == [(32, 64), (10, 32)]
+    # Distances that the plane can hold are not longer there.
+    flat = np.linalg.norm(page["places"][:, None] - page["places"], axis=-1)
+    assert (flat <= page["every"] + 1e-9).all()
+    assert flat[:4, 4:8].min() > flat[:4, :4].max()
+    frechet, plain = page["means"].values()
+    assert abs(frechet - plain) <= 0.01
+    assert page["scores"][:4].min() > frechet > page["scores"][4:].max()
+
+
 def test_every_page_has_a_test():
     """Of this file, or of one that names the script."""
     here = Path(__file__)

@@ -13,6 +13,7 @@ import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _NUMBER = (int, float, np.integer, np.floating)
@@ -67,6 +68,9 @@ class Domain(NamedTuple):
     of_layers: bool | None = None  # whether points are layers, not end-to-end matrices
     shape: tuple[int, ...] | None = None  # m x n, of the end-to-end matrix
     depth: float | None = None  # N, of the network whose geometry enters
+    rank: float | None = None  # r, infinite for the full one
+    hidden: tuple[int, ...] | None = None  # d_1, ..., d_{N-1}; () for as narrow as the rank allows
+    flat: bool | None = None  # whether layers are one vector, not an array (N, n, n)
 
     def agree(self, other: Domain, name: str, whose: str) -> Domain:
         """Return what is known here or there; raise `TypeError` or `ValueError` by these names."""
@@ -86,18 +90,62 @@ class Domain(NamedTuple):
                 f"{name} is about networks of depth {self.depth:g}, {whose} about those of depth "
                 f"{other.depth:g}. Use one depth for both: entropy and distances depend on it."
             )
-        return Domain(
-            other.of_layers if self.of_layers is None else self.of_layers,
-            self.shape or other.shape,
-            self.depth or other.depth,
-        )
+        if None not in (self.flat, other.flat) and self.flat != other.flat:
+            kinds = ["in one vector" if x.flat else "(N, n, n)" for x in (self, other)]
+            raise TypeError(
+                f"{name} is about layers {kinds[0]}, {whose} about layers {kinds[1]}. Layers of "
+                f"unequal widths are one vector: OfLayers(cost, widths=(d_0, ..., d_N)) is a cost "
+                f"of such, OfLayers(cost) one of layers of one width."
+            )
+        pairs = zip(self, other, strict=True)
+        known = Domain._make(there if here is None else here for here, there in pairs)
+        compared = None not in (self.rank, other.rank) or None not in (self.hidden, other.hidden)
+        return self._network(other, known, name, whose) if compared else known
+
+    def _network(self, other: Domain, known: Domain, name: str, whose: str) -> Domain:
+        """Compare rank and hidden widths; return what is known with them."""
+        ranks = [
+            min(known.shape) if x.rank == inf and known.shape else x.rank for x in (self, other)
+        ]
+        given = [rank for rank in ranks if rank is not None]
+        if len(given) == 2 and given[0] != given[1] and inf not in given:
+            raise ValueError(
+                f"{name} is about matrices of rank {ranks[0]:g}, {whose} about those of rank "
+                f"{ranks[1]:g}. Use one rank for both, rank=...: entropy and distances depend on "
+                f"it."
+            )
+        known = known._replace(rank=min(given, default=None))
+        both = [known._hidden(x.hidden) for x in (self, other)]
+        widths = [hidden for hidden in both if hidden is not None]
+        if len(widths) == 2 and widths[0] != widths[1] and () not in widths:
+            raise ValueError(
+                f"{name} is about networks of hidden widths {both[0]}, {whose} about those of "
+                f"hidden widths {both[1]}. Use one network for both, widths=(d_0, ..., d_N): "
+                f"layers and entropy depend on it."
+            )
+        return known._replace(hidden=max(widths, key=len, default=None))
+
+    def _hidden(self, hidden: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Return hidden widths, those as narrow as the rank allows written out if that is known."""
+        depth, rank = self.depth, self.rank
+        if hidden or hidden is None or depth is None or rank is None:
+            return hidden
+        written = rank != inf and float(depth).is_integer()
+        return (int(rank),) * (int(depth) - 1) if written else hidden
 
     @classmethod
     def of_shape(cls, shape: tuple[int, ...]) -> Domain:
         """Return what can be read off the shape of a single point."""
         if len(shape) == 3:
-            return cls(of_layers=True, shape=shape[1:], depth=float(shape[0]))
+            return cls(of_layers=True, shape=shape[1:], depth=float(shape[0]), flat=False)
         return cls(of_layers=False, shape=shape) if len(shape) == 2 else cls()
+
+    @classmethod
+    def of_network(cls, of_layers: bool, stratum: Stratum) -> Domain:
+        """Return what the points of a manifold, X or layers, are."""
+        hidden = stratum.hidden_widths or ()
+        flat = len(stratum.point_shape) == 1 if of_layers else None
+        return cls(of_layers, stratum.shape, float(stratum.depth), stratum.rank, hidden, flat)
 
 
 class Cost(ABC):

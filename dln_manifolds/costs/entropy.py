@@ -1,6 +1,7 @@
 """The Boltzmann entropy as a cost, and the free energy of a loss."""
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
@@ -31,12 +32,12 @@ class Entropy(Cost):
     ) -> None:
         self.depth = real_number(depth, "depth", at_least=1)
         self.rank = None if rank is None else whole("rank", rank)
-        self.domain = Domain(of_layers=False, depth=self.depth)
+        self.domain = Domain(of_layers=False, depth=self.depth, rank=self.rank or inf, hidden=())
         self.hidden_widths = None
         if widths is not None:
             stratum = MatrixStratum.of(depth=depth, rank=rank, widths=widths)
             self.rank, self.hidden_widths = stratum.rank, stratum.hidden_widths
-            self.domain = self.domain._replace(shape=stratum.shape)
+            self.domain = Domain.of_network(False, stratum)
         self._frames = PointMemo(self._frame)
         self._hessians = PointMemo(self._hessian)
 

@@ -59,13 +59,13 @@ class FrechetVariance(Cost):
         points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
             raise InvalidPointError(f"points must have shape (k, m, n), not {points.shape}.")
-        self.domain = Domain(of_layers=False, shape=points.shape[1:], depth=self.depth)
         weights = np.ones(len(points)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(points),) or (weights < 0).any() or not weights.any():
             raise ValueError(f"weights must be {len(points)} numbers >= 0, and not all zero.")
         # Data of weight zero are left out: not even their geodesics have to exist.
         self.points, self.weights = points[weights > 0], weights[weights > 0] / weights.sum()
         self._stratum = MatrixStratum.of(shape=points.shape[1:], depth=self.depth, rank=rank)
+        self.domain = Domain(False, self._stratum.shape, self.depth, self._stratum.rank)
         self._system = system_of_matrices(self.depth, self._stratum.shape, self._stratum.rank)
         _, frames, _ = checked_point(self._stratum, self.points, "points")
         self._data = Points(self.points, frames)

@@ -1,10 +1,15 @@
 r"""Costs of layers through their product: ``E(W) = E(W_N ... W_1)``."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain
+from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.geometry.chain import Chain, chain_of, uniform
+from dln_manifolds.geometry.stratum import whole_sizes
 from dln_manifolds.geometry.tangent_space import TangentSpace
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
@@ -27,14 +32,33 @@ class OfLayers(Cost):
     Its gradient ``(W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` is horizontal at balanced layers.
     A Hessian-vector product takes ``6 (N - 1)`` products of matrices besides that of E; the layers
     follow one another in them, so there is a loop over layers.
+
+    Of a network of given ``widths`` ``d_0, ..., d_N`` points are those of
+    ``BalancedManifold(widths=widths)``: where widths differ, vectors ``(..., sum_p d_p d_{p-1})``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dln_manifolds import costs
+    >>> loss = costs.MatrixCompletion([[1.0, 0.0, 2.0]], [[1, 1, 1]])
+    >>> of_layers = costs.OfLayers(loss, widths=(3, 2, 1))
+    >>> float(of_layers(np.zeros(2 * 3 + 1 * 2)))
+    2.5
     """
 
-    def __init__(self, cost: Cost) -> None:
+    def __init__(self, cost: Cost, widths: Sequence[int] | None = None) -> None:
         if not isinstance(cost, Cost):
             raise TypeError(f"OfLayers takes a cost of matrices, not {type(cost).__name__}.")
-        matrices = Domain(of_layers=False)
+        matrices, points = Domain(of_layers=False), Domain(of_layers=True, flat=False)
+        self._chain: Chain | None = None
+        if widths is not None:
+            sizes = whole_sizes("widths", widths, 2)
+            self._chain = chain_of(sizes)
+            depth, shape = float(len(sizes) - 1), (sizes[-1], sizes[0])
+            matrices = matrices._replace(shape=shape, depth=depth, hidden=sizes[1:-1])
+            points = points._replace(flat=not self._chain.is_uniform)
         known = matrices.agree(cost.domain, "The argument of OfLayers", "what was given is")
-        self.domain = known._replace(of_layers=True)
+        self.domain = known._replace(of_layers=True, flat=points.flat)
         self.cost = cost
         self._products = PointMemo(self._multiply)
         self._pulled = PointMemo(self._pull)
@@ -44,22 +68,37 @@ class OfLayers(Cost):
         """Leave what is remembered behind."""
         return {**self.__dict__, "_latest": None}
 
+    def _layers(self, array: Array, name: str = "point") -> list[Array]:
+        """Return views of single layers, the first one first."""
+        chain = self._chain
+        if chain is None:
+            if array.ndim < 3:
+                raise InvalidPointError(
+                    f"{name} has shape {array.shape}; layers (..., N, n, n) are needed. For layers "
+                    f"of unequal widths, in one vector, give OfLayers their widths=(d_0, ..., d_N)."
+                )
+            chain = uniform(array)
+        elif array.shape[-len(chain.array_shape) :] != chain.array_shape:
+            wanted = ", ".join(map(str, chain.array_shape))
+            raise InvalidPointError(
+                f"{name} has shape {array.shape}; the last axes must be ({wanted}), for layers of "
+                f"widths {chain.widths}."
+            )
+        return chain.layers(array)
+
     # Products and gradients are kept between the calls of a solver, which makes a gradient at N = 2
     # and 4 faster by half than `geometry.balancing.end_to_end_pullback`.
 
-    def _multiply(self, layers: Array) -> list[Array]:
+    def _multiply(self, point: Array) -> list[Array]:
         """Return ``W_1``, ``W_2 W_1``, ..., X."""
-        products = [layers[..., 0, :, :]]
-        for p in range(1, layers.shape[-3]):
-            products.append(layers[..., p, :, :] @ products[-1])
-        return products
+        return list(accumulate(self._layers(point), lambda product, layer: layer @ product))
 
-    def _pull(self, layers: Array) -> list[Array]:
+    def _pull(self, point: Array) -> list[Array]:
         """Return ``(W_N .. W_{p+1})^T dE(X)`` for p = 1..N."""
-        pulled = [self.cost.euclidean_gradient(self._products(layers)[-1])]
-        for p in range(layers.shape[-3] - 1, 0, -1):
-            pulled.append(transpose(layers[..., p, :, :]) @ pulled[-1])
-        return pulled[::-1]
+        gradient = self.cost.euclidean_gradient(self._products(point)[-1])
+        above = self._layers(point)[:0:-1]
+        pulled = accumulate(above, lambda back, layer: transpose(layer) @ back, initial=gradient)
+        return list(pulled)[::-1]
 
     def __call__(self, point: Array) -> Array:
         """Return ``E(W_N ... W_1)``."""
@@ -69,28 +108,32 @@ class OfLayers(Cost):
         """Return ``(W_N .. W_{p+1})^T dE(X) (W_{p-1} .. W_1)^T`` for all p."""
         before, pulled = self._products(point), self._pulled(point)
         gradient = np.empty_like(point)
-        gradient[..., 0, :, :] = pulled[0]
-        for p in range(1, point.shape[-3]):
-            np.matmul(pulled[p], transpose(before[p - 1]), out=gradient[..., p, :, :])
+        first, *others = self._layers(gradient)
+        first[...] = pulled[0]
+        for back, behind, layer in zip(pulled[1:], before[:-1], others, strict=True):
+            np.matmul(back, transpose(behind), out=layer)
         return gradient
 
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Differentiate the gradient along a vector: forward through X, and back."""
         before, pulled = self._products(point), self._pulled(point)
-        depth = point.shape[-3]
-        moved = [vector[..., 0, :, :]]
-        for p in range(1, depth):
-            moved.append(point[..., p, :, :] @ moved[-1] + vector[..., p, :, :] @ before[p - 1])
+        layers, moving = self._layers(point), self._layers(vector, "vector")
+        moved = [moving[0]]
+        for layer, change, behind in zip(layers[1:], moving[1:], before[:-1], strict=True):
+            moved.append(layer @ moved[-1] + change @ behind)
         back = self.cost.euclidean_hessian(before[-1], moved[-1])
         hessian = np.empty_like(point)
-        for p in range(depth - 1, 0, -1):
-            hessian[..., p, :, :] = back @ transpose(before[p - 1])
-            hessian[..., p, :, :] += pulled[p] @ transpose(moved[p - 1])
-            back = (
-                transpose(point[..., p, :, :]) @ back + transpose(vector[..., p, :, :]) @ pulled[p]
-            )
-        hessian[..., 0, :, :] = back
+        parts = self._layers(hessian)
+        for p in range(len(layers) - 1, 0, -1):
+            np.matmul(back, transpose(before[p - 1]), out=parts[p])
+            parts[p] += pulled[p] @ transpose(moved[p - 1])
+            back = transpose(layers[p]) @ back + transpose(moving[p]) @ pulled[p]
+        parts[0][...] = back
         return hessian
+
+    def lower_bound(self, point: Array) -> float:
+        """Return the bound of the cost at the end-to-end matrix."""
+        return self.cost.lower_bound(self._products(point)[-1])
 
     def _inside(self, layers: Array, space: TangentSpace) -> _Inside:
         latest = self._latest

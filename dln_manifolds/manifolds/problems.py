@@ -46,12 +46,15 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
     thousand times what the solver has accepted are refused by that, without geodesics.
 
     The points of the ``manifold`` are arrays that the ``cost`` takes: X, or layers W for
-    `OfLayers`. It need not be of this package: ``Euclidean(N, n, n)`` trains the factors freely.
+    `OfLayers`, which is told the widths if they are unequal. It need not be of this package:
+    ``Euclidean(N, n, n)`` trains the factors freely, and so does ``Euclidean(k)`` with the number
+    of entries of layers of unequal widths.
     The ``options`` are further arguments of ``pymanopt.Problem``, such as a preconditioner.
 
     Raises `TypeError` if the cost is none, or is one of layers where points are matrices, or the
-    other way round, and `ValueError` if it is about matrices of another size or networks of another
-    depth. On manifolds of other packages both are noticed at the first point, not here.
+    other way round, and `ValueError` if it is about matrices of another size or rank or networks of
+    another depth or other hidden widths. On manifolds of other packages that is noticed at the
+    first point, as far as its shape tells, not here.
 
     Examples
     --------
@@ -73,11 +76,18 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
         )
     domain = cost.domain
     if isinstance(manifold, NetworkOptimization):
-        points = Domain.of_shape(manifold.shape)._replace(depth=float(manifold.depth))
+        of_layers = isinstance(manifold, BalancedOptimization)
+        points = Domain.of_network(of_layers, manifold.stratum)
         domain = domain.agree(points, "The cost", "the manifold is")
 
     kind, of_cost = "euclidean", _Derivatives(cost.euclidean_gradient, cost.euclidean_hessian)
-    if isinstance(manifold, BalancedOptimization) and isinstance(cost, OfLayers):
+    if (
+        isinstance(manifold, BalancedOptimization)
+        and manifold.stratum.is_square
+        and manifold.stratum.chain.is_uniform
+        and isinstance(cost, OfLayers)
+    ):
+        # Beside cores, products in the frames save nothing.
         kind, of_cost = "riemannian", _inside_the_frames(manifold, cost)
 
     trials = _Trials(cost)
