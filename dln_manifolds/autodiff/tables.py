@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
-from dln_manifolds.checks import SINGLE, At, cast, gathered, one_of
+from dln_manifolds.checks import SINGLE, At, cast, gathered, listed, one_of
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -256,9 +256,9 @@ def _balance(space: Manifold, given: Array | list[Array]) -> Result:
     return value, lambda cotangent: chain.layers(np.asarray(pull_back(cotangent)[0]))
 
 
-def _several_shapes(space: Manifold) -> bool:
+def _of_several_shapes(space: Manifold, value: object) -> bool:
     """Where all widths are the same, nested lists are arrays."""
-    return space.stratum.chain.flat
+    return space.stratum.chain.flat and listed(value)
 
 
 def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
@@ -379,12 +379,12 @@ LAYER_SPACE: Table = {
         # Any layers will do, so that these gradients are not restricted to the manifold.
         end_to_end=lambda at, c: (end_to_end_pullback(at.point, c, at.stratum.chain),),
     ),
-    "act": Listed(_act, _several_shapes),
-    "point": Listed(_point),
+    "act": Listed(_act, _of_several_shapes),
+    "point": Listed(_point, lambda space, value: isinstance(value, list | tuple)),
     "layers": Composite(_layers),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
-    "balance": Listed(_balance, _several_shapes),
+    "balance": Listed(_balance, _of_several_shapes),
     "factor": _NO_FACTOR,
 }
 

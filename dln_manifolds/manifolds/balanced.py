@@ -17,6 +17,7 @@ from dln_manifolds.checks import (
     checked_point,
     common_batch,
     gathered,
+    listed,
 )
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import LayerSystem
@@ -244,7 +245,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
             If layers have other shapes, or a product of a lower rank.
         """
         chain = self.stratum.chain
-        if chain.flat and isinstance(layers, list | tuple):
+        if chain.flat and listed(layers):
             array, dtype = gathered(layers, chain.shapes, chain, "layers")
         else:
             array, dtype = as_matrices(layers, self.shape, "layers")
@@ -263,7 +264,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
             If a group element is not orthogonal, or an argument is not valid.
         """
         chain = self.stratum.chain
-        if chain.flat and isinstance(group_elem, list | tuple):
+        if chain.flat and listed(group_elem):
             group, dtype_a = gathered(group_elem, chain.group.shapes, chain.group, "group_elem")
         else:
             group, dtype_a = as_matrices(group_elem, chain.group_shape, "group_elem")
