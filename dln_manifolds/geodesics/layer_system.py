@@ -20,7 +20,12 @@ from dln_manifolds.geometry.second_fundamental_form import (
     second_fundamental_form,
     weingarten,
 )
-from dln_manifolds.geometry.sectors import jacobi_basis, normal_vector, potentials, tangent_part
+from dln_manifolds.geometry.sectors import (
+    normal_vector,
+    potentials,
+    tangent_basis,
+    tangent_part,
+)
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -123,9 +128,8 @@ class LayerSystem(Submanifold[Frame]):
         return tangent_part(frame, vector)
 
     def tangent_basis(self, frame: Frame) -> Array:
-        """Return the horizontal and vertical vectors of the Jacobi basis."""
-        sectors = jacobi_basis(frame)
-        return np.concatenate([sectors.horizontal, sectors.vertical], axis=frame.values.ndim - 1)
+        """Return horizontal and vertical vectors."""
+        return np.concatenate(tangent_basis(frame), axis=frame.values.ndim - 1)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
         """Return S of the normal part ``W_p S_{p-1} - S_p W_p + N_p`` of ambient vectors.
