@@ -92,16 +92,6 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
     return array, dtype
 
 
-def listed(value: object) -> bool:
-    """Whether a value is a list of matrices, and not one of numbers or of vectors."""
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    first = value[0]
-    if isinstance(first, list | tuple):
-        return bool(first) and isinstance(first[0], list | tuple | np.ndarray)
-    return bool(getattr(first, "ndim", 0) >= 2)
-
-
 def gathered(
     value: object, shapes: Sequence[tuple[int, int]], layout: Matrices, name: str
 ) -> tuple[Array, DType]:

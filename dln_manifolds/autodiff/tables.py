@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
-from dln_manifolds.checks import SINGLE, At, cast, gathered, listed, one_of
+from dln_manifolds.checks import SINGLE, At, cast, gathered, one_of
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -33,7 +33,7 @@ from dln_manifolds.geometry.alignment import align, aligned_pullback
 from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, is_list_of_matrices
 
 # --- end-to-end matrices
 
@@ -258,7 +258,7 @@ def _balance(space: Manifold, given: Array | list[Array]) -> Result:
 
 def _of_several_shapes(space: Manifold, value: object) -> bool:
     """Where all widths are the same, nested lists are arrays."""
-    return space.stratum.chain.flat and listed(value)
+    return space.stratum.chain.flat and is_list_of_matrices(value)
 
 
 def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
