@@ -60,11 +60,11 @@ Rule = Callable[..., Result]
 class Listed:
     """The rule of a method whose first argument may be a list of arrays of several shapes.
 
-    It is where it ``may`` be one for its owner; gradients by its members come first.
+    Whether it is one, its owner may have a say in. Gradients by its members come first.
     """
 
     rule: Rule
-    may: Callable[[Any], bool] = lambda owner: True
+    is_list: Callable[[Any, object], bool]
 
 
 AnyRule = Rule | Composite | Refusal | Listed
@@ -174,7 +174,7 @@ def _on_every_backend(
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         values = list(bound.arguments.values())[1:]
-        if isinstance(given, Listed) and given.may(self) and isinstance(values[0], (list, tuple)):
+        if isinstance(given, Listed) and given.is_list(self, values[0]):
             return _of_list(given.rule, host, self, *values)
         values = [host.gathered(value) for value in values]
         traced = [place for place, value in enumerate(values) if host.is_traced(value)]
@@ -196,9 +196,7 @@ def _on_every_backend(
     return call
 
 
-def _of_list(
-    rule: Rule, host: Host, owner: object, members: Sequence[object], *others: object
-) -> object:
+def _of_list(rule: Rule, host: Host, owner: object, members: Any, *others: object) -> object:
     """Return what a method makes of a list of arrays, each of them an argument of its own."""
     values = [*members, *map(host.gathered, others)]
     plain, count = [host.to_numpy(value) for value in values], len(members)

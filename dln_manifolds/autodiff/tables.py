@@ -33,7 +33,7 @@ from dln_manifolds.geometry.alignment import align, aligned_pullback
 from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, is_list_of_matrices
 
 # --- end-to-end matrices
 
@@ -221,10 +221,7 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
     return _layer_balance(space, point, space.projection)
 
 
-def _layer_balance(
-    space: Manifold, point: Array, balance: Callable[[Array], Array] | None = None
-) -> Result:
-    balance = space.balance if balance is None else balance
+def _layer_balance(space: Manifold, point: Array, balance: Callable[[Array], Array]) -> Result:
     value, array = balance(point), np.asarray(point, dtype=float)
     balanced = value if value.dtype != SINGLE else balance(array)
     frame, chain, rank = space.stratum.frame(balanced), space.stratum.chain, space.stratum.rank
@@ -248,6 +245,20 @@ def _layer_entropy(at: At) -> tuple[Array, ...]:
 def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
     widths = at.stratum.hidden_widths
     return (layers.lifted_entropy_hessian(at.frame, at.point, cotangent, widths),)
+
+
+def _balance(space: Manifold, given: Array | list[Array]) -> Result:
+    if not isinstance(given, list):
+        return _layer_balance(space, given, space.balance)
+    chain = space.stratum.chain
+    array = cast(*gathered(given, chain.shapes, chain, "layers"))
+    value, pull_back = _layer_balance(space, array, space.balance)
+    return value, lambda cotangent: chain.layers(np.asarray(pull_back(cotangent)[0]))
+
+
+def _of_several_shapes(space: Manifold, value: object) -> bool:
+    """Where all widths are the same, nested lists are arrays."""
+    return space.stratum.chain.flat and is_list_of_matrices(value)
 
 
 def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
@@ -368,13 +379,12 @@ LAYER_SPACE: Table = {
         # Any layers will do, so that these gradients are not restricted to the manifold.
         end_to_end=lambda at, c: (end_to_end_pullback(at.point, c, at.stratum.chain),),
     ),
-    # Where all widths are the same, nested lists are arrays.
-    "act": Listed(_act, lambda space: space.stratum.chain.flat),
-    "point": Listed(_point),
+    "act": Listed(_act, _of_several_shapes),
+    "point": Listed(_point, lambda space, value: isinstance(value, list | tuple)),
     "layers": Composite(_layers),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
-    "balance": _layer_balance,
+    "balance": Listed(_balance, _of_several_shapes),
     "factor": _NO_FACTOR,
 }
 

@@ -181,10 +181,10 @@ OTHER_WIDTHS = [
 ]
 BOTH = [*OBSERVABLES, *BALANCED]
 each = pytest.mark.parametrize("data", BOTH, ids=lambda data: str(data.space))
-each_rank = pytest.mark.parametrize("data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space))
-each_space = pytest.mark.parametrize(
-    "data", [*BOTH, *OTHER_RANKS, *OTHER_WIDTHS], ids=lambda data: str(data.space)
-)
+EVERY = [*BOTH, *OTHER_RANKS, *OTHER_WIDTHS]
+each_space = pytest.mark.parametrize("data", EVERY, ids=lambda data: str(data.space))
+# Where geodesics are solved for.
+each_solved = pytest.mark.parametrize("data", EVERY[:-3], ids=lambda data: str(data.space))
 each_matrix = pytest.mark.parametrize(
     "data", [*OBSERVABLES, *OTHER_RANKS], ids=lambda data: str(data.space)
 )
@@ -192,7 +192,6 @@ each_observable = pytest.mark.parametrize("data", OBSERVABLES, ids=lambda data: 
 each_layers = pytest.mark.parametrize(
     "data", [*BALANCED, *OTHER_WIDTHS], ids=lambda data: str(data.space)
 )
-each_balanced = pytest.mark.parametrize("data", BALANCED, ids=lambda data: str(data.space))
 
 
 def places(data):
@@ -245,7 +244,7 @@ def test_densities(data, record):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_solved
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_exp(data, size, record):
     for name, point in places(data):
@@ -254,7 +253,7 @@ def test_exp(data, size, record):
         compare(data, exp, ["tangent", "point"], [vector, point], record, f"exp, {name}")
 
 
-@each_rank
+@each_solved
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_log_and_distances(data, size, record):
     metric = data.space.metric
@@ -267,7 +266,7 @@ def test_log_and_distances(data, size, record):
             compare(data, metric.dist, *two, record, f"distance, {name}")
 
 
-@each_rank
+@each_solved
 def test_geodesic(data, record):
     metric, times = data.space.metric, np.array([0.3, 1.1])
     point = data.point()
@@ -298,7 +297,7 @@ def test_orthonormal_coordinates(data, record):
             compare(data, method, *pair, record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_solved
 def test_flattened_view(data, record):
     """Vectors of the view are differentiated as those of the space."""
     view = data.space.flattened(orthonormal=True)
@@ -315,7 +314,7 @@ def test_flattened_view(data, record):
     compare(data, there_and_back, *two, record, "there", stacked=one_by_one(there_and_back))
 
 
-@each_balanced
+@each_layers
 def test_projection_of_unbalanced_layers(data, record):
     """By the implicit function theorem: the fibre moves, and the nearest point along it."""
     space = data.space
@@ -326,6 +325,7 @@ def test_projection_of_unbalanced_layers(data, record):
             "a batch": point + 0.2 * data.random(2),
         }.items():
             compare(data, space.projection, ["ambient"], [layers], record, f"{kind}, {name}")
+            compare(data, space.balance, ["ambient"], [layers], record, f"balance, {kind}, {name}")
         # At balanced layers it is the tangent projection, which is its own transpose.
         weight = data.random()
         (found,) = gradients(lambda w, c=weight: gs.sum(gs.array(c) * space.projection(w)), point)
@@ -342,7 +342,7 @@ def test_projection_of_matrices(data, record):
         gradients(lambda x: gs.sum(space.projection(x)), singular)
 
 
-@each_balanced
+@each_layers
 def test_nearest_point_of_a_fibre(data, record):
     bundle, point = data.space.fiber_bundle, data.point()
     reference = data.point() + 0.1 * data.random()
@@ -386,7 +386,7 @@ def test_transport_of_matrices(data, record):
     assert np.abs(traced - np.asarray(value)).max() <= 1e-13
 
 
-@each_balanced
+@each_layers
 def test_transport_of_layers(data, record):
     metric, point = data.space.metric, data.point()
     vectors = data.vector(data.random(2), point)
@@ -458,7 +458,7 @@ def test_action_of_the_group(record):
     record("by the group", by_group)
 
 
-@each_rank
+@each_solved
 def test_batches_are_summed_over(data, record):
     """Gradients by an argument that was repeated are sums; others have their own."""
     metric = data.space.metric
@@ -475,7 +475,7 @@ def test_batches_are_summed_over(data, record):
     compare(data, metric.norm, *grid, record, "a grid of norms")
 
 
-@each_rank
+@each_solved
 def test_unit_vectors_and_pairwise_distances(data, record):
     metric, point = data.space.metric, data.point()
     pair = ["ambient", "point"], [data.vector(data.random(), point), point]
@@ -488,7 +488,7 @@ def test_unit_vectors_and_pairwise_distances(data, record):
     assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
-@each_rank
+@each_solved
 def test_loss_of_a_geodesic_regression(data, record):
     """What geomstats' GeodesicRegression differentiates, where it starts: at coefficient zero."""
     metric, point = data.space.metric, data.point()
@@ -504,7 +504,7 @@ def test_loss_of_a_geodesic_regression(data, record):
     compare(data, loss, *two, record, "loss", stacked=one_by_one(loss))
 
 
-@each_rank
+@each_solved
 def test_zero_lengths(data):
     """Norm and distance have no derivative at zero; zero is taken."""
     metric, point = data.space.metric, data.point()
@@ -516,7 +516,7 @@ def test_zero_lengths(data):
         assert all(np.abs(gradient).max() == 0 for gradient in found)
 
 
-@each_rank
+@each_space
 def test_no_rule_no_derivative(data):
     """What has no rule, and every second derivative, is refused instead of counting as zero."""
     point = data.point()
@@ -539,7 +539,7 @@ def test_factors_have_no_derivative(data):
             gradients(lambda x, f=method: gs.sum(f(x)), matrix)
 
 
-@each_rank
+@each_solved
 def test_pymanopt_names(data):
     """The methods of the space, one point at a time and base point first, have the same rules."""
     space, point, vector = data.space, data.point(), 0.2 * data.random()
@@ -573,7 +573,7 @@ def test_failed_members_have_no_gradient(data):
 
 
 @pytest.mark.skipif(not ON_TORCH, reason="tensors only")
-@each_rank
+@each_space
 def test_single_precision(data):
     point = torch.tensor(data.space.projection(data.point()), dtype=torch.float32)
     point = data.space.projection(point).requires_grad_()

@@ -125,6 +125,18 @@ def test_group_elements_in_a_list(widths, record):
     record("by the group", by_vector)
 
 
+@each
+def test_balance_of_a_list(space):
+    layers = [numbers(*shape) for shape in space.stratum.chain.shapes]
+    weight = constant(numbers(*space.shape, 3)[..., 0])
+    found = gradients(lambda *given: gs.sum(weight * space.balance(list(given))), *layers)
+    (expected,) = gradients(
+        lambda w: gs.sum(weight * space.balance(w)), np.asarray(space.point(layers))
+    )
+    for one, other in zip(found, space.layers(expected), strict=True):
+        assert np.abs(one - np.asarray(other)).max() <= 1e-11
+
+
 def test_lists_of_wrong_shapes_are_refused():
     space = BalancedManifold(widths=(3, 2, 3))
     with pytest.raises(InvalidPointError, match=r"layers\[1\] has shape"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layer_reference import (
+from dense_layers import (
     NETWORKS,
     acceleration,
     bases_from,

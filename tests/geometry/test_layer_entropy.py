@@ -7,7 +7,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import spectral_reference as ref
-from layer_reference import (
+from dense_layers import (
     ROOTS,
     case,
     dense_bases,

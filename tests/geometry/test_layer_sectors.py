@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from layer_reference import (
+from dense_layers import (
     NETWORKS,
     ROOTS,
     case,
