@@ -27,6 +27,8 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
 _GOAL = 1e-10
+# Nodes before and after all but the first and the last.
+_NEIGHBOURS = np.s_[:-2], np.s_[2:]
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,16 @@ class LayerSystem(Submanifold[Frame]):
         apart = (component(first.frame) != component(last.frame)).any(axis=-1)
         below = lower_bound(first.frame.ends, last.frame.ends)
         return Bounds(np.maximum(lower, below), np.where(apart, np.inf, upper))
+
+    def jumps(self, frame: Frame, nodes: Array) -> Array:
+        """Return where a root changes its sign from node to node; invertible layers never do that.
+
+        Beyond a singular matrix signs are not told apart, and the way over it looks short.
+        """
+        if self.core_rank is None:
+            return np.zeros(len(nodes), dtype=bool)
+        signs = [np.linalg.slogdet(frame.enter(nodes[:, part]))[0] for part in _NEIGHBOURS]
+        return np.asarray(np.min(signs, axis=(0, 2, 3)) < 0)
 
     def nearness(self, points: Array) -> Array:
         """Return the smallest singular values at nodes relative to the largest of each path."""

@@ -68,6 +68,13 @@ class NodeSpace(ABC, Generic[D]):
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
         """Return a path on the submanifold at some times, ``(n_batch, n_times, *shape)``."""
 
+    def jumps(self, frame: D, nodes: Array) -> Array:
+        """Return which paths jump over a singular matrix: none.
+
+        ``frame`` is that of all nodes but the first and the last, ``(n_batch, n_nodes, *shape)``.
+        """
+        return np.zeros(len(nodes), dtype=bool)
+
     def nearness(self, points: Array) -> Array:
         """Return how near nodes are to where geodesics end, one where they do not."""
         return np.ones(points.shape[:2])
@@ -90,6 +97,7 @@ class NodePath(Generic[D]):
         self.energy: Array = 0.5 * inner(whole, pull)
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
         self._decomposed = space.frame(interior)
+        self.energy[space.jumps(self._decomposed, whole)] = np.inf
         self.gradient: Array = space.tangent_part(self._decomposed, self._pull)
 
     def take(self, members: Array) -> NodePath[D]:

@@ -6,6 +6,7 @@ vector of ``sum_p d_p d_{p-1}`` entries. Consecutive layers of one shape are a *
 what is looped over. *Padded* arrays hold one matrix for each layer, with zeros below its rows.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -91,7 +92,9 @@ class Matrices:
         """Return layers from those of all runs."""
         if not self.flat:
             return parts[0]
-        return np.concatenate([part.reshape(*part.shape[:-3], -1) for part in parts], axis=-1)
+        # Not by -1: the batch may be empty.
+        flat = [part.reshape(*part.shape[:-3], math.prod(part.shape[-3:])) for part in parts]
+        return np.concatenate(flat, axis=-1)
 
     def layers(self, array: Array) -> list[Array]:
         """Return views of single layers, the first one first."""
@@ -103,7 +106,8 @@ class Matrices:
         """Return the array of single layers, the first one first: the inverse of `layers`."""
         if not self.flat:
             return np.stack(layers, axis=-3)
-        return np.concatenate([x.reshape(*x.shape[:-2], -1) for x in layers], axis=-1)
+        flat = [x.reshape(*x.shape[:-2], math.prod(x.shape[-2:])) for x in layers]
+        return np.concatenate(flat, axis=-1)
 
     def padded(self, array: Array, width: int | None = None) -> Array:
         """Return layers with zeros around them, shape ``(..., N, D, D)``."""
