@@ -52,7 +52,7 @@ def polar_path(start: Array, end: Array, times: Array) -> Array:
     return products @ positive[:, :, None] @ transpose(identity_before(products))
 
 
-def facing_path(first: Frame, last: Frame, times: Array) -> Array:
+def facing_path(first: Frame, last: Frame, times: Array, flips: int = 0) -> Array:
     """Return the path of layers ``Q_p(t) H(t) Q_{p-1}(t)^T`` at some times, ``(n, n_times, *)``.
 
     ``Q_p(t)`` are the columns Q_p of the first layers under steady rotations of ``R^(d_p)``, and
@@ -71,6 +71,11 @@ def facing_path(first: Frame, last: Frame, times: Array) -> Array:
         both = (bases[:, square[0], :rank] for bases in (start, end))
         sign = np.prod([np.linalg.slogdet(basis)[0] for basis in both], axis=0)
     gauge = signed_polar(coupling, sign)
+    if flips:
+        # gauge = u v^T with singular vectors of the coupling.
+        u, _, _ = np.linalg.svd(coupling)
+        least = u[..., -flips:]
+        gauge = gauge - 2 * least @ (transpose(least) @ gauge)
     groups = [
         (width, [place for place, size in enumerate(chain.widths) if size == width])
         for width in sorted(set(chain.widths))
