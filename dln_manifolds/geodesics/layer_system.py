@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from dln_manifolds.geodesics.node_paths import NodePaths
 from dln_manifolds.geodesics.submanifold import Submanifold
 from dln_manifolds.geodesics.system import Flow, Points, Unit
 from dln_manifolds.geometry.balancing import rebalance
@@ -14,7 +15,7 @@ from dln_manifolds.geometry.bounds import Bounds, lower_bound
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.layer_basis import tangent_basis
-from dln_manifolds.geometry.layer_paths import facing_path, polar_path
+from dln_manifolds.geometry.layer_paths import facing_path, mean_coupling, polar_path
 from dln_manifolds.geometry.reduction import Reduction, beside, reduction
 from dln_manifolds.geometry.second_fundamental_form import (
     bending_derivative,
@@ -27,6 +28,8 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
 _GOAL = 1e-10
+# Mean coupling of columns below which they may turn the other way.
+_LOOSE = 0.35
 # Nodes before and after all but the first and the last.
 _NEIGHBOURS = np.s_[:-2], np.s_[2:]
 
@@ -172,6 +175,36 @@ class LayerSystem(Submanifold[Frame]):
         if self.core_rank is None:
             return polar_path(start, end, times)
         return facing_path(self.frame(start), self.frame(end), times)
+
+    @property
+    def _flips(self) -> int:
+        """How many columns turn the other way on other paths: two where determinants are to stay.
+
+        Zero where there are no other paths: of invertible layers, or too low a rank.
+        """
+        flips = 2 if self.rank == min(self.widths) else 1
+        return 0 if self.core_rank is None or flips > self.rank else flips
+
+    def other_path(self, start: Array, end: Array, times: Array) -> Array:
+        """Return paths of layers whose least coupled columns turn the other way."""
+        return facing_path(self.frame(start), self.frame(end), times, self._flips)
+
+    def loose(self, start: Array, end: Array) -> Array:
+        """Return where these are coupled loosely."""
+        if not self._flips:
+            return np.empty(0, dtype=int)
+        coupling = mean_coupling(self.frame(start), self.frame(end))
+        values = np.linalg.svd(coupling, compute_uv=False)[:, -self._flips :]
+        return np.nonzero(values.mean(axis=1) < _LOOSE)[0]
+
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return first paths, and other ones for what these do not solve."""
+        numbers = np.arange(2 if self._flips else 1)
+        return list(np.repeat(numbers[:, None], len(first.position), axis=1))
+
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[Frame]:
+        """Return polynomial paths through nodes."""
+        return NodePaths(self, first.position, last.position, other=family > 0)
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""

@@ -68,6 +68,14 @@ class NodeSpace(ABC, Generic[D]):
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
         """Return a path on the submanifold at some times, ``(n_batch, n_times, *shape)``."""
 
+    def other_path(self, start: Array, end: Array, times: Array) -> Array:
+        """Return paths that turn the other way; where there is no other, the first path."""
+        return self.first_path(start, end, times)
+
+    def loose(self, start: Array, end: Array) -> Array:
+        """Return indices of members whose other path may be shorter: none."""
+        return np.empty(0, dtype=int)
+
     def jumps(self, frame: D, nodes: Array) -> Array:
         """Return which paths jump over a singular matrix: none.
 
@@ -159,22 +167,29 @@ class NodeModel(Generic[D]):
 
 @dataclass(frozen=True, eq=False)
 class NodePaths(Generic[D]):
-    """Family of polynomial paths through nodes on a submanifold."""
+    """Family of polynomial paths through nodes on a submanifold, from first or ``other`` paths."""
 
     space: NodeSpace[D]
     start: Array
     end: Array
+    other: bool = False
     n_levels = len(LEVELS)
     chart = None
 
     def initial(self) -> Guess:
         """Return the first path at the nodes."""
         times = nodal_basis(LEVELS[0]).nodes[1:-1]
-        return Guess(self.space.first_path(self.start, self.end, times))
+        path = self.space.other_path if self.other else self.space.first_path
+        return Guess(path(self.start, self.end, times))
 
     def rivals(self) -> list[tuple[Array, Guess]]:
-        """Return none."""
-        return []
+        """Return the other paths at the nodes, where they may be shorter."""
+        rows = self.space.loose(self.start, self.end)
+        if self.other or rows.size == 0:
+            return []
+        times = nodal_basis(LEVELS[0]).nodes[1:-1]
+        path = self.space.other_path(self.start[rows], self.end[rows], times)
+        return [(rows, Guess(path))]
 
     def _whole(self, guess: Guess, rows: Array) -> Array:
         """Return values at all nodes."""
