@@ -198,13 +198,13 @@ class LayerSystem(Submanifold[Frame]):
         return np.nonzero(values.mean(axis=1) < _LOOSE)[0]
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
-        """Return first paths, and other ones for what these do not solve."""
-        numbers = np.arange(2 if self._flips else 1)
+        """Return first or shorter other paths; for what these do not solve, each kind alone."""
+        numbers = np.arange(3 if self._flips else 1)
         return list(np.repeat(numbers[:, None], len(first.position), axis=1))
 
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[Frame]:
         """Return polynomial paths through nodes."""
-        return NodePaths(self, first.position, last.position, other=family > 0)
+        return NodePaths(self, first.position, last.position, family == 0, family == 2)
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""

@@ -167,11 +167,15 @@ class NodeModel(Generic[D]):
 
 @dataclass(frozen=True, eq=False)
 class NodePaths(Generic[D]):
-    """Family of polynomial paths through nodes on a submanifold, from first or ``other`` paths."""
+    """Family of polynomial paths through nodes on a submanifold, from first or ``other`` paths.
+
+    Or from the shorter of both, where there is a ``contest``.
+    """
 
     space: NodeSpace[D]
     start: Array
     end: Array
+    contest: bool = True
     other: bool = False
     n_levels = len(LEVELS)
     chart = None
@@ -185,7 +189,7 @@ class NodePaths(Generic[D]):
     def rivals(self) -> list[tuple[Array, Guess]]:
         """Return the other paths at the nodes, where they may be shorter."""
         rows = self.space.loose(self.start, self.end)
-        if self.other or rows.size == 0:
+        if not self.contest or rows.size == 0:
             return []
         times = nodal_basis(LEVELS[0]).nodes[1:-1]
         path = self.space.other_path(self.start[rows], self.end[rows], times)
