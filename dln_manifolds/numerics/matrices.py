@@ -146,12 +146,11 @@ _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 def turned(velocities: tuple[Array, Array], matrices: Array) -> Array:
     """Return ``Omega_L M - M Omega_R`` of ``(n_batch, ..., m, n)``, Omegas ``(n_batch, m, m)``."""
     left, right = velocities
-    batch, (m, n) = len(matrices), matrices.shape[-2:]
-    count = math.prod(matrices.shape[1:-2])
-    listed = matrices.reshape(batch, count, m, n)
-    after = matrices.reshape(batch, count * m, n) @ right
-    moved = left[:, None] @ listed - after.reshape(listed.shape)
-    return np.asarray(moved.reshape(matrices.shape))
+    n_batch, *nodes, m, n = matrices.shape
+    after = matrices.reshape(n_batch, math.prod(nodes) * m, n) @ right
+    moved = left.reshape(n_batch, *(1,) * len(nodes), m, m) @ matrices
+    moved -= after.reshape(matrices.shape)
+    return np.asarray(moved)
 
 
 def rotation(skew: Array) -> Array:
