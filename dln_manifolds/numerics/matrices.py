@@ -40,6 +40,8 @@ def times(a: Array, b: Array) -> Array:
 
 def weigh(weights: Array, values: Array) -> Array:
     """Multiply arrays, shape ``(..., *shape)``, by numbers of shape ``(...)``."""
+    if weights.size == 1:
+        return weights.item() * values
     return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
 
 
