@@ -191,8 +191,8 @@ def nodal_state(
 class SecondVariation:
     """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
-    A direction d of T turns the frame by ``Omega_L = A d - (A d)^T`` and ``Omega_R = B d - (B d)^T``
-    with ``A, B = 1 / (2 (l_j - l_i)) +- 1 / (2 (l_i + l_j))`` entry by entry, and moves the roots
+    A direction d of T turns the frame by ``Omega_L = A d - (A d)^T``, ``Omega_R = B d - (B d)^T``,
+    entry by entry with ``A, B = 1 / (2 (l_j - l_i)) +- 1 / (2 (l_i + l_j))``, and moves the roots
     by ``d_ii``.
     """
 
