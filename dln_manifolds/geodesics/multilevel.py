@@ -39,9 +39,9 @@ _MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
 # other, after which a geodesic is given up; evaluations after which no finer path is tried.
 _STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 400, 70_000
-# Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with how
-# much of their energy may yet fall, in units of the square of the slope; what falls at least (0.8
-# to 2.2 for most, and up to 11 on long ways). With more unknowns, slope and ratio that decide.
+# Slopes to which rivals and what they challenge are minimized with few unknowns; how much energies
+# may then fall, at most and at least, in units of the square of the slope (0.8 to 2.2 for most, up
+# to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
@@ -173,7 +173,6 @@ class Found(NamedTuple):
     """
 
     chart: Chart
-
     members: Array
     rate: Array
     rates: Array
@@ -241,15 +240,15 @@ class _Levels:
             rows, rival = self._selected(guess, rows, rival)
             if rows.size:
                 self._decide(guess, rows, rival)
-        self._descend(everyone, guess, 0)
+        self._descend(everyone, guess)
 
-    def _descend(self, pending: Array, guess: Guess, first_level: int) -> None:
-        """Solve members, by their indices in the family, from a level on."""
+    def _descend(self, pending: Array, guess: Guess) -> None:
+        """Solve members, by their indices in the family, level by level."""
         best = self.best
-        for level in range(first_level, self.family.n_levels):
+        for level in range(self.family.n_levels):
             if pending.size == 0:
                 break
-            if level > first_level:
+            if level > 0:
                 guess = self.family.extend(guess, pending, level)
             aim, chosen = self.end[pending], np.arange(pending.size)
             for correction in range(1 + _MAX_CORRECTIONS):
