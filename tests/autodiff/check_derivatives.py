@@ -386,7 +386,7 @@ def test_transport_of_matrices(data, record):
     assert np.abs(traced - np.asarray(value)).max() <= 1e-13
 
 
-@each_layers
+@pytest.mark.parametrize("data", [*BALANCED, *OTHER_WIDTHS[:2]], ids=lambda data: str(data.space))
 def test_transport_of_layers(data, record):
     metric, point = data.space.metric, data.point()
     vectors = data.vector(data.random(2), point)
