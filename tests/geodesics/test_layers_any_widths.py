@@ -43,7 +43,7 @@ def join(system, W, end):
 
 @chains
 def test_exp_against_dense_linear_algebra(widths, rank):
-    system, W = draw(widths, rank, 2)
+    system, W = draw(widths, rank, 1)
     V = draw_vectors(system, W, 0.6)
     end = follow(system, W, V).end_point
     for start, velocity, actual in zip(W, V, end, strict=True):
@@ -130,8 +130,8 @@ def test_log_inverts_exp(widths, rank, length):
 
 @chains
 def test_log_of_random_pairs(widths, rank):
-    system, W = draw(widths, rank, 8)
-    end = draw(widths, rank, 8, seed=1)[1]
+    system, W = draw(widths, rank, 3)
+    end = draw(widths, rank, 3, seed=1)[1]
     solution = join(system, W, end)
     assert solution.success.all(), solution.message
     back = join(system, end, W)
