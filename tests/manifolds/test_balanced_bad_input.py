@@ -42,7 +42,7 @@ OTHER = {name for name, found in kinds.FIBRE.items() if not set(found.split(":")
 BATCHED = {
     **from_table(
         METRIC,
-        kinds.METRIC | kinds.COORDINATES,
+        kinds.METRIC | kinds.COORDINATES | kinds.CURVATURE,
         without={"dist_pairwise", "closest_neighbor_index", "metric_matrix"},
     ),
     "inner_product without a point": (lambda a, b: METRIC.inner_product(a, b), "aa"),
