@@ -28,6 +28,7 @@ from matplotlib.lines import Line2D
 
 from dln_manifolds.dynamics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
 from dln_manifolds.geometry.balancing import act, factor, relative_imbalance
+from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.plotting import COLORS, DASHES
 
@@ -96,7 +97,7 @@ def train(
 ) -> Run:
     """Follow the flow of the layers, from balanced and from other ones, and that of X."""
     n = len(start)
-    layers = factor(Frame.of_point(start, depth), depth)
+    layers = factor(Frame.of_point(start, depth), chain_of((len(start),) * (depth + 1)))
     layers = act(random_orthogonal((depth - 1, n, n), rng), layers)
     other = layers.copy()
     other[0] *= 1 + LOPSIDED

@@ -111,6 +111,14 @@ def test_growth_and_depths_of_observables(load, rng):
     assert {len(row) for row in rows} == {len(observables.DEPTHS_HEADER)}
 
 
+def test_layers_rows(load):
+    layers = load("bench_layers")
+    row = layers.sweep_row((4, 3, 5), 2, 2)
+    assert len(row) == len(layers.HEADER)
+    assert row[2] == row[4] == row[7] == "2 of 2"
+    assert len(layers.growth_row(5, 2, repeats=1)) == len(layers.GROWTH_HEADER)
+
+
 def test_lowrank_rows(load, rng):
     lowrank = load("bench_lowrank")
     row = lowrank.growth_row(rng, 60, 30, k=2, rank=2, repeats=1)

@@ -80,9 +80,26 @@ class TestUnequalWidths:
             np.testing.assert_array_equal(found, wanted)
             assert not np.shares_memory(found, W)
 
+    def test_balanced_with_the_same_product(self, layers):
+        space = BalancedManifold(widths=self.WIDTHS)
+        W = bridges.from_layers(layers)
+        assert space.belongs(W)
+        X = layers[2] @ layers[1] @ layers[0]
+        np.testing.assert_allclose(space.end_to_end(W), X, rtol=0, atol=1e-13)
+        # The least norm.
+        values = np.linalg.svd(X, compute_uv=False)
+        assert np.sum(W**2) == pytest.approx(3 * np.sum(values ** (2 / 3)), rel=1e-12)
+
+    def test_of_less_than_the_least_width(self, layers):
+        layers[1][:] = np.outer(layers[1][:, 0], layers[1][0])
+        with pytest.raises(InvalidPointError, match="singular"):
+            bridges.from_layers(layers)
+
     def test_single_precision_stays(self, layers):
-        W = bridges.from_layers([layer.astype(np.float32) for layer in layers], balance=False)
+        layers = [layer.astype(np.float32) for layer in layers]
+        W = bridges.from_layers(layers, balance=False)
         assert W.dtype == bridges.to_layers(W, self.WIDTHS)[1].dtype == np.float32
+        assert bridges.from_layers(layers).dtype == np.float32
 
     def test_equal_widths_may_be_named(self, layers):
         W = np.random.normal(size=(2, 3, 3))
@@ -217,6 +234,15 @@ class TestTorchUnequalWidths:
         assert bridges.to_torch(W, model) is model
         assert model[1][0].weight is weight
         np.testing.assert_array_equal(bridges.from_torch(model, balance=False), W)
+
+    def test_balanced_layers_compute_the_same(self, torch, model):
+        W = bridges.from_torch(model)
+        assert BalancedManifold(widths=bridges.widths_of(model)).belongs(W)
+        x = torch.randn(7, 6, dtype=torch.float64)
+        before = model(x).detach()
+        np.testing.assert_allclose(
+            bridges.to_torch(W, model)(x).detach(), before, rtol=0, atol=1e-13
+        )
 
     def test_one_layer(self, torch):
         W = bridges.from_torch(torch.nn.Linear(2, 3, bias=False), balance=False)

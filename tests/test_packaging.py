@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import yaml
 
 import dln_manifolds
 from dln_manifolds import bridges, costs, diagnostics, errors, lowrank, plotting, storage
-from dln_manifolds.dynamics import balancing_flow, gradient_flow
 from dln_manifolds.geometry import coefficients, straight_lines
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors as jacobi
@@ -95,8 +95,8 @@ MODULES = (
     lowrank,
     plotting,
     storage,
-    balancing_flow,
-    gradient_flow,
+    import_module("dln_manifolds.dynamics.balancing_flow"),
+    import_module("dln_manifolds.dynamics.gradient_flow"),
     straight_lines,
     coefficients,
     jacobi,

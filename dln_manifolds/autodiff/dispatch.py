@@ -57,6 +57,20 @@ Rule = Callable[..., Result]
 
 
 @dataclass(frozen=True)
+class Listed:
+    """The rule of a method whose first argument may be a list of arrays of several shapes.
+
+    Whether it is one, its owner may have a say in. Gradients by its members come first.
+    """
+
+    rule: Rule
+    is_list: Callable[[Any, object], bool]
+
+
+AnyRule = Rule | Composite | Refusal | Listed
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A result with its derivative, before a host records it.
 
@@ -116,7 +130,7 @@ def _unbroadcast(gradient: Gradient, argument: Array) -> Array:
 
 
 def every_backend(
-    rules: Mapping[str, Rule | Composite | Refusal], kinds: Mapping[str, str], points: str
+    rules: Mapping[str, AnyRule], kinds: Mapping[str, str], points: str
 ) -> Callable[[C], C]:
     """Return a class decorator: public methods take and give the arrays of every backend.
 
@@ -145,8 +159,10 @@ def every_backend(
 
 
 def _on_every_backend(
-    method: Method, signature: inspect.Signature, rule: Rule | Composite | Refusal | None
+    method: Method, signature: inspect.Signature, given: AnyRule | None
 ) -> Method:
+    rule = given.rule if isinstance(given, Listed) else given
+
     @functools.wraps(method)
     def call(self: object, *args: object, **kwargs: object) -> object:
         library = _library_of((*args, *kwargs.values()) if kwargs else args)
@@ -157,7 +173,10 @@ def _on_every_backend(
             return method(self, *(host.to_numpy(host.gathered(value)) for value in args))
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        values = [host.gathered(value) for value in list(bound.arguments.values())[1:]]
+        values = list(bound.arguments.values())[1:]
+        if isinstance(given, Listed) and given.is_list(self, values[0]):
+            return _of_list(given.rule, host, self, *values)
+        values = [host.gathered(value) for value in values]
         traced = [place for place, value in enumerate(values) if host.is_traced(value)]
         if traced and isinstance(rule, Composite):
             return rule.function(host, self, *values)
@@ -177,6 +196,15 @@ def _on_every_backend(
     return call
 
 
+def _of_list(rule: Rule, host: Host, owner: object, members: Any, *others: object) -> object:
+    """Return what a method makes of a list of arrays, each of them an argument of its own."""
+    values = [*members, *map(host.gathered, others)]
+    plain, count = [host.to_numpy(value) for value in values], len(members)
+    traced = [place for place, value in enumerate(values) if host.is_traced(value)]
+    result, pullback = rule(owner, plain[:count], *plain[count:])
+    return _give(result, host, values, (pullback, plain, traced) if traced else None)
+
+
 def asked_by(package: str, beyond: str = f"{_PACKAGE}.") -> bool:
     """Whether the nearest caller outside this package, and another one, belongs to a package."""
     frame: FrameType | None = sys._getframe(1)
@@ -188,9 +216,8 @@ def asked_by(package: str, beyond: str = f"{_PACKAGE}.") -> bool:
     return False
 
 
-def _library_of(values: Sequence[object]) -> str | None:
+def _library_of(values: Sequence[object], found: str | None = _DEFAULT) -> str | None:
     """Return the module for the arrays among the values, None for NumPy's."""
-    found = _DEFAULT
     torch = sys.modules.get("torch")
     for value in values:
         kind = type(value)
@@ -203,9 +230,10 @@ def _library_of(values: Sequence[object]) -> str | None:
         elif isinstance(value, np.ndarray):
             found = None
         elif isinstance(value, (list, tuple)) and value:
-            inner = _library_of(value[:1])
+            # Of nested lists the first number tells, of lists of arrays each of them may.
+            inner = _library_of(value if isinstance(value[0], np.ndarray) else value[:1], None)
             if inner is not None:
-                found = inner
+                return inner
     return found
 
 
@@ -250,7 +278,7 @@ def _curve(
     return points
 
 
-def _refusing(method: Method, rule: Rule | Composite | Refusal | None = None) -> Pullback:
+def _refusing(method: Method, rule: AnyRule | None = None) -> Pullback:
     """Return a pullback that raises: what has no derivative must not count as constant."""
     why = (
         rule.reason if isinstance(rule, Refusal) else "Detach its arguments if they are constants."

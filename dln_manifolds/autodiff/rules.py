@@ -15,7 +15,15 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Host, Pullback, Refusal, Result, Rule
+from dln_manifolds.autodiff.dispatch import (
+    AnyRule,
+    Composite,
+    Host,
+    Pullback,
+    Refusal,
+    Result,
+    Rule,
+)
 from dln_manifolds.checks import SINGLE, At, one_of, spread
 from dln_manifolds.geodesics import (
     GeodesicSolution,
@@ -28,7 +36,7 @@ from dln_manifolds.numerics.arrays import Array
 Gradients = Callable[..., tuple[Array | None, ...]]
 # By two vectors and by their point.
 Inner = Callable[[At, Array, Array], tuple[Array, Array, Array | None]]
-Table = dict[str, Rule | Composite | Refusal]
+Table = dict[str, AnyRule]
 
 
 def _half_inverse(root: Array) -> Array:

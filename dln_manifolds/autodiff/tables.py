@@ -14,7 +14,7 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Refusal, Result
+from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Listed, Refusal, Result
 from dln_manifolds.autodiff.rules import (
     METRIC,
     SPACE,
@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
-from dln_manifolds.checks import SINGLE, At, one_of
+from dln_manifolds.checks import SINGLE, At, cast, gathered, one_of
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -33,7 +33,7 @@ from dln_manifolds.geometry.alignment import align, aligned_pullback
 from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
-from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.arrays import Array, is_list_of_matrices
 
 # --- end-to-end matrices
 
@@ -221,10 +221,7 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
     return _layer_balance(space, point, space.projection)
 
 
-def _layer_balance(
-    space: Manifold, point: Array, balance: Callable[[Array], Array] | None = None
-) -> Result:
-    balance = space.balance if balance is None else balance
+def _layer_balance(space: Manifold, point: Array, balance: Callable[[Array], Array]) -> Result:
     value, array = balance(point), np.asarray(point, dtype=float)
     balanced = value if value.dtype != SINGLE else balance(array)
     frame, chain, rank = space.stratum.frame(balanced), space.stratum.chain, space.stratum.rank
@@ -248,6 +245,47 @@ def _layer_entropy(at: At) -> tuple[Array, ...]:
 def _layer_entropy_gradient(at: At, cotangent: Array) -> tuple[Array]:
     widths = at.stratum.hidden_widths
     return (layers.lifted_entropy_hessian(at.frame, at.point, cotangent, widths),)
+
+
+def _balance(space: Manifold, given: Array | list[Array]) -> Result:
+    if not isinstance(given, list):
+        return _layer_balance(space, given, space.balance)
+    chain = space.stratum.chain
+    array = cast(*gathered(given, chain.shapes, chain, "layers"))
+    value, pull_back = _layer_balance(space, array, space.balance)
+    return value, lambda cotangent: chain.layers(np.asarray(pull_back(cotangent)[0]))
+
+
+def _of_several_shapes(space: Manifold, value: object) -> bool:
+    """Where all widths are the same, nested lists are arrays."""
+    return space.stratum.chain.flat and is_list_of_matrices(value)
+
+
+def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
+    """Take the array of the host apart."""
+    space.layers(host.to_numpy(point))
+    return tuple(space.stratum.chain.layers(point))
+
+
+def _point(space: Manifold, given: Array | list[Array]) -> Result:
+    chain, several = space.stratum.chain, isinstance(given, list)
+    value = cast(*gathered(given, chain.shapes, chain, "layers"))
+    return value, lambda c: chain.layers(c) if several else [np.stack(chain.layers(c))]
+
+
+def _act(space: Manifold, group_elem: Array | list[Array], point: Array) -> Result:
+    value, chain = space.act(group_elem, point), space.stratum.chain
+    layers, group = np.asarray(point, dtype=float), group_elem
+    several = isinstance(group, list)
+    if several:
+        group, _ = gathered(group, chain.group.shapes, chain.group, "group_elem")
+    array = np.asarray(group, dtype=float)
+
+    def pull(cotangent: Array) -> tuple[Array, ...]:
+        by_group, by_layers = balancing.act_pullback(array, layers, cotangent, chain)
+        return (*(chain.group.layers(by_group) if several else [by_group]), by_layers)
+
+    return value, pull
 
 
 def _layer_transport(
@@ -340,11 +378,13 @@ LAYER_SPACE: Table = {
         anywhere=True,
         # Any layers will do, so that these gradients are not restricted to the manifold.
         end_to_end=lambda at, c: (end_to_end_pullback(at.point, c, at.stratum.chain),),
-        act=lambda at, group, c: balancing.act_pullback(group, at.point, c, at.stratum.chain),
     ),
+    "act": Listed(_act, _of_several_shapes),
+    "point": Listed(_point, lambda space, value: isinstance(value, list | tuple)),
+    "layers": Composite(_layers),
     **exponential("volume_density", _layer_entropy),
     "projection": _layer_projection,
-    "balance": _layer_balance,
+    "balance": Listed(_balance, _of_several_shapes),
     "factor": _NO_FACTOR,
 }
 

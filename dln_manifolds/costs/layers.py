@@ -131,6 +131,10 @@ class OfLayers(Cost):
         parts[0][...] = back
         return hessian
 
+    def lower_bound(self, point: Array) -> float:
+        """Return the bound of the cost at the end-to-end matrix."""
+        return self.cost.lower_bound(self._products(point)[-1])
+
     def _inside(self, layers: Array, space: TangentSpace) -> _Inside:
         latest = self._latest
         if latest is not None and latest[0] is space:

@@ -7,26 +7,35 @@ from functools import cached_property
 
 import numpy as np
 
+from dln_manifolds.geodesics.node_paths import NodePaths
 from dln_manifolds.geodesics.submanifold import Submanifold
 from dln_manifolds.geodesics.system import Flow, Points, Unit
 from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.bounds import Bounds, lower_bound
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.layer_basis import tangent_basis
-from dln_manifolds.geometry.layer_paths import facing_path, polar_path
+from dln_manifolds.geometry.layer_paths import facing_path, mean_coupling, polar_path
 from dln_manifolds.geometry.reduction import Reduction, beside, reduction
 from dln_manifolds.geometry.second_fundamental_form import (
     bending_derivative,
     second_fundamental_form,
     weingarten,
 )
-from dln_manifolds.geometry.sectors import normal_vector, potentials, tangent_part
+from dln_manifolds.geometry.sectors import (
+    normal_vector,
+    potentials,
+    tangent_basis,
+    tangent_part,
+)
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
 _GOAL = 1e-10
+# Mean coupling of columns below which they may turn the other way.
+_LOOSE = 0.35
+# Nodes before and after all but the first and the last.
+_NEIGHBOURS = np.s_[:-2], np.s_[2:]
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ class LayerSystem(Submanifold[Frame]):
 
     def tangent_basis(self, frame: Frame) -> Array:
         """Return horizontal and vertical vectors."""
-        return tangent_basis(frame)
+        return np.concatenate(tangent_basis(frame), axis=frame.values.ndim - 1)
 
     def shape(self, frame: Frame, vector: Array) -> Array:
         """Return S of the normal part ``W_p S_{p-1} - S_p W_p + N_p`` of ambient vectors.
@@ -171,12 +180,52 @@ class LayerSystem(Submanifold[Frame]):
             return polar_path(start, end, times)
         return facing_path(self.frame(start), self.frame(end), times)
 
+    @property
+    def _flips(self) -> int:
+        """How many columns turn the other way on other paths: two where determinants are to stay.
+
+        Zero where there are no other paths: of invertible layers, or too low a rank.
+        """
+        flips = 2 if self.rank == min(self.widths) else 1
+        return 0 if self.core_rank is None or flips > self.rank else flips
+
+    def other_path(self, start: Array, end: Array, times: Array) -> Array:
+        """Return paths of layers whose least coupled columns turn the other way."""
+        return facing_path(self.frame(start), self.frame(end), times, self._flips)
+
+    def loose(self, start: Array, end: Array) -> Array:
+        """Return where these are coupled loosely."""
+        if not self._flips:
+            return np.empty(0, dtype=int)
+        coupling = mean_coupling(self.frame(start), self.frame(end))
+        values = np.linalg.svd(coupling, compute_uv=False)[:, -self._flips :]
+        return np.nonzero(values.mean(axis=1) < _LOOSE)[0]
+
+    def families(self, first: Unit, last: Unit) -> list[Array]:
+        """Return first or shorter other paths; for what these do not solve, each kind alone."""
+        numbers = np.arange(3 if self._flips else 1)
+        return list(np.repeat(numbers[:, None], len(first.position), axis=1))
+
+    def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[Frame]:
+        """Return polynomial paths through nodes."""
+        return NodePaths(self, first.position, last.position, family == 0, family == 2)
+
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""
         lower, upper = super().bounds(first, last)
         apart = (component(first.frame) != component(last.frame)).any(axis=-1)
         below = lower_bound(first.frame.ends, last.frame.ends)
         return Bounds(np.maximum(lower, below), np.where(apart, np.inf, upper))
+
+    def jumps(self, frame: Frame, nodes: Array) -> Array:
+        """Return where a root changes its sign from node to node; invertible layers never do that.
+
+        Beyond a singular matrix signs are not told apart, and the way over it looks short.
+        """
+        if self.core_rank is None:
+            return np.zeros(len(nodes), dtype=bool)
+        signs = [np.linalg.slogdet(frame.enter(nodes[:, part]))[0] for part in _NEIGHBOURS]
+        return np.asarray(np.min(signs, axis=(0, 2, 3)) < 0)
 
     def nearness(self, points: Array) -> Array:
         """Return the smallest singular values at nodes relative to the largest of each path."""

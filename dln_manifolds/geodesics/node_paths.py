@@ -68,6 +68,21 @@ class NodeSpace(ABC, Generic[D]):
     def first_path(self, start: Array, end: Array, times: Array) -> Array:
         """Return a path on the submanifold at some times, ``(n_batch, n_times, *shape)``."""
 
+    def other_path(self, start: Array, end: Array, times: Array) -> Array:
+        """Return paths that turn the other way; where there is no other, the first path."""
+        return self.first_path(start, end, times)
+
+    def loose(self, start: Array, end: Array) -> Array:
+        """Return indices of members whose other path may be shorter: none."""
+        return np.empty(0, dtype=int)
+
+    def jumps(self, frame: D, nodes: Array) -> Array:
+        """Return which paths jump over a singular matrix: none.
+
+        ``frame`` is that of all nodes but the first and the last, ``(n_batch, n_nodes, *shape)``.
+        """
+        return np.zeros(len(nodes), dtype=bool)
+
     def nearness(self, points: Array) -> Array:
         """Return how near nodes are to where geodesics end, one where they do not."""
         return np.ones(points.shape[:2])
@@ -90,6 +105,7 @@ class NodePath(Generic[D]):
         self.energy: Array = 0.5 * inner(whole, pull)
         self._pull_at_start, self._pull = pull[:, 0], pull[:, 1:-1]
         self._decomposed = space.frame(interior)
+        self.energy[space.jumps(self._decomposed, whole)] = np.inf
         self.gradient: Array = space.tangent_part(self._decomposed, self._pull)
 
     def take(self, members: Array) -> NodePath[D]:
@@ -151,22 +167,33 @@ class NodeModel(Generic[D]):
 
 @dataclass(frozen=True, eq=False)
 class NodePaths(Generic[D]):
-    """Family of polynomial paths through nodes on a submanifold."""
+    """Family of polynomial paths through nodes on a submanifold, from first or ``other`` paths.
+
+    Or from the shorter of both, where there is a ``contest``.
+    """
 
     space: NodeSpace[D]
     start: Array
     end: Array
+    contest: bool = True
+    other: bool = False
     n_levels = len(LEVELS)
     chart = None
 
     def initial(self) -> Guess:
         """Return the first path at the nodes."""
         times = nodal_basis(LEVELS[0]).nodes[1:-1]
-        return Guess(self.space.first_path(self.start, self.end, times))
+        path = self.space.other_path if self.other else self.space.first_path
+        return Guess(path(self.start, self.end, times))
 
     def rivals(self) -> list[tuple[Array, Guess]]:
-        """Return none."""
-        return []
+        """Return the other paths at the nodes, where they may be shorter."""
+        rows = self.space.loose(self.start, self.end)
+        if not self.contest or rows.size == 0:
+            return []
+        times = nodal_basis(LEVELS[0]).nodes[1:-1]
+        path = self.space.other_path(self.start[rows], self.end[rows], times)
+        return [(rows, Guess(path))]
 
     def _whole(self, guess: Guess, rows: Array) -> Array:
         """Return values at all nodes."""

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.modal_paths import ModalPaths
+from dln_manifolds.geodesics.root_paths import ModalPaths
 from dln_manifolds.geodesics.system import Guess
 from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of

@@ -7,6 +7,7 @@ do, by rotations that carry ``Q_p`` to ``Q'_p R`` with one orthogonal R for all 
 
 import numpy as np
 
+from dln_manifolds.geometry.chain import Chain
 from dln_manifolds.geometry.facing import completed, signed_polar, skew_logarithm
 from dln_manifolds.geometry.frame import Frame, full_nodes
 from dln_manifolds.numerics.arrays import Array
@@ -52,25 +53,43 @@ def polar_path(start: Array, end: Array, times: Array) -> Array:
     return products @ positive[:, :, None] @ transpose(identity_before(products))
 
 
-def facing_path(first: Frame, last: Frame, times: Array) -> Array:
+def _weights(chain: Chain) -> Array:
+    """Return shares of the nodes p = 0 .. N by how many layers each belongs to."""
+    shares = np.full(chain.count + 1, 1 / chain.count)
+    shares[[0, -1]] *= 0.5
+    return shares
+
+
+def mean_coupling(first: Frame, last: Frame) -> Array:
+    """Return the weighted mean of ``Q'_p^T Q_p`` over p, shape ``(n_batch, r, r)``.
+
+    Singular values are at most one: small ones belong to columns that may turn either way.
+    """
+    weights = _weights(first.layout)
+    return np.einsum("p,bpij,bpik->bjk", weights, last.bases, first.bases)
+
+
+def facing_path(first: Frame, last: Frame, times: Array, flips: int = 0) -> Array:
     """Return the path of layers ``Q_p(t) H(t) Q_{p-1}(t)^T`` at some times, ``(n, n_times, *)``.
 
     ``Q_p(t)`` are the columns Q_p of the first layers under steady rotations of ``R^(d_p)``, and
     ``H(t)`` lies on a straight line of positive matrices. ``first`` and ``last`` have a flat batch.
+    ``flips`` is how many singular directions of the coupling, the least ones, turn the other way.
     """
     chain, rank = first.layout, first.values.shape[-1]
-    # How many layers each node belongs to.
-    weights = np.full(chain.count + 1, 2.0)
-    weights[[0, -1]] = 1.0
-    start, end = first.bases, last.bases
-    coupling = np.einsum("p,bpij,bpik->bjk", weights, end, start)
-    coupling = last.roots[:, :, None] * coupling * first.roots[:, None, :]
+    weights, start, end = _weights(chain), first.bases, last.bases
+    coupling = last.roots[:, :, None] * mean_coupling(first, last) * first.roots[:, None, :]
     square = full_nodes(chain, rank)
     sign = None
     if square:
         both = (bases[:, square[0], :rank] for bases in (start, end))
         sign = np.prod([np.linalg.slogdet(basis)[0] for basis in both], axis=0)
     gauge = signed_polar(coupling, sign)
+    if flips:
+        # gauge = u v^T with singular vectors of the coupling.
+        u, _, _ = np.linalg.svd(coupling)
+        least = u[..., -flips:]
+        gauge = gauge - 2 * least @ (transpose(least) @ gauge)
     groups = [
         (width, [place for place, size in enumerate(chain.widths) if size == width])
         for width in sorted(set(chain.widths))
@@ -80,7 +99,7 @@ def facing_path(first: Frame, last: Frame, times: Array) -> Array:
         transpose(frame) @ end[:, places, :width]
         for frame, (width, places) in zip(frames, groups, strict=True)
     ]
-    shares = [weights[places] / weights.sum() for _, places in groups]
+    shares = [weights[places] for _, places in groups]
     gauge, velocities = _steady(ends, gauge, shares)
     bases = np.zeros((len(start), times.size, *start.shape[1:]))
     t = times[:, None, None]

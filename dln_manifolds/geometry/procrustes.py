@@ -95,6 +95,15 @@ class Fibre:
         """Return ``M_p``, the derivative by ``Q_p`` of <R, W>, p = 1 .. N-1."""
         return self.ahead(bases)[..., :-1, :, :] + self.behind(bases)[..., 1:, :, :]
 
+    def _every_second(self, bases: Array, first: int) -> Array:
+        """Return every second ``M_p``, from the first of them on."""
+        if not self.chain.is_uniform:
+            return self.coupling(bases)[..., first - 1 :: 2, :, :]
+        depth = self.chain.count
+        before, here, after = (np.s_[..., first + k : depth + k : 2, :, :] for k in (-1, 0, 1))
+        ahead = self.reference[before] @ (bases[before] @ transpose(self.cores[before]))
+        return ahead + transpose(self.reference[here]) @ (bases[after] @ self.cores[here])
+
     def overlap(self, bases: Array) -> Array:
         """Return ``<R, W>``."""
         return np.asarray(np.sum(bases[..., 1:, :, :] * self.ahead(bases), axis=(-3, -2, -1)))
@@ -132,7 +141,7 @@ class Fibre:
         bases, widths = bases.copy(), self.chain.widths
         for parity in (1, 2):
             here = np.s_[..., parity:-1:2, :, :]
-            coupling = self.coupling(bases)[..., parity - 1 :: 2, :, :]
+            coupling = self._every_second(bases, parity)
             signs = None if like is None else like[here]
             bases[here] = _nearest(coupling, widths[parity:-1:2], signs)
         return bases
@@ -169,6 +178,7 @@ def nearest_bases(fibre: Fibre, bases: Array, keep_component: bool) -> Array:
 
         def finished(rows: Array, path: Turned, done: Array, found: Array = found) -> None:
             found[rows] = path.unknowns[done]
+            found[rows, 1:-1] = _nearest(found[rows, 1:-1], hidden)
 
         minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS, finished=finished)
         slope = np.linalg.norm(Turned(part, found).gradient.reshape(len(left), -1), axis=1)
@@ -216,8 +226,11 @@ class Turned:
 
     def moved(self, step: Array) -> Self:
         """Take the nearest orthonormal columns: to second order a geodesic."""
+        # Polar factors of Q + T, (Q + T)^T (Q + T) = I + T^T T.
+        values, basis = np.linalg.eigh(transpose(step) @ step)
+        root = basis / np.sqrt(1 + np.maximum(values, 0.0))[..., None, :]
         bases = self.unknowns.copy()
-        bases[:, 1:-1] = _nearest(self._hidden + step, self._fibre.chain.widths[1:-1])
+        bases[:, 1:-1] = (self._hidden + step) @ (root @ transpose(basis))
         return type(self)(self._fibre, bases)
 
     def _split(self, matrix: Array) -> tuple[Array, Array | None]:

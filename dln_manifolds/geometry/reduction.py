@@ -66,7 +66,7 @@ def beside(frame: Frame, vectors: Array) -> Array:
     if not any(frame.sides):
         return np.empty((*frame.bases.shape[:-1], 0))
     added = np.moveaxis(np.concatenate([before[..., :1, :, :], after], axis=-3), 1, -2)
-    return added.reshape(*added.shape[:-2], -1)
+    return added.reshape(*added.shape[:-2], added.shape[-2] * added.shape[-1])
 
 
 def reduction(frame: Frame, others: Array) -> Reduction | None:

@@ -217,37 +217,46 @@ def push_forward(frame: Frame, vector: Array) -> Array:
 
 def jacobi_basis(frame: Frame) -> JacobiBasis:
     """Return explicit orthonormal bases of the three sectors at balanced points."""
-    depth, (*batch, r) = frame.n_layers, frame.roots.shape
-    each = frame.beside()
-    unit = np.eye(r * r).reshape(r * r, 1, r, r)
-    horizontal = [each.leave(unit * horizontal_direction(each.roots, depth))]
-    sigma = frequencies(frame.roots, depth)[..., None, :, None, :, :]
-    sines = sine_matrix(depth)[:, :, None, None]
-    bases = []
-    for sign, (i, j) in ((-1.0, np.triu_indices(r, 1)), (1.0, np.triu_indices(r))):
-        pair = np.zeros((len(i), r, r))
-        pair[np.arange(len(i)), i, j] = 1.0
-        pair[np.arange(len(i)), j, i] = sign
-        pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
-        # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
-        sequences = pair[:, None, None] * sines / sigma
-        sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, r, r)
-        bases.append([each.leave(_difference(each.roots, sequences))])
-    vertical, normal = bases
+    depth, each = frame.n_layers, frame.beside()
+    normal = [_core_basis(frame, 1.0)]
     if any(frame.sides):
         complements = [_complement(frame, place) for place in range(depth + 1)]
-        horizontal += [
-            _beside(each, complements[0], None, 0),
-            _beside(each, complements[-1], depth - 1, None),
-        ]
         for place in range(1, depth):
-            vertical.append(_beside(each, complements[place], place - 1, place))
             normal.append(_beside(each, complements[place], place - 1, place, -1.0))
         normal += [_corner(each, complements[p + 1], complements[p], p) for p in range(depth)]
-    axis = len(batch)
-    return JacobiBasis(
-        *(np.concatenate(parts, axis=axis) for parts in (horizontal, vertical, normal))
-    )
+    return JacobiBasis(*tangent_basis(frame), np.concatenate(normal, axis=frame.roots.ndim - 1))
+
+
+def tangent_basis(frame: Frame) -> tuple[Array, Array]:
+    """Return orthonormal bases of horizontal and of vertical vectors, ``(..., k, *shape)``."""
+    depth, r, each = frame.n_layers, frame.roots.shape[-1], frame.beside()
+    unit = np.eye(r * r).reshape(r * r, 1, r, r)
+    horizontal = [each.leave(unit * horizontal_direction(each.roots, depth))]
+    vertical = [_core_basis(frame, -1.0)]
+    if any(frame.sides):
+        horizontal.append(_beside(each, _complement(frame, 0), None, 0))
+        horizontal.append(_beside(each, _complement(frame, depth), depth - 1, None))
+        for place in range(1, depth):
+            vertical.append(_beside(each, _complement(frame, place), place - 1, place))
+    axis = frame.roots.ndim - 1
+    return np.concatenate(horizontal, axis=axis), np.concatenate(vertical, axis=axis)
+
+
+def _core_basis(frame: Frame, sign: float) -> Array:
+    """Return the normal vectors of cores, or with the sign -1 the vertical ones."""
+    depth, (*batch, r) = frame.n_layers, frame.roots.shape
+    each = frame.beside()
+    sigma = frequencies(frame.roots, depth)[..., None, :, None, :, :]
+    sines = sine_matrix(depth)[:, :, None, None]
+    i, j = np.triu_indices(r, 0 if sign > 0 else 1)
+    pair = np.zeros((len(i), r, r))
+    pair[np.arange(len(i)), i, j] = 1.0
+    pair[np.arange(len(i)), j, i] = sign
+    pair /= np.linalg.norm(pair, axis=(-2, -1), keepdims=True)
+    # sequence of pair m and frequency k: sin(pi k p / N) / sigma_k at the pair's two entries
+    sequences = pair[:, None, None] * sines / sigma
+    sequences = sequences.reshape(*batch, len(i) * (depth - 1), depth - 1, r, r)
+    return each.leave(_difference(each.roots, sequences))
 
 
 def _complement(frame: Frame, place: int) -> Array:

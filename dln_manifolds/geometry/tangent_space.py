@@ -1,5 +1,7 @@
 """The tangent space at a single balanced point, prepared for the many calls of a solver."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from dln_manifolds.geometry.balancing import moment
@@ -28,6 +30,8 @@ class TangentSpace:
         # Copies, so that all products are of contiguous matrices.
         self._after, self._before = frame.left.copy(), transpose(frame.right_t).copy()
         self._after_t, self._before_t = transpose(frame.left).copy(), frame.right_t.copy()
+        widths = frame.layout.widths
+        self._bases = [frame.bases[place, :width].copy() for place, width in enumerate(widths)]
         # l_i and l_j, and their powers 0 .. N-1, written out: broadcasting along rows is slow.
         powers = self.roots ** np.arange(self.depth)[:, None]
         self.row = np.repeat(self.roots[:, None], self.roots.size, axis=1)
@@ -105,8 +109,30 @@ class TangentSpace:
             return tangent_blocks(self.frame, inside)
         return inside - self._normal(self.multiplier(inside))
 
+    def _part_by_layers(self, vector: Array) -> Array:
+        """Project a vector of layers of unequal shapes, one by one: without padding."""
+        chain, bases = self.frame.layout, self._bases
+        core, sides = np.empty((self.depth, *self.row.shape)), []
+        for place, matrix in enumerate(chain.layers(vector)):
+            before, after = bases[place], bases[place + 1]
+            left, right = matrix @ before, matrix.T @ after
+            inside = core[place] = after.T @ left
+            sides.append((right - before @ inside.T, left - after @ inside))
+        core = core - self._normal(self.multiplier(core))
+        # Both are dQ_p L beside a hidden Q_p.
+        joint = [0.5 * (low[1] + high[0]) for low, high in pairwise(sides)]
+        joint = [sides[0][0], *joint, sides[-1][1]]
+        result = np.empty_like(vector)
+        for place, matrix in enumerate(chain.layers(result)):
+            before, after = bases[place], bases[place + 1]
+            left = np.hstack([after @ core[place] + joint[place + 1], after])
+            np.matmul(left, np.hstack([before, joint[place]]).T, out=matrix)
+        return result
+
     def tangent_part(self, vector: Array) -> Array:
         """Project an ambient vector to the tangent space."""
+        if self._has_sides and self.frame.layout.flat:
+            return self._part_by_layers(vector)
         if self._has_sides:
             return self.leave(self.project(self.enter(vector)))
         # Not by `project`: a vector that is tangent already keeps its digits.

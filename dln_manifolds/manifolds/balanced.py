@@ -29,7 +29,12 @@ from dln_manifolds.manifolds.bundle import DLNBundle
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_balanced import BalancedOptimization
 from dln_manifolds.manifolds.space import NetworkSpace
-from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
+from dln_manifolds.numerics.arrays import (
+    Array,
+    ArrayLike,
+    OptionalArray,
+    is_list_of_matrices,
+)
 from dln_manifolds.numerics.matrices import transpose
 
 _GROUP_ACTION = "orthogonal"
@@ -244,7 +249,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
             If layers have other shapes, or a product of a lower rank.
         """
         chain = self.stratum.chain
-        if chain.flat and isinstance(layers, list | tuple):
+        if chain.flat and is_list_of_matrices(layers):
             array, dtype = gathered(layers, chain.shapes, chain, "layers")
         else:
             array, dtype = as_matrices(layers, self.shape, "layers")
@@ -263,7 +268,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
             If a group element is not orthogonal, or an argument is not valid.
         """
         chain = self.stratum.chain
-        if chain.flat and isinstance(group_elem, list | tuple):
+        if chain.flat and is_list_of_matrices(group_elem):
             group, dtype_a = gathered(group_elem, chain.group.shapes, chain.group, "group_elem")
         else:
             group, dtype_a = as_matrices(group_elem, chain.group_shape, "group_elem")

@@ -82,18 +82,24 @@ class Observable:
 class Balanced(Observable):
     """Points and curves of balanced layers."""
 
-    def __init__(self, n, depth):
-        self.space = BalancedManifold(n, depth)
+    def __init__(self, n=None, depth=None, **arguments):
+        self.space = BalancedManifold(n, depth, **arguments)
+        self.below = Observable(**self.space.arguments)
         self.rng = np.random.default_rng(1)
 
+    def balanced(self, layers):
+        return rebalance(layers, self.space.stratum.chain, self.space.rank)
+
     def point(self, *batch):
-        return rebalance(np.eye(self.space.n) + 0.2 * self.random(*batch))
+        m, n = self.below.space.shape
+        identity = np.diag((np.arange(max(m, n)) < self.space.rank) * 1.0)[:m, :n]
+        return self.balanced(self.space.factor(identity) + 0.2 * self.random(*batch))
 
     def repeated(self, *batch):
-        return self.space.factor(Observable(self.space.n, self.space.depth).repeated(*batch))
+        return self.space.factor(self.below.repeated(*batch))
 
     def moved(self, point, direction, t):
-        return rebalance(point + t * direction)
+        return self.balanced(point + t * direction)
 
 
 def one_by_one(function):
@@ -107,7 +113,8 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
     """Compare gradients with differences, one argument at a time.
 
     ``kinds`` tells what an argument is: a ``point``, a ``tangent`` vector at the last point among
-    the arguments, or an ``ambient`` array. ``stacked`` is the function on a further leading axis.
+    the arguments, an ``ambient`` array, or a matrix ``below`` layers. ``stacked`` is the function
+    on a further leading axis.
     """
     points = [i for i, kind in enumerate(kinds) if kind == "point"]
     stacked = stacked or function
@@ -125,7 +132,8 @@ def compare(data, function, kinds, arguments, record, name, *, stacked=None):
     constant = gs.array(weights) if ON_TORCH else weights
     found = gradients(lambda *given: gs.sum(constant * function(*given)), *arguments)
     # All arguments get the batch axes of the longest, and one more for the offsets.
-    batch_ndims = [max(0, x.ndim - len(data.space.shape)) for x in arguments]
+    ndims = [2 if kind == "below" else len(data.space.shape) for kind in kinds]
+    batch_ndims = [max(0, x.ndim - k) for x, k in zip(arguments, ndims, strict=True)]
     long = [
         x.reshape(1, *(1,) * (max(batch_ndims) - ndim), *x.shape)
         for x, ndim in zip(arguments, batch_ndims, strict=True)
@@ -164,14 +172,26 @@ OTHER_RANKS = [
     Observable(n=3, depth=np.inf),
 ]
 BALANCED = [Balanced(2, 1), Balanced(3, 3)]
+OTHER_WIDTHS = [
+    Balanced(widths=(3, 2, 3)),
+    Balanced(widths=(3, 4, 2), rank=1),
+    Balanced(widths=(2, 3, 3, 2), rank=2),
+    Balanced(widths=(3, 4), rank=2),
+    Balanced(n=3, depth=2, rank=2),
+]
 BOTH = [*OBSERVABLES, *BALANCED]
 each = pytest.mark.parametrize("data", BOTH, ids=lambda data: str(data.space))
-each_rank = pytest.mark.parametrize("data", [*BOTH, *OTHER_RANKS], ids=lambda data: str(data.space))
+EVERY = [*BOTH, *OTHER_RANKS, *OTHER_WIDTHS]
+each_space = pytest.mark.parametrize("data", EVERY, ids=lambda data: str(data.space))
+# Where geodesics are solved for.
+each_solved = pytest.mark.parametrize("data", EVERY[:-3], ids=lambda data: str(data.space))
 each_matrix = pytest.mark.parametrize(
     "data", [*OBSERVABLES, *OTHER_RANKS], ids=lambda data: str(data.space)
 )
 each_observable = pytest.mark.parametrize("data", OBSERVABLES, ids=lambda data: str(data.space))
-each_balanced = pytest.mark.parametrize("data", BALANCED, ids=lambda data: str(data.space))
+each_layers = pytest.mark.parametrize(
+    "data", [*BALANCED, *OTHER_WIDTHS], ids=lambda data: str(data.space)
+)
 
 
 def places(data):
@@ -179,14 +199,14 @@ def places(data):
     return {"generic": data.point(), "repeated singular values": data.repeated()}.items()
 
 
-@each_rank
+@each_space
 def test_scalars_of_a_point(data, record):
     for name, point in places(data):
         for method in (data.space.entropy, data.space.volume_density):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_space
 def test_inner_products(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -197,7 +217,7 @@ def test_inner_products(data, record):
         compare(data, metric.norm, *single, record, f"norm, {name}")
 
 
-@each_rank
+@each_space
 def test_gradients_of_the_entropy(data, record):
     space = data.space
     for name, point in places(data):
@@ -206,7 +226,7 @@ def test_gradients_of_the_entropy(data, record):
     compare(data, space.entropy_gradient, ["point"], [points], record, "a batch of gradients")
 
 
-@each_rank
+@each_space
 def test_cometric_and_matrices(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -224,7 +244,7 @@ def test_densities(data, record):
             compare(data, method, ["point"], [point], record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_solved
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_exp(data, size, record):
     for name, point in places(data):
@@ -233,7 +253,7 @@ def test_exp(data, size, record):
         compare(data, exp, ["tangent", "point"], [vector, point], record, f"exp, {name}")
 
 
-@each_rank
+@each_solved
 @pytest.mark.parametrize("size", [0.0, 0.3])
 def test_log_and_distances(data, size, record):
     metric = data.space.metric
@@ -246,7 +266,7 @@ def test_log_and_distances(data, size, record):
             compare(data, metric.dist, *two, record, f"distance, {name}")
 
 
-@each_rank
+@each_solved
 def test_geodesic(data, record):
     metric, times = data.space.metric, np.array([0.3, 1.1])
     point = data.point()
@@ -259,7 +279,7 @@ def test_geodesic(data, record):
     compare(data, between, *three, record, "geodesic", stacked=one_by_one(between))
 
 
-@each_rank
+@each_space
 def test_projections(data, record):
     space = data.space
     for name, point in places(data):
@@ -268,7 +288,7 @@ def test_projections(data, record):
         compare(data, lambda v, x: space.projection(x, v), *two, record, f"projection, {name}")
 
 
-@each_rank
+@each_space
 def test_orthonormal_coordinates(data, record):
     metric = data.space.metric
     for name, point in places(data):
@@ -277,7 +297,7 @@ def test_orthonormal_coordinates(data, record):
             compare(data, method, *pair, record, f"{method.__name__}, {name}")
 
 
-@each_rank
+@each_solved
 def test_flattened_view(data, record):
     """Vectors of the view are differentiated as those of the space."""
     view = data.space.flattened(orthonormal=True)
@@ -294,7 +314,7 @@ def test_flattened_view(data, record):
     compare(data, there_and_back, *two, record, "there", stacked=one_by_one(there_and_back))
 
 
-@each_balanced
+@each_layers
 def test_projection_of_unbalanced_layers(data, record):
     """By the implicit function theorem: the fibre moves, and the nearest point along it."""
     space = data.space
@@ -305,6 +325,7 @@ def test_projection_of_unbalanced_layers(data, record):
             "a batch": point + 0.2 * data.random(2),
         }.items():
             compare(data, space.projection, ["ambient"], [layers], record, f"{kind}, {name}")
+            compare(data, space.balance, ["ambient"], [layers], record, f"balance, {kind}, {name}")
         # At balanced layers it is the tangent projection, which is its own transpose.
         weight = data.random()
         (found,) = gradients(lambda w, c=weight: gs.sum(gs.array(c) * space.projection(w)), point)
@@ -321,7 +342,7 @@ def test_projection_of_matrices(data, record):
         gradients(lambda x: gs.sum(space.projection(x)), singular)
 
 
-@each_balanced
+@each_layers
 def test_nearest_point_of_a_fibre(data, record):
     bundle, point = data.space.fiber_bundle, data.point()
     reference = data.point() + 0.1 * data.random()
@@ -365,7 +386,7 @@ def test_transport_of_matrices(data, record):
     assert np.abs(traced - np.asarray(value)).max() <= 1e-13
 
 
-@each_balanced
+@each_layers
 def test_transport_of_layers(data, record):
     metric, point = data.space.metric, data.point()
     vectors = data.vector(data.random(2), point)
@@ -392,10 +413,10 @@ def test_transport_of_layers(data, record):
             metric.parallel_transport(vectors[0], x, direction=along)), point)  # fmt: skip
 
 
-@each_balanced
+@each_layers
 def test_maps_of_layers(data, record):
     space = data.space
-    shape = (space.n, space.n)
+    shape = data.below.space.shape
     for name, point in places(data):
         two = ["ambient", "point"], [data.random(), point]
         bundle = space.fiber_bundle
@@ -409,7 +430,7 @@ def test_maps_of_layers(data, record):
             bundle.tangent_riemannian_submersion,
         ):
             compare(data, method, *two, record, f"{method.__qualname__}, {name}")
-        lift = ["ambient", "point"], [data.rng.normal(size=shape), point]
+        lift = ["below", "point"], [data.rng.normal(size=shape), point]
         compare(data, space.horizontal_lift, *lift, record, f"horizontal lift, {name}")
         for method in (space.end_to_end, bundle.riemannian_submersion):
             compare(data, method, ["ambient"], [point], record, f"{method.__qualname__}, {name}")
@@ -437,7 +458,7 @@ def test_action_of_the_group(record):
     record("by the group", by_group)
 
 
-@each_rank
+@each_solved
 def test_batches_are_summed_over(data, record):
     """Gradients by an argument that was repeated are sums; others have their own."""
     metric = data.space.metric
@@ -454,7 +475,7 @@ def test_batches_are_summed_over(data, record):
     compare(data, metric.norm, *grid, record, "a grid of norms")
 
 
-@each_rank
+@each_solved
 def test_unit_vectors_and_pairwise_distances(data, record):
     metric, point = data.space.metric, data.point()
     pair = ["ambient", "point"], [data.vector(data.random(), point), point]
@@ -467,7 +488,7 @@ def test_unit_vectors_and_pairwise_distances(data, record):
     assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
 
 
-@each_rank
+@each_solved
 def test_loss_of_a_geodesic_regression(data, record):
     """What geomstats' GeodesicRegression differentiates, where it starts: at coefficient zero."""
     metric, point = data.space.metric, data.point()
@@ -483,7 +504,7 @@ def test_loss_of_a_geodesic_regression(data, record):
     compare(data, loss, *two, record, "loss", stacked=one_by_one(loss))
 
 
-@each_rank
+@each_solved
 def test_zero_lengths(data):
     """Norm and distance have no derivative at zero; zero is taken."""
     metric, point = data.space.metric, data.point()
@@ -495,7 +516,7 @@ def test_zero_lengths(data):
         assert all(np.abs(gradient).max() == 0 for gradient in found)
 
 
-@each_rank
+@each_space
 def test_no_rule_no_derivative(data):
     """What has no rule, and every second derivative, is refused instead of counting as zero."""
     point = data.point()
@@ -509,16 +530,16 @@ def test_no_rule_no_derivative(data):
         second_derivative(data.space.entropy, point)
 
 
-@each_balanced
+@each_layers
 def test_factors_have_no_derivative(data):
     """They follow singular vectors, which may jump."""
-    matrix = np.eye(data.space.n)
+    matrix = data.below.point()
     for method in (data.space.factor, data.space.fiber_bundle.lift):
         with pytest.raises(NotImplementedError, match="singular vectors"):
             gradients(lambda x, f=method: gs.sum(f(x)), matrix)
 
 
-@each_rank
+@each_solved
 def test_pymanopt_names(data):
     """The methods of the space, one point at a time and base point first, have the same rules."""
     space, point, vector = data.space, data.point(), 0.2 * data.random()
@@ -552,7 +573,7 @@ def test_failed_members_have_no_gradient(data):
 
 
 @pytest.mark.skipif(not ON_TORCH, reason="tensors only")
-@each_rank
+@each_space
 def test_single_precision(data):
     point = torch.tensor(data.space.projection(data.point()), dtype=torch.float32)
     point = data.space.projection(point).requires_grad_()

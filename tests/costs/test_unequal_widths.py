@@ -312,3 +312,19 @@ def test_frechet_variance_of_layers():
     # Two thirds of the way.
     wanted = below.metric.geodesic(data[0], end_point=data[1])(2 / 3)[0]
     assert_allclose(total.end_to_end(result.point), wanted, rtol=0, atol=1e-7)
+
+
+def test_bounds_are_those_of_the_end_to_end_matrix():
+    widths = (3, 2, 4)
+    below = DLNObservableManifold(widths=widths)
+    variance = costs.FrechetVariance(below.random_point(2), 2, rank=2)
+    total, of_layers = BalancedManifold(widths=widths), costs.OfLayers(variance, widths)
+    W = total.random_point()
+    assert of_layers.lower_bound(W) == variance.lower_bound(total.end_to_end(W)) > 0
+    assert (3 * of_layers).lower_bound(W) == 3 * of_layers.lower_bound(W)
+    assert costs.OfLayers(costs.Entropy(2)).lower_bound(np.ones((2, 3, 3))) == -np.inf
+    # Trials far out are refused by it, without logarithms.
+    problem = pymanopt_problem(total, of_layers)
+    problem.riemannian_gradient(W)
+    far = 1e4 * W
+    assert problem.cost(far) == of_layers.lower_bound(far) > 1e3 * problem.cost(W)

@@ -168,7 +168,12 @@ def test_times_that_do_not_increase(kind, times, message):
 def test_starts_of_a_wrong_shape(kind):
     start = start_of(kind)
     batch, wide = np.stack([start, start]), start[..., :2]
-    for wrong in (batch, wide, start[0], start[..., :0, :0], 2.0):
+    # Matrices may be of any shape.
+    wrong_too = () if kind == "point" else (wide, [start[0], wide[1], start[0]], [start[0], 1.0])
+    for wrong in (batch, *wrong_too, start[0] if kind != "point" else start[0, :], 2.0):
+        with pytest.raises(InvalidPointError, match=r"has shape.*a flow starts at"):
+            follow(kind, wrong, [0.0, 1.0])
+    for wrong in (start[..., :0, :0], start[..., :0]):
         with pytest.raises(InvalidPointError, match=r"has shape.*a flow starts at"):
             follow(kind, wrong, [0.0, 1.0])
     for wrong, message in ((start + 1j, "complex"), (start * np.nan, "not finite"), (None, "None")):

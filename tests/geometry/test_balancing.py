@@ -8,7 +8,7 @@ import scipy.linalg
 from scipy.spatial.transform import Rotation
 
 from dln_manifolds.dynamics.balancing_flow import balancing_flow
-from dln_manifolds.errors import ConvergenceError, InvalidPointError
+from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geometry import procrustes
 from dln_manifolds.geometry.alignment import align, nearest_balanced
 from dln_manifolds.geometry.balancing import act, factor
@@ -270,8 +270,14 @@ def test_balancing_flow_at_its_end():
     np.testing.assert_array_equal(balancing_flow(W[:1]).layers[-1], W[:1])
 
 
-def test_balancing_flow_of_singular_layers_is_loud():
+def test_balancing_flow_of_singular_layers():
+    """The product has rank 2; the layers that have more lose it as exp(-t)."""
     W = normal(3, 3, 3).copy()
     W[1, 0] = 0
-    with pytest.raises(InvalidPointError, match="Layer 1"):
-        balancing_flow(W)
+    flow = balancing_flow(W, np.array([0.0, 5.0, 9.0]))
+    for t, now, imbalance in zip(flow.times, flow.layers, flow.imbalances[0], strict=True):
+        assert np.linalg.norm(product(now) - product(W)) <= 1e-9
+        expected = np.exp(-2 * t) * flow.imbalances[0][0]
+        np.testing.assert_allclose(imbalance, expected, atol=1e-9)
+    least = np.linalg.svd(flow.layers[:, 0], compute_uv=False)[:, -1]
+    assert least[2] == pytest.approx(np.exp(-4) * least[1], rel=1e-2)

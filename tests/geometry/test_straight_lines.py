@@ -165,3 +165,52 @@ def test_batch():
         for name in ("balance_defect", "vertical_defect", "length", "singular_time"):
             got, wanted = getattr(line, name)[i, j], getattr(alone, name)
             np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+def layers_between(bases, roots, chain):
+    """Layers ``Q_p diag(l) Q_{p-1}^T``; negative roots are signs of some of the bases."""
+    pairs = itertools.pairwise(bases)
+    return chain.gathered([(after * roots) @ before.T for before, after in pairs])
+
+
+@pytest.mark.parametrize("widths", [(4, 3, 5), (3, 5, 3), (4, 3, 5, 4), (3, 3, 3), (2, 4, 2)])
+def test_lines_of_roots_at_any_widths(widths):
+    """With common bases the line is a geodesic; at a root that changes its sign it is singular."""
+    chain = chain_of(widths)
+    bases = [orthogonal(w, 2, seed=k) for k, w in enumerate(widths)]
+    first = layers_between(bases, np.array([2.0, 0.5]), chain)
+    last = layers_between(bases, np.array([0.3, 0.8]), chain)
+    line = straight_line(first, last, chain, 2)
+    assert line.is_geodesic
+    assert line.length == pytest.approx(np.sqrt(chain.count * (1.7**2 + 0.3**2)))
+    other = layers_between(bases, np.array([0.3, -0.8]), chain)
+    line = straight_line(first, other, chain, 2)
+    assert line.balanced
+    assert line.singular_time == pytest.approx(0.5 / 1.3)
+    assert not line.is_geodesic
+
+
+@pytest.mark.parametrize("widths", [(4, 3, 5), (3, 5, 3), (4, 3, 5, 4)])
+def test_lines_between_other_bases(widths):
+    """Aligned they are horizontal, but leave the balanced layers, or those of the rank."""
+    chain, roots = chain_of(widths), np.array([2.0, 0.5])
+    first, last = (
+        layers_between([orthogonal(w, 2, seed=s + k) for k, w in enumerate(widths)], roots, chain)
+        for s in (0, 10)
+    )
+    line = straight_line(first, align(last, first, chain, 2).layers, chain, 2)
+    assert line.horizontal
+    assert not line.balanced
+    assert line.singular_time == np.inf
+    assert not straight_line(first, last, chain, 2).horizontal
+
+
+def test_lines_of_one_layer_leave_its_rank():
+    """Without a second layer all is balanced, but the sum of two matrices of rank 1 is not."""
+    chain = chain_of((4, 3))
+    first, last = (np.outer(normal(3, seed=k), normal(4, seed=k)).ravel() for k in (1, 2))
+    line = straight_line(first, last, chain, 1)
+    assert line.balance_defect == 0
+    assert not line.balanced
+    assert straight_line(first, 3 * first, chain, 1).is_geodesic
+    assert straight_line(first, -first, chain, 1).singular_time == pytest.approx(0.5)

@@ -6,6 +6,12 @@ from geomstats_cases import LAYER_TESTS, SPACE_TESTS, run_metric, run_space
 from dln_manifolds import BalancedManifold
 
 AMPLITUDE = 6.0
+ANY_WIDTHS = [
+    BalancedManifold(widths=(4, 3, 5)),
+    BalancedManifold(widths=(4, 3, 5), rank=2),
+    BalancedManifold(widths=(3, 5, 3)),
+    BalancedManifold(widths=(4, 2, 3, 4)),
+]
 
 
 @pytest.mark.parametrize("n_points", [1, 3])
@@ -35,3 +41,15 @@ def test_riemannian_metric_test_case_in_other_spaces(name, n, depth):
 @pytest.mark.parametrize("name", ["dim", *SPACE_TESTS])
 def test_manifold_test_case_in_other_spaces(name, n, depth):
     run_space(BalancedManifold(n, depth), name, AMPLITUDE, 2)
+
+
+@pytest.mark.parametrize("space", ANY_WIDTHS, ids=repr)
+@pytest.mark.parametrize("name", ["dim", *SPACE_TESTS])
+def test_manifold_test_case_of_any_widths(space, name):
+    run_space(space, name, AMPLITUDE, 2)
+
+
+@pytest.mark.parametrize("space", ANY_WIDTHS, ids=repr)
+@pytest.mark.parametrize("name", LAYER_TESTS)
+def test_riemannian_metric_test_case_of_any_widths(space, name):
+    run_metric(space, name, AMPLITUDE, 1 if name.endswith("_vec") else 2)
