@@ -18,6 +18,7 @@ three indices, between which ``J^-1`` is known in closed form
 `Frame.root_weights`, which are orthonormal.
 """
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import NamedTuple
@@ -131,7 +132,10 @@ class MatrixCurvature(Curvature):
         x_after, x_before = x[..., :, None, :, :], x[..., None, :, :, :]
         pairs = each.solve(each.product(x_after, x_before))
         others = each.product(x_after, w[..., None, :, :, :])
-        pairs, others = (v.reshape(*v.shape[: -self.axes - 2], d * d, -1) for v in (pairs, others))
+        size = math.prod(pairs.shape[-self.axes :])
+        pairs, others = (
+            v.reshape(*v.shape[: -self.axes - 2], d * d, size) for v in (pairs, others)
+        )
         # <Phi(e_a, e_b), F(e_c, e_l)>
         found = pairs @ transpose(others)
         found = found.reshape(*found.shape[:-2], d, d, d, d)
@@ -172,8 +176,7 @@ class MatrixCurvature(Curvature):
         bent = frame.stack(
             result, *(a * transpose(b) for a, b in zip((left, right), sides, strict=True))
         )
-        flat = [part.reshape(*part.shape[:-2], -1) for part in (x, bent)]
-        return flat[0] @ transpose(flat[1])
+        return np.einsum("...aij,...bij->...ab", x, bent)
 
     def scalar(self) -> Array:
         """Return the scalar curvature, shape ``(...)``."""

@@ -6,6 +6,7 @@ They are a submanifold of Euclidean space; with geomstats' sign,
           - \langle II(x, z), II(y, w) \rangle.
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -23,11 +24,12 @@ class LayerCurvature(Curvature):
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.shape = frame.layout.array_shape
+        self.size = math.prod(self.shape)
         self._axes = tuple(range(-len(self.shape), 0))
 
     def _flat(self, layers: Array) -> Array:
         """Join the axes of points."""
-        return layers.reshape(*layers.shape[: layers.ndim - len(self.shape)], -1)
+        return layers.reshape(*layers.shape[: layers.ndim - len(self.shape)], self.size)
 
     def tensor(self, x: Array, y: Array, z: Array) -> Array:
         """Return ``R(x, y) z`` of tangent layers, by Weingarten maps of the normal II."""
@@ -51,7 +53,7 @@ class LayerCurvature(Curvature):
 
     def riemann(self) -> Array:
         """Return the tensor on the entries of layers, normal parts dropped."""
-        d = int(np.prod(self.shape))
+        d = self.size
         units = np.eye(d).reshape(d, *self.shape)
         bends = self._bends(sectors.tangent_part(self.frame.beside(), units))
         flat = bends.reshape(*bends.shape[:-3], d * d, d)
@@ -71,7 +73,7 @@ class LayerCurvature(Curvature):
     def _ricci_in_basis(self) -> Array:
         bends = self._bends(self._basis)
         d, trace = bends.shape[-2], np.einsum("...aak->...k", bends)
-        rows = bends.reshape(*bends.shape[:-3], d, -1)
+        rows = bends.reshape(*bends.shape[:-3], d, d * self.size)
         return (bends @ trace[..., None, :, None])[..., 0] - rows @ rows.swapaxes(-1, -2)
 
     def ricci(self) -> Array:

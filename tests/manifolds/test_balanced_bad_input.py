@@ -301,10 +301,11 @@ def test_single_precision_belongs():
 
 
 SHAPES = {
-    **{name: () for name, found in kinds.METRIC.items() if found.endswith(":s")},
+    **{k: () for k, found in (kinds.METRIC | kinds.CURVATURE).items() if found.endswith(":s")},
     "inner_product without a point": (),
     "norm without a point": (),
     "cometric_matrix": (12, 12),
+    "ricci_tensor": (12, 12),
     "entropy": (),
     "volume_density": (),
     "geodesic to a point": (2, *SHAPE),
