@@ -46,7 +46,7 @@ def parallel_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     vectors = state[:, :, 1:].reshape(-1, *state.shape[3:])
     each = np.repeat(np.arange(len(state)), 2 * count)
     members = Core(*(value[each] for value in core))
-    axes, (inside, *momenta) = members.axes, layout.split(vectors)
+    axes, (inside, left, right) = members.axes, layout.split(vectors)
     q = transpose(axes) @ inside @ axes
     a, b = 0.5 * (q + transpose(q)), 0.25 * (q - transpose(q))
     other = members._replace(
@@ -56,8 +56,8 @@ def parallel_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     moved = np.zeros_like(vectors)
     inner, *outer = layout.split(moved)
     if sides is not None:
-        first = Sides(sides.inertia[each], *((l[each], r[each]) for l, r in sides[1:]))
-        second = Sides.of(other, *momenta, layout.depth)
+        first = Sides(sides.inertia[each], *((u[each], v[each]) for u, v in sides[1:]))
+        second = Sides.of(other, left, right, layout.depth)
         pull += _pull_beside(members, first, second)
         frames = layout.split(state[:, 0, 0])[1:]
         beside = _side_rates(members, other, first, second)
