@@ -103,8 +103,10 @@ def test_batches_are_single_calls(space):
         single = [array.astype(np.float32) for array in (*vectors, points)]
         if space.stratum.is_open:
             assert method(*single).dtype == np.float32
-    one = metric.curvature(a[:, None], b[0], c[0], points[0])
-    assert one.shape == (3, 1, *space.shape)
+    several = space.random_tangent_vec(points[0], 3)
+    found = metric.curvature(several[:, None], several, c[0], points[0])
+    assert found.shape == (3, 3, *space.shape)
+    assert_allclose(found, -found.swapaxes(0, 1), rtol=0, atol=1e-12)
 
 
 def test_geodesics_obey_the_connection(space):
