@@ -163,7 +163,7 @@ def _describe_solution(
             arrays[f"{name}/{key}"] = np.asarray(value)
         elif isinstance(value, Trajectory):
             for kind in ("times", "states", "scales"):
-                arrays[f"{name}/{key}/{kind}"] = np.stack(getattr(value, kind))
+                arrays[f"{name}/{key}/{kind}"] = np.array(getattr(value, kind))
         elif part.name == "system":
             values[key] = {"class": type(value).__name__, "arguments": dataclasses.asdict(value)}
         else:

@@ -65,7 +65,7 @@ OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items
 OF_SPACE |= _table("""
     belongs      a:b   is_tangent   ap:b   projection    aa:   zero_vector *p:v
     random_point :p    jacobi_basis p:     tangent_space p:     entropy_hessian vp:v
-    layers       a:    balance      a:p    factor     xa:p
+    layers       a:    point        a:a    balance    a:p    factor       xa:p
 """)
 OF_BUNDLE = BUNDLE | _table("""
     horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b

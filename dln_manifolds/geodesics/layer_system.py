@@ -7,8 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dln_manifolds.geodesics.node_paths import NodePaths
-from dln_manifolds.geodesics.submanifold import Submanifold
+from dln_manifolds.geodesics.submanifold import NodePaths, Submanifold
 from dln_manifolds.geodesics.system import Flow, Points, Unit
 from dln_manifolds.geometry.balancing import rebalance
 from dln_manifolds.geometry.bounds import Bounds, lower_bound

@@ -39,16 +39,18 @@ _MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
 # other, after which a geodesic is given up; evaluations after which no finer path is tried.
 _STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 400, 70_000
-# Slopes to which rivals and the paths that they challenge are minimized with few unknowns, with the
-# ratios of their energies from which the shorter is known; and the same with more, which decide.
-_SELECTION, _CONTEST = ((0.3, 1.15), (3e-2, 1.03), (1e-3, 1.003)), (3e-3, 1 - 1e-5)
+# Slopes to which rivals and what they challenge are minimized with few unknowns; how much energies
+# may then fall, at most and at least, in units of the square of the slope (0.8 to 2.2 for most, up
+# to 11 on long ways). With more unknowns, the slope and the ratio that decide.
+_SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
+_CONTEST = (3e-3, 1 - 1e-5)
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
 _BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
-_NODES = (1.0, 1.5, 2.0)
+_NODES = (1.0, 1.5, 2.0, 3.0)
 # What the numbers of nodes that are needed are told short of, from few nodes.
 _MARGIN = 1.1
 
@@ -171,7 +173,6 @@ class Found(NamedTuple):
     """
 
     chart: Chart
-
     members: Array
     rate: Array
     rates: Array
@@ -239,15 +240,15 @@ class _Levels:
             rows, rival = self._selected(guess, rows, rival)
             if rows.size:
                 self._decide(guess, rows, rival)
-        self._descend(everyone, guess, 0)
+        self._descend(everyone, guess)
 
-    def _descend(self, pending: Array, guess: Guess, first_level: int) -> None:
-        """Solve members, by their indices in the family, from a level on."""
+    def _descend(self, pending: Array, guess: Guess) -> None:
+        """Solve members, by their indices in the family, level by level."""
         best = self.best
-        for level in range(first_level, self.family.n_levels):
+        for level in range(self.family.n_levels):
             if pending.size == 0:
                 break
-            if level > first_level:
+            if level > 0:
                 guess = self.family.extend(guess, pending, level)
             aim, chosen = self.end[pending], np.arange(pending.size)
             for correction in range(1 + _MAX_CORRECTIONS):
@@ -293,14 +294,14 @@ class _Levels:
 
         Those that they tell to be shorter replace the paths.
         """
-        for slope, ratio in _SELECTION:
+        for chosen in _SELECTION:
             some = guess.take(rows)
-            energy = self._energies(rows, some, 0, slope)
-            reached = self._energies(rows, rival, 0, slope)
-            won = ratio * reached < energy
+            most, least = self._bracket(rows, some, *chosen)
+            most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
+            won = most_of_rival < least
             some.put(won, rival.take(won))
             guess.put(rows, some)
-            close = ~won & (reached < ratio * energy)
+            close = ~won & (least_of_rival < most)
             rows, rival = rows[close], rival.take(close)
             if rows.size == 0:
                 break
@@ -309,13 +310,18 @@ class _Levels:
     def _decide(self, guess: Guess, rows: Array, rival: Guess) -> None:
         """Replace paths of some members by their rivals where these have less energy."""
         finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
-        energies = [self._energies(rows, some, 1, _CONTEST[0]) for some in finer]
+        energies = [self._minimized(rows, some, 1, _CONTEST[0])[0] for some in finer]
         ahead = energies[1] < _CONTEST[1] * energies[0]
         guess.put(rows[ahead], rival.take(ahead))
 
-    def _energies(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
-        """Minimize the energy of some members' paths, in place, to a slope; return it."""
-        energy = np.empty(rows.size)
+    def _bracket(self, rows: Array, guess: Guess, slope: float, fall: float) -> list[Array]:
+        """Minimize some members' paths, in place, to a slope; bound their least energies."""
+        energy, reached = self._minimized(rows, guess, 0, slope)
+        return [energy * (1 - share * reached**2) for share in (_LEAST_FALL, fall)]
+
+    def _minimized(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
+        """Minimize some members' paths, in place, to a slope; return energies and slopes."""
+        found = np.empty((2, rows.size))
         for block in _blocks(guess):
             some = guess.take(block)
             path = self.family.path(some, rows[block], self.end[rows[block]], level)
@@ -326,8 +332,9 @@ class _Levels:
             result = minimize(
                 path, tolerance=slope, max_iterations=_MAX_ITERATIONS, finished=finished
             )
-            energy[block] = self._counted(rows[block], result).energy
-        return energy
+            self._counted(rows[block], result)
+            found[:, block] = result.energy, result.slope
+        return found
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
         """Whether paths of some members are worth finishing; when they meet a singular matrix."""
@@ -378,12 +385,11 @@ class _Levels:
         rate, along = (np.concatenate(values)[order] for values in (at_start, rates))
         return Found(chart, members[order], rate, along, crossing)
 
-    def _counted(self, rows: Array, result: Minimum) -> Minimum:
+    def _counted(self, rows: Array, result: Minimum) -> None:
         """Count the work of minimizing some members' paths."""
         pick = self.members[rows]
         self.best.n_iterations[pick] += result.n_iterations
         self.best.n_evaluations[pick] += result.n_evaluations
-        return result
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

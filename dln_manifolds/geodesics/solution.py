@@ -176,8 +176,10 @@ class GeodesicSolution:
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
         batch, shape = self.length.shape, self.point_shape
-        if self.length.size == 0:
-            return np.empty((*batch, times.size, *shape)), np.empty((*batch, times.size))
+        if self.length.size == 0 or not self.trajectory.times:
+            # Of no member, or where no path was worth following.
+            shaped = (*batch, times.size)
+            return np.full((*shaped, *shape), np.nan), np.full(shaped, np.inf)
         knots, states = np.stack(self.trajectory.times), np.stack(self.trajectory.states)
         scales, members = np.stack(self.trajectory.scales), np.arange(knots.shape[1])[:, None]
         # From the nearest knot, forwards or backwards in time; from the last of those that rounding

@@ -35,6 +35,7 @@ At infinite depth both are limits of ``sqrt(N)`` times the bounds, of the metric
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,8 +49,8 @@ from dln_manifolds.geometry.facing import (
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stretch import pair_weights, per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import diagonal, rotation, transpose
-from dln_manifolds.numerics.polynomials import gauss
+from dln_manifolds.numerics.matrices import diagonal, rotation, size_of, transpose, weigh
+from dln_manifolds.numerics.polynomials import combine, gauss, slopes_at_gauss
 
 _EPS = float(np.finfo(float).eps)
 # Nodes of the quadrature and of the one that it is compared with.
@@ -59,6 +60,8 @@ _ROUNDINGS = 4 * _EPS
 # Relative error of velocities of turns, the square of that of angles of rotations.
 _TURNED = 1e-11
 _TINY = 1e-290
+# Rounding of angles.
+_ANGLE_ROUNDING = 1e-14
 
 
 class Bounds(NamedTuple):
@@ -283,3 +286,24 @@ def _angle(stretch: Array, aim: Array, turns: list[_Turn], depth: float, n_nodes
     square = square - np.sum(roots * diagonal(moved), axis=-1) ** 2 / size
     speed = np.sqrt(np.maximum(square, 0.0) * rank / size)
     return np.asarray(speed @ rule.weights)
+
+
+def largest_angle(path: Callable[[Array], Array], end: Array) -> Array:
+    """Return at most by what angle curves lead to their ends, seen from the tip of the cone.
+
+    ``path`` gives points at times, ``(n_batch, n_times, *shape)``. By Gauss' rule, rounded up by
+    the difference from a smaller rule, and by what the path misses its end of size one.
+    """
+    angle, other = (_seen_angle(path, n_nodes) for n_nodes in (_NODES, _FEWER_NODES))
+    missed = size_of(path(np.ones(1))[:, 0] - end)
+    return np.minimum(angle + np.abs(angle - other) + 2 * missed + _ANGLE_ROUNDING, np.pi)
+
+
+def _seen_angle(path: Callable[[Array], Array], n_nodes: int) -> Array:
+    """Return the length of curves divided by their sizes."""
+    rule = gauss(n_nodes)
+    points = path(rule.nodes)
+    axes = tuple(range(2, points.ndim))
+    points = weigh(1 / np.sqrt(np.sum(points**2, axis=axes)), points)
+    slopes = combine(slopes_at_gauss(n_nodes), points)
+    return np.asarray(np.sqrt(np.sum(slopes**2, axis=axes)) @ rule.weights)

@@ -22,7 +22,7 @@ import numpy as np
 from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry.metric import lowered, raised
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import diagonal, transpose
+from dln_manifolds.numerics.matrices import diagonal, side_by_side, times, transpose
 
 # Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
 # quotient loses a factor 1/_CLOSE in accuracy just above the bound.
@@ -61,11 +61,12 @@ class NodalState(NamedTuple):
 
     def leave(self, matrix: Array) -> Array:
         """Return a matrix of the frame to the chart: ``U Z V^T``."""
-        return self.left @ matrix @ self.right_t
+        return np.ascontiguousarray(times(times(self.left, matrix), self.right_t))
 
     def enter(self, matrix: Array) -> Array:
         """Express a matrix of the chart in the frame: ``U^T Z V``."""
-        return transpose(self.left) @ matrix @ transpose(self.right_t)
+        inside = times(transpose(self.left), side_by_side(matrix))
+        return times(inside, transpose(self.right_t))
 
     def raise_(self, momentum: Array) -> Array:
         """Apply the cometric to a momentum of the chart."""
@@ -149,7 +150,7 @@ def arranged(
     packed[1, ..., -1] = depth - 1 / depth
     packed[2:, ..., -1] = 0.0
     packed *= 0.5
-    matrices = packed.take(index.place, axis=-1)
+    matrices = side_by_side(packed.take(index.place, axis=-1))
     matrices[2:4] *= index.sign
     return matrices
 
@@ -159,18 +160,20 @@ def nodal_state(
 ) -> NodalState:
     """Evaluate the Hamiltonian system at points T, ``(..., n, n)``, and momenta or velocities."""
     left, roots, right_t = np.linalg.svd(root)
+    left, right_t, roots = side_by_side(left), side_by_side(right_t), side_by_side(roots, 1)
     # A root that vanishes to the last bit still has a well-defined limit.
     roots = np.maximum(roots, _SMALLEST * roots[..., :1] + _TINY)
     u, matrices = pair_matrices(roots, depth)
     cosh, sinh, slope, over_difference, over_sum = matrices
     if velocity is None:
-        p = transpose(left) @ momentum @ transpose(right_t)
+        assert momentum is not None
+        p = times(times(transpose(left), side_by_side(momentum)), transpose(right_t))
         g = raised(cosh, sinh, p)
     else:
-        g = transpose(left) @ velocity @ transpose(right_t)
+        g = times(times(transpose(left), side_by_side(velocity)), transpose(right_t))
         p = lowered(cosh, sinh, g)
     p_t = transpose(p)
-    outer_left, outer_right = g @ p_t, p_t @ g
+    outer_left, outer_right = times(g, p_t), times(p_t, g)
     k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
     added = k_right + k_left
     gradient = (k_right - k_left) * over_difference
@@ -188,8 +191,9 @@ def nodal_state(
 class SecondVariation:
     """Linearized momentum and force of nodes, any batch shape: second derivatives of ``g(v, v)/2``.
 
-    A direction d of T turns the frame by the antisymmetric ``Omega_L``, ``Omega_R`` and moves the
-    roots by ``d_ii``.
+    A direction d of T turns the frame by ``Omega_L = A d - (A d)^T``, ``Omega_R = B d - (B d)^T``,
+    entry by entry with ``A, B = 1 / (2 (l_j - l_i)) +- 1 / (2 (l_i + l_j))``, and moves the roots
+    by ``d_ii``.
     """
 
     def __init__(self, nodal: NodalState, depth: float) -> None:
@@ -201,28 +205,30 @@ class SecondVariation:
             roots = nodal.roots * np.where(crowded[..., None], ramp, 1.0)
             root = (nodal.left * roots[..., None, :]) @ nodal.right_t
             nodal = nodal_state(root, depth, velocity=nodal.leave(nodal.velocity))
-        roots, g, p = nodal.roots, nodal.velocity, nodal.momentum
-        self._over_difference, self._over_sum = 2 * nodal.over_difference, 2 * nodal.over_sum
-        self._per_root = 0.5 / roots
-        self._cosine, self._sine, self._slope = nodal.cosh, nodal.sinh, nodal.slope
-        bend = coefficients.log_kappa_second_derivative(nodal.u, depth)
-        bend = coefficients.symmetric_matrix(bend, roots.shape[-1])
-        self._diagonal = diagonal(nodal.gradient)
+        g, p, per_root = nodal.velocity, nodal.momentum, 0.5 / nodal.roots
         g_t, p_t = transpose(g), transpose(p)
-        mixed = p * g_t
-        self._bend_mixed = bend * (mixed + transpose(mixed))
-        outer_left, outer_right = g @ p_t, p_t @ g
-        k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
-        self._quotient = (k_right - k_left) * self._over_difference
-        self._shared = (k_right + k_left) * self._over_sum
+        apart, along = nodal.over_difference, nodal.over_sum
+        self._turn_left, self._turn_right = apart + along, apart - along
         # Small products cost by the call, so factors are stacked; contiguous ones are faster.
-        self._left, self._left_t = nodal.left, np.ascontiguousarray(transpose(nodal.left))
-        self._right_t, self._right = nodal.right_t, np.ascontiguousarray(transpose(nodal.right_t))
-        self._p, self._g_t, self._p_t = p, np.ascontiguousarray(g_t), np.ascontiguousarray(p_t)
+        self._left, self._left_t = nodal.left, _arranged(transpose(nodal.left))
+        self._right_t, self._right = nodal.right_t, _arranged(transpose(nodal.right_t))
         self._beside = np.concatenate([g, p, nodal.gradient], axis=-1)
         self._below = np.concatenate([g, p, nodal.gradient], axis=-2)
         self._g_over_p = np.concatenate([g, p], axis=-2)
         self._pt_over_gt = np.concatenate([p_t, g_t], axis=-2)
+        self._p, self._g_t = p, _arranged(g_t)
+        self._cosine, self._sine, self._per_root = nodal.cosh, nodal.sinh, per_root
+        outer_left, outer_right = times(g, p_t), times(p_t, g)
+        k_left, k_right = outer_left - transpose(outer_left), outer_right - transpose(outer_right)
+        apart, along = 2 * apart, 2 * along
+        self._quotient = (k_right - k_left) * apart * (0.5 * apart)
+        self._shared = (k_right + k_left) * along * (0.5 * along)
+        bend = coefficients.log_kappa_second_derivative(nodal.u, depth)
+        mixed = p * g_t
+        mixed += transpose(mixed)
+        self._bend_mixed = coefficients.symmetric_matrix(bend, g.shape[-1]) * mixed
+        self._slope, self._steep = nodal.slope, nodal.slope * p_t
+        self._diagonal = 2 * diagonal(nodal.gradient)
 
     def mapped(self, function: Callable[[Array], Array]) -> Self:
         """Return the linearization with a function applied to all its arrays."""
@@ -234,32 +240,42 @@ class SecondVariation:
     def apply(self, root_dir: Array, velocity_dir: Array) -> tuple[Array, Array]:
         """Differentiate ``(dL/dv, dL/dT)``, momentum and force, along a direction of (T, v)."""
         n = root_dir.shape[-1]
-        d = self._left_t @ root_dir @ self._right
-        w = self._left_t @ velocity_dir @ self._right
-        d_t = transpose(d)
-        total, twist = (d + d_t) * self._over_difference, (d - d_t) * self._over_sum
-        omega_l, omega_r = 0.5 * (total + twist), 0.5 * (total - twist)
+        d = times(times(self._left_t, side_by_side(root_dir)), self._right)
+        dg = times(times(self._left_t, side_by_side(velocity_dir)), self._right)
+        omega_l, omega_r = self._turn_left * d, self._turn_right * d
+        turned_l = times(omega_l - transpose(omega_l), self._beside)
+        turned_r = times(self._below, omega_r - transpose(omega_r))
         moved = diagonal(d)
         rate = moved * self._per_root
         du = rate[..., :, None] - rate[..., None, :]
-        turned_l, turned_r = omega_l @ self._beside, self._below @ omega_r
-        dg = w - turned_l[..., :n] + turned_r[..., :n, :]
-        dg_t = transpose(dg)
-        dp = self._cosine * dg + self._sine * dg_t + du * self._slope * self._p_t
-        dp_t = transpose(dp)
+        dg -= turned_l[..., :n]
+        dg += turned_r[..., :n, :]
+        dg_t = _arranged(transpose(dg))
+        dp = self._cosine * dg
+        dp += self._sine * dg_t
+        dp += du * self._steep
         # KL = G P^T - P G^T and KR = P^T G - G^T P, differentiated
-        left = np.concatenate([dg, -dp], axis=-1) @ self._pt_over_gt
-        right = np.concatenate([dp_t, -dg_t], axis=-1) @ self._g_over_p
-        d_left, d_right = left - transpose(left), right - transpose(right)
-        spacing = moved[..., None, :] - moved[..., :, None]
-        drift = moved[..., None, :] + moved[..., :, None]
-        df = 0.5 * (
-            (d_right - d_left - spacing * self._quotient) * self._over_difference
-            - (d_right + d_left - drift * self._shared) * self._over_sum
-        )
-        d_mixed = dp * self._g_t + self._p * dg_t
-        change = (du * self._bend_mixed + self._slope * (d_mixed + transpose(d_mixed))).sum(axis=-1)
-        diagonal(df)[...] = -2 * rate * self._diagonal - 0.5 * self._per_root * change
-        dp += turned_l[..., n : 2 * n] - turned_r[..., n : 2 * n, :]
-        df += turned_l[..., 2 * n :] - turned_r[..., 2 * n :, :]
-        return self._left @ dp @ self._right_t, -(self._left @ df @ self._right_t)
+        left = times(np.concatenate([dg, -dp], axis=-1), self._pt_over_gt)
+        right = times(np.concatenate([transpose(dp), -dg_t], axis=-1), self._g_over_p)
+        force = (left - transpose(left)) * self._turn_left
+        force -= (right - transpose(right)) * self._turn_right
+        force += (moved[..., None, :] - moved[..., :, None]) * self._quotient
+        force -= (moved[..., None, :] + moved[..., :, None]) * self._shared
+        mixed = dp * self._g_t
+        mixed += self._p * dg_t
+        mixed = (mixed + transpose(mixed)) * self._slope
+        mixed += du * self._bend_mixed
+        along = 0.5 * mixed.sum(axis=-1)
+        along += moved * self._diagonal
+        diagonal(force)[...] = along * self._per_root
+        dp += turned_l[..., n : 2 * n]
+        dp -= turned_r[..., n : 2 * n, :]
+        force -= turned_l[..., 2 * n :]
+        force += turned_r[..., 2 * n :, :]
+        momentum, force = (times(times(self._left, x), self._right_t) for x in (dp, force))
+        return np.ascontiguousarray(momentum), np.ascontiguousarray(force)
+
+
+def _arranged(x: Array) -> Array:
+    """Return a copy of a transposed array, in the order in which products are fast."""
+    return x if x.strides[-1] > x.strides[0] else np.ascontiguousarray(x)

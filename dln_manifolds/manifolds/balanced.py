@@ -202,6 +202,11 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
 
         They need not be balanced, see `balance`; batch axes come first.
 
+        Parameters
+        ----------
+        layers : list of array-like, shapes=[..., d_p, d_{p-1}]
+            The layers, the first one first.
+
         Raises
         ------
         InvalidPointError

@@ -13,8 +13,35 @@ def transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
+# Size of matrices up to which, and numbers of them from which, entries of many lie side by side in
+# memory: sums over few entries of each cost by the call of the inner loop.
+_SMALL, _MANY = 4, 64
+
+
+def side_by_side(x: Array, axes: int = 2) -> Array:
+    """Return vectors or matrices, the last axes, with equal entries of all side by side if small.
+
+    What is computed of them entry by entry and by `times` stays so.
+    """
+    n = x.shape[-1]
+    if n > _SMALL or x.ndim == axes or x.size < _MANY * n**axes:
+        return x
+    order = tuple(range(x.ndim))
+    inside = np.ascontiguousarray(x.transpose(order[-axes:] + order[:-axes]))
+    return inside.transpose(order[axes:] + order[:axes])
+
+
+def times(a: Array, b: Array) -> Array:
+    """Return ``a @ b``, of matrices that lie `side_by_side` as such."""
+    if a.ndim > 2 and a.strides[-3] == a.itemsize:
+        return np.einsum("...ij,...jk->...ik", a, b)
+    return a @ b
+
+
 def weigh(weights: Array, values: Array) -> Array:
     """Multiply arrays, shape ``(..., *shape)``, by numbers of shape ``(...)``."""
+    if weights.size == 1:
+        return weights.item() * values
     return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
 
 
@@ -146,12 +173,11 @@ _TAYLOR = np.array([1.0 / math.factorial(k) for k in range(12)]).reshape(3, 4)
 def turned(velocities: tuple[Array, Array], matrices: Array) -> Array:
     """Return ``Omega_L M - M Omega_R`` of ``(n_batch, ..., m, n)``, Omegas ``(n_batch, m, m)``."""
     left, right = velocities
-    batch, (m, n) = len(matrices), matrices.shape[-2:]
-    count = math.prod(matrices.shape[1:-2])
-    listed = matrices.reshape(batch, count, m, n)
-    after = matrices.reshape(batch, count * m, n) @ right
-    moved = left[:, None] @ listed - after.reshape(listed.shape)
-    return np.asarray(moved.reshape(matrices.shape))
+    n_batch, *nodes, m, n = matrices.shape
+    after = matrices.reshape(n_batch, math.prod(nodes) * m, n) @ right
+    moved = left.reshape(n_batch, *(1,) * len(nodes), m, m) @ matrices
+    moved -= after.reshape(matrices.shape)
+    return np.asarray(moved)
 
 
 def rotation(skew: Array) -> Array:

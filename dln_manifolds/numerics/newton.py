@@ -85,34 +85,44 @@ class Minimum:
 def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
     """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``."""
     model = path.quadratic_model()
-    solution = np.zeros_like(first)
-    rows = np.arange(len(first))
+    part, solution, rows = np.zeros_like(first), None, np.arange(len(first))
     residual, z = -path.gradient, -first
-    direction, rho = z.copy(), inner(residual, z)
-    stop = goal**2 * rho
-    running = rho > 0
+    direction, rho = z, inner(residual, z)
+    stop, running = goal**2 * rho, rho > 0
     for iteration in range(_MAX_INNER):
         image = model.product(direction)
         curvature = inner(direction, image)
         convex = running & (curvature > 0)
+        alpha = np.divide(rho, curvature, out=np.zeros_like(rho), where=convex)
         if iteration == 0:
             # Steepest descent is the fallback where the energy is not convex along it.
-            solution[running & ~convex] = direction[running & ~convex]
-        alpha = np.where(convex, rho / np.where(convex, curvature, 1.0), 0.0)
-        solution[rows] += weigh(alpha, direction)
+            alpha[running & ~convex] = 1.0
+        part += weigh(alpha, direction)
         residual -= weigh(alpha, image)
         z = model.precondition(residual)
         fresh = inner(residual, z)
         running = convex & (fresh > stop)
-        if not running.any():
+        count = np.count_nonzero(running)
+        if count == 0:
             break
-        beta = np.where(running, fresh / np.where(running, rho, 1.0), 0.0)
+        beta = np.divide(fresh, rho, out=np.zeros_like(rho), where=running)
         direction = z + weigh(beta, direction)
         rho = fresh
-        if np.count_nonzero(running) < _KEEP * len(rows):
-            model, rows, stop = model.take(running), rows[running], stop[running]
+        if count < _KEEP * len(rows):
+            if solution is None:
+                solution = np.empty_like(part)
+            solution[rows] = part
+            model, rows, stop, part = (
+                model.take(running),
+                rows[running],
+                stop[running],
+                part[running],
+            )
             residual, direction, rho = residual[running], direction[running], rho[running]
             running = running[running]
+    if solution is None:
+        return part
+    solution[rows] = part
     return solution
 
 

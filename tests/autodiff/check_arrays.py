@@ -7,7 +7,11 @@ import pytest
 from dln_manifolds import BalancedManifold, DLNObservableManifold, InvalidPointError
 
 ON_TORCH = gs.__name__.endswith("pytorch")
-SPACES = [DLNObservableManifold(2, 2.5), BalancedManifold(2, 3)]
+SPACES = [
+    DLNObservableManifold(2, 2.5),
+    BalancedManifold(2, 3),
+    BalancedManifold(widths=(3, 2, 3), rank=1),
+]
 
 
 def points(space):
@@ -96,11 +100,12 @@ def test_observable_metric(array_type):
         assert isinstance(value, array_type)
 
 
-def test_layers(array_type):
-    space = SPACES[1]
+@pytest.mark.parametrize("space", SPACES[1:], ids=str)
+def test_layers(space, array_type):
     point, vector, other = points(space)
     matrix, along = space.end_to_end(point), space.push_forward(vector, point)
-    bundle = space.fiber_bundle
+    bundle, shape = space.fiber_bundle, space.stratum.chain.group_shape
+    group = np.resize(np.eye(2), shape)
     for value in (
         matrix,
         along,
@@ -110,7 +115,11 @@ def test_layers(array_type):
         space.vertical_projection(vector, point),
         space.normal_projection(vector, point),
         space.mean_curvature(point),
-        space.act(gs.array(np.tile(np.eye(2), (2, 1, 1))), point),
+        space.balance(point),
+        *space.layers(point),
+        space.point(list(space.layers(point))),
+        space.entropy_hessian(vector, point),
+        space.act(gs.array(group), point),
         *space.jacobi_basis(point[0]),
         bundle.riemannian_submersion(point),
         bundle.lift(matrix),
@@ -153,7 +162,7 @@ def test_ragged_lists_do_not_belong(space):
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_tensors_that_numpy_does_not_have(space):
     point = points(space)[0][0]
-    kinds = {"double": point.bfloat16(), "to_dense": point.reshape(-1, space.n).to_sparse()}
+    kinds = {"double": point.bfloat16(), "to_dense": point.reshape(2, -1).to_sparse()}
     for remedy, tensor in kinds.items():
         assert not space.belongs(tensor)
         assert not space.is_tangent(tensor, point)

@@ -393,7 +393,7 @@ def test_transport_of_matrices(data, record):
     check_transport(data, record)
 
 
-@each_layers
+@pytest.mark.parametrize("data", [*BALANCED, *OTHER_WIDTHS[:2]], ids=lambda data: str(data.space))
 def test_transport_of_layers(data, record):
     check_transport(data, record)
 

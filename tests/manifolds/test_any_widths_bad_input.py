@@ -41,10 +41,10 @@ def drawing(space):
     """Return a function that draws points near each other, and vectors at the last of them."""
     np.random.seed(3)
     centre = space.random_point(bound=0.2)
+    near = space.projection(centre + 0.05 * np.random.normal(size=(12, *space.shape)))
 
     def draw(kinds, batch=()):
-        points = [centre + 0.05 * np.random.normal(size=(*batch, *space.shape)) for _ in kinds]
-        points = [space.projection(x) if x.size else x for x in points]
+        points = [near[np.random.choice(12, batch)] for _ in kinds]
         base = [x for x, kind in zip(points, kinds, strict=True) if kind == "p"][-1:]
         arguments = []
         for kind, point in zip(kinds, points, strict=True):

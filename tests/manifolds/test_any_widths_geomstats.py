@@ -1,5 +1,7 @@
 """geomstats' half of layers of any widths and rank: geodesics, bundle, means, views, storage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dense_layers import case, like, name_of, product
@@ -300,6 +302,17 @@ def test_product_of_two_networks_of_the_same_widths():
     b = both.embed_to_product(ends)
     assert_allclose(both.metric.squared_dist(a, b), 2 * 0.09, rtol=1e-8)
     assert_allclose(both.metric.exp(both.metric.log(b, a), a), b, rtol=0, atol=1e-8)
+
+
+def test_solutions_that_were_never_followed_have_no_points(tmp_path):
+    space = BalancedManifold(widths=(3, 2, 3))
+    W = space.random_point(2, bound=0.3)
+    solution = space.metric.solve_log(*W)
+    unsolved = replace(solution, trajectory=type(solution.trajectory)([], [], []))
+    save(tmp_path / "run.npz", unsolved=unsolved)
+    for found in (unsolved, load(tmp_path / "run.npz")["unsolved"]):
+        assert np.isnan(found([0.0, 0.5])).all()
+        assert found([0.0, 0.5]).shape == solution([0.0, 0.5]).shape
 
 
 def test_equal_widths_of_lower_rank_have_three_axes():

@@ -1,10 +1,13 @@
 """Rotations against scipy's exponentials, others against their definitions."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from dln_manifolds.numerics.matrices import half_turns, rotation, tall_qr
+from dln_manifolds.numerics import matrices
+from dln_manifolds.numerics.matrices import half_turns, rotation, tall_qr, transpose
 
 
 @pytest.mark.parametrize("size", [0, 1e-9, 0.1, 0.25, 3, 100])
@@ -46,3 +49,22 @@ def test_tall_qr(rows, rank):
     assert np.array_equal(r, np.triu(r))
     sizes = np.linalg.norm(matrix, axis=0)
     assert (np.linalg.norm(q @ r - matrix, axis=0) <= 1e-14 * sizes).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5])
+@pytest.mark.parametrize("batch", [(), (2, 3), (40, 5)])
+def test_products_of_matrices_that_lie_side_by_side(batch, n):
+    """Small ones change their place in memory if they are many; no entry changes."""
+    rng = np.random.default_rng(n)
+    a, b = rng.standard_normal((2, *batch, n, n))
+    moved, other = matrices.side_by_side(a), matrices.side_by_side(b)
+    np.testing.assert_array_equal(moved, a)
+    many = math.prod(batch) >= 64 and n <= 4
+    assert (moved is not a) == many
+    for left, right in ((moved, other), (transpose(moved), other)):
+        got = matrices.times(left, right)
+        np.testing.assert_allclose(got, left @ right, rtol=0, atol=1e-14 * n)
+        assert not many or n == 1 or got.strides[-3] == got.itemsize
+    vectors = matrices.side_by_side(a[..., 0], 1)
+    np.testing.assert_array_equal(vectors, a[..., 0])
+    assert not many or n == 1 or vectors.strides[-2] == vectors.itemsize
