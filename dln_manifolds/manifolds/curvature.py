@@ -31,6 +31,10 @@ class CurvedMetric(RiemannianMetric):
 
     stratum: Stratum
 
+    def _at(self, base_point: OptionalArray, *vectors: ArrayLike) -> At:
+        names = ("tangent_vec_a", "tangent_vec_b", "tangent_vec_c")
+        return At(self.stratum, base_point, **dict(zip(names, vectors, strict=False))).tangent()
+
     def connection(
         self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: ArrayLike
     ) -> Array:
@@ -46,9 +50,7 @@ class CurvedMetric(RiemannianMetric):
         (ours), exact at equal singular values, O(n^3). Of lower rank and of layers it has a part
         normal to the manifold, minus the second fundamental form; of layers that is all.
         """
-        at = At(
-            self.stratum, base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b
-        ).tangent()
+        at = self._at(base_point, tangent_vec_a, tangent_vec_b)
         return at.cast(christoffel(at.frame, *at.vectors))
 
     def christoffels(self, base_point: OptionalArray = None) -> Array:
@@ -80,13 +82,7 @@ class CurvedMetric(RiemannianMetric):
         to 64, else from their closed forms, O(n^4), every rank and shape included; of layers by
         the Gauss equation (ours).
         """
-        at = At(
-            self.stratum,
-            base_point,
-            tangent_vec_a=tangent_vec_a,
-            tangent_vec_b=tangent_vec_b,
-            tangent_vec_c=tangent_vec_c,
-        ).tangent()
+        at = self._at(base_point, tangent_vec_a, tangent_vec_b, tangent_vec_c)
         return at.cast(_curvature(at.frame).tensor(*at.vectors))
 
     def sectional_curvature(
@@ -102,9 +98,7 @@ class CurvedMetric(RiemannianMetric):
         square of a length. NaN where vectors are parallel up to rounding, as they span no plane;
         of nearly parallel ones nothing is lost but what their difference has lost.
         """
-        at = At(
-            self.stratum, base_point, tangent_vec_a=tangent_vec_a, tangent_vec_b=tangent_vec_b
-        ).tangent()
+        at = self._at(base_point, tangent_vec_a, tangent_vec_b)
         return at.cast(_curvature(at.frame).sectional(*at.vectors))
 
     def riemann_tensor(self, base_point: OptionalArray = None) -> Array:
