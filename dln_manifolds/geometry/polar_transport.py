@@ -39,12 +39,9 @@ def parallel_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     """
     rates = np.empty_like(state)
     rates[:, :, 0], core, sides = rates_with_core(state[:, 0, 0], state[:, 1, 0], layout)
-    count = state.shape[2] - 1
-    if count == 0:
-        return rates, core.roots[..., 0]
-    # All vectors in one list, each with its geodesic.
-    vectors = state[:, :, 1:].reshape(-1, *state.shape[3:])
-    each = np.repeat(np.arange(len(state)), 2 * count)
+    # All vectors in one list, each with its geodesic; a place that is empty stays so.
+    places = state[:, :, 1:].any(axis=(-2, -1))
+    vectors, each = state[:, :, 1:][places], np.nonzero(places)[0]
     members = Core(*(value[each] for value in core))
     axes, (inside, left, right) = members.axes, layout.split(vectors)
     q = transpose(axes) @ inside @ axes
@@ -65,7 +62,8 @@ def parallel_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
             turned = transpose(first.velocities[k]) @ second.momenta[k]
             outer[k][...] = (beside[k] - frames[k][each] @ axes @ turned) @ transpose(axes)
     inner[...] = axes @ pull @ transpose(axes)
-    rates[:, :, 1:] = moved.reshape(len(state), 2, count, *state.shape[3:])
+    rates[:, :, 1:] = 0.0
+    rates[:, :, 1:][places] = moved
     return rates, core.roots[..., 0]
 
 
