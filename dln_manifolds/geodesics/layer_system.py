@@ -201,13 +201,18 @@ class LayerSystem(Submanifold[Frame]):
         return np.nonzero(values.mean(axis=1) < _LOOSE)[0]
 
     def families(self, first: Unit, last: Unit) -> list[Array]:
-        """Return first or shorter other paths; for what these do not solve, each kind alone."""
-        numbers = np.arange(3 if self._flips else 1)
-        return list(np.repeat(numbers[:, None], len(first.position), axis=1))
+        """Return first or shorter other paths; for what these do not solve, each kind alone.
+
+        And in the end first paths that may jump, as those close to lost rank seem to do.
+        """
+        numbers = [0] if self.core_rank is None else [0, 3]
+        numbers += [1, 2] if self._flips else []
+        return [np.full(len(first.position), number) for number in numbers]
 
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> NodePaths[Frame]:
         """Return polynomial paths through nodes."""
-        return NodePaths(self, first.position, last.position, family == 0, family == 2)
+        space = self if family < 3 else _Jumping(self.widths, self.rank)
+        return NodePaths(space, first.position, last.position, family == 0, family == 2)
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds as for any submanifold; end-to-end matrices are not farther apart."""
@@ -230,6 +235,14 @@ class LayerSystem(Submanifold[Frame]):
         """Return the smallest singular values at nodes relative to the largest of each path."""
         roots = np.linalg.svd(self.core(points), compute_uv=False)[..., : self.rank]
         return roots[..., -1] / roots[..., 0].max(axis=1, keepdims=True)
+
+
+class _Jumping(LayerSystem):
+    """Layers whose paths may jump over lost rank: whether they have is left to the flow."""
+
+    def jumps(self, frame: Frame, nodes: Array) -> Array:
+        """Return none."""
+        return np.zeros(len(nodes), dtype=bool)
 
 
 class _Linearized(LayerSystem):
