@@ -73,10 +73,12 @@ class Curvature(ABC):
 class MatrixCurvature(Curvature):
     """The curvature of end-to-end matrices, from F and Phi in orthonormal blocks.
 
-    The vectors may have further axes in front. Phi and F are arrays with ``axes`` axes.
+    The vectors may have further axes in front. Phi and F are arrays with ``axes`` axes, those of
+    the indices i and j a ``pair`` of them.
     """
 
     axes: int
+    pair: tuple[int, int]
     green: GreenFunctions
 
     def __init__(self, frame: Frame) -> None:
@@ -90,9 +92,9 @@ class MatrixCurvature(Curvature):
     def solve(self, product: Array) -> Array:
         """Return ``J^-1 F``."""
 
-    @abstractmethod
     def turned(self, product: Array) -> Array:
-        """Return ``F(y, x)`` of ``F(x, y)``, and Phi alike."""
+        """Return ``F(y, x)`` of ``F(x, y)``, and Phi alike: i and j are exchanged."""
+        return product.swapaxes(*self.pair)
 
     @abstractmethod
     def act(self, phi: Array, x: Array) -> Array:
@@ -191,7 +193,7 @@ class MatrixCurvature(Curvature):
 class LayeredCurvature(MatrixCurvature):
     """By the Jacobi systems of the layers, for integer depths. Phi has a matrix for each p."""
 
-    axes = 3
+    axes, pair = 3, (-2, -1)
 
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
@@ -222,10 +224,6 @@ class LayeredCurvature(MatrixCurvature):
         waves = (self._sines @ product.reshape(flat)).reshape(shape) * self._weights
         return (self._sines @ waves.reshape(flat)).reshape(shape)
 
-    def turned(self, product: Array) -> Array:
-        """Return the transposes."""
-        return transpose(product)
-
     def act(self, phi: Array, x: Array) -> Array:
         """Return the horizontal part of ``Phi_p x_p - x_p Phi_{p-1}``."""
         lifted, left, right = self._lift(x)
@@ -243,7 +241,7 @@ class SmoothCurvature(MatrixCurvature):
     Phi has two channels, of multiples of ``alpha^k`` and ``beta^k`` at [i, j, k].
     """
 
-    axes = 4
+    axes, pair = 4, (-3, -2)
 
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
@@ -258,12 +256,10 @@ class SmoothCurvature(MatrixCurvature):
     def product(self, x: Array, y: Array) -> Array:
         """Return ``F(x, y)``; what is beside the core counts for one index."""
         (x, x_left, x_right), (y, y_left, y_right) = self.frame.split(x), self.frame.split(y)
-        batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-        rank = self.rank
+        batch, rank = np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), self.rank
         result = np.empty((*batch, 2, rank, rank, self.green.size))
-        columns = transpose(x), transpose(y)
         result[..., 0, :, :, :rank] = y[..., :, None, :] * x[..., None, :, :]
-        result[..., 1, :, :, :rank] = -columns[0][..., :, None, :] * columns[1][..., None, :, :]
+        result[..., 1, :, :, :rank] = -transpose(x)[..., None, :] * transpose(y)[..., None, :, :]
         if any(self.frame.sides):
             result[..., 0, :, :, rank] = transpose(y_right) @ x_right
             result[..., 1, :, :, rank] = -transpose(x_left) @ y_left
@@ -274,10 +270,6 @@ class SmoothCurvature(MatrixCurvature):
         first, second = (table[..., None, :, :, :, :] for table in self.tables)
         other = product[..., ::-1, :, :, :]
         return (first @ product[..., None] + second @ other[..., None])[..., 0]
-
-    def turned(self, product: Array) -> Array:
-        """Exchange i and j."""
-        return product.swapaxes(-3, -2)
 
     def act(self, phi: Array, x: Array) -> Array:
         """Return the horizontal part: the adjoint of ``w -> F(x, w)``."""
@@ -332,7 +324,7 @@ def orthonormal_plane(
     for _ in range(2):
         rest, length = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
         size = size * length
-    return x, rest, np.any(size > _PARALLEL, axis=axes, keepdims=False)
+    return x, rest, np.any(size > _PARALLEL, axis=axes)
 
 
 def _unit(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
