@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 # Modules of the public face that are imported when they are first asked for.
-_MODULES = {"bridges", "dynamics", "lowrank", "plotting", "statistics", "storage"}
+_MODULES = {"bridges", "dynamics", "lowrank", "plotting", "spd", "statistics", "storage"}
 
 _renamed.install()
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import dln_manifolds
-from dln_manifolds import bridges, costs, diagnostics, errors, lowrank, plotting, storage
+from dln_manifolds import bridges, costs, diagnostics, errors, lowrank, plotting, spd, storage
 from dln_manifolds.geometry import coefficients, straight_lines
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors as jacobi
@@ -94,6 +94,7 @@ MODULES = (
     errors,
     lowrank,
     plotting,
+    spd,
     storage,
     import_module("dln_manifolds.dynamics.balancing_flow"),
     import_module("dln_manifolds.dynamics.gradient_flow"),

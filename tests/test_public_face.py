@@ -10,7 +10,7 @@ import dln_manifolds
 from dln_manifolds._renamed import SUCCESSORS
 
 MODULES = ["bridges", "costs", "diagnostics", "dynamics", "errors", "geodesics", "geometry"]
-MODULES += ["lowrank", "plotting", "statistics", "storage"]
+MODULES += ["lowrank", "plotting", "spd", "statistics", "storage"]
 RENAMED = {old: new for old, new in SUCCESSORS.items() if new is not None}
 
 

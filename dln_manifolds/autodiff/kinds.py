@@ -24,6 +24,10 @@ METRIC = _table("""
 """)
 #: Beside these, without a name in flattened views.
 COORDINATES = _table("orthonormal_coordinates vp:w   from_orthonormal_coordinates wp:v")
+CURVATURE = _table("""
+    curvature     vvvp:v   sectional_curvature vvp:s   scalar_curvature p:s
+    ricci_tensor  p:m      connection          vvp:a
+""")
 DENSITIES = _table("log_volume_density p:s   volume_density p:s")
 
 SPACE = _table("""
@@ -52,9 +56,10 @@ POINT_FIRST = _table("""
 
 # What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
 # front stands for one point at a time.
-OF_METRIC = METRIC | COORDINATES | DENSITIES
+OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
+    riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""

@@ -222,7 +222,13 @@ def _geodesic(
     return path
 
 
+_NO_CURVATURE = Refusal(
+    "Curvature and connection are derivatives of the metric already; theirs are not known in "
+    "closed form. Detach the arguments, or take differences."
+)
+
 METRIC: Table = {
+    **dict.fromkeys([*kinds.CURVATURE, "riemann_tensor", "christoffels"], _NO_CURVATURE),
     "exp": _exp,
     "log": _log,
     "dist": _dist,

@@ -53,8 +53,8 @@ class FlatSystem(Submanifold[Anywhere]):
 
     @property
     def parallel(self) -> Flow:
-        """Not asked for: vectors stay as they are."""
-        raise NotImplementedError("Vectors at straight lines stay what they are.")
+        """Vectors stay as they are."""
+        return _Parallel()
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return both bounds of :mod:`dln_manifolds.geometry.bounds`."""
@@ -94,3 +94,13 @@ class FlatSystem(Submanifold[Anywhere]):
         """Return the straight line."""
         t = times[:, None, None]
         return (1 - t) * start[:, None] + t * end[:, None]
+
+
+class _Parallel(FlatSystem):
+    """Straight lines with vectors in both rows, which do not move."""
+
+    def rates(self, state: Array) -> tuple[Array, Array]:
+        """Return the velocity of the point, and zero."""
+        rate, smallest = super().rates(state)
+        rate[:, 0, 1:] = 0.0
+        return rate, smallest

@@ -23,6 +23,7 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
 from dln_manifolds.geometry.polar_frame import PolarFrame, gauged
+from dln_manifolds.geometry.polar_transport import parallel_polar_rates
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
 from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.scaling import PolarCone, rescaled
@@ -268,8 +269,8 @@ class ObservableSystem:
 
     @property
     def parallel(self) -> Flow:
-        """Not known yet: the metric transports by a ladder of exps and logs."""
-        raise NotImplementedError("End-to-end matrices have no flow of parallel vectors.")
+        """Geodesics with momenta of parallel vectors."""
+        return _Parallel(self.depth, self.shape, self.rank)
 
     # --- derivatives
 
@@ -345,6 +346,14 @@ class _Linearized(ObservableSystem):
     def rates(self, state: Array) -> tuple[Array, Array]:
         """Return the flow and its derivative along the variations."""
         return linearized_polar_rates(state, self.layout)
+
+
+class _Parallel(ObservableSystem):
+    """The flow with momenta in both rows, of vectors that are transported parallel."""
+
+    def rates(self, state: Array) -> tuple[Array, Array]:
+        """Return the flow and the rates of the momenta."""
+        return parallel_polar_rates(state, self.layout)
 
 
 def _frame(unit: Unit) -> PolarFrame:

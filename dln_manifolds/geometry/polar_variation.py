@@ -35,7 +35,7 @@ def linearized_polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     momentum, *momenta = layout.split(state[:, 1, 1:])
     h, q = back @ (0.5 * (stretch + transpose(stretch))) @ axes, back @ momentum @ axes
     da, db = 0.5 * (q + transpose(q)), 0.25 * (q - transpose(q))
-    ds, dw, pull = _core_variation(core, h, da, db, layout.depth)
+    ds, dw, pull = core_variation(core, h, da, db, layout.depth)
     core = Core(*(value[:, None] for value in core))
     commutator = core.commutator
     turned = skewed(core.a @ h) - da * core.gap
@@ -100,7 +100,7 @@ def _beside(
     return pull + 0.5 * ((squares[0] - squares[1]) * spread + skewed(apart @ changed))
 
 
-def _core_variation(
+def core_variation(
     core: Core, h: Array, da: Array, db: Array, depth: float
 ) -> tuple[Array, Array, Array]:
     """Differentiate s, w and G along variations of D, A and B, all in the eigenframe.

@@ -12,7 +12,7 @@ from geomstats.geometry.manifold import Manifold
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff.docstrings import complete
-from dln_manifolds.autodiff.kinds import METRIC
+from dln_manifolds.autodiff.kinds import CURVATURE, METRIC
 from dln_manifolds.checks import as_array, one_of, tentative
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
@@ -153,11 +153,23 @@ class FlattenedManifold(Manifold):
         """Turn a result of the space into one of this view, by its kind; at a shaped point."""
         if kind == "m" and self.orthonormal and base is not None and len(self.space.shape) == 2:
             # The identity on coordinates, which are tangent; of full rank, all are.
-            units = gs.reshape(gs.eye(self.shape[0]), (self.shape[0], *self.space.shape))
-            return self.flatten(self.space.to_tangent(units, base[..., None, :, :]))
+            return self.flatten(self.space.to_tangent(self.eye(), self.beside(base)))
         if kind == "v" and self.orthonormal:
             value = self.space.metric.orthonormal_coordinates(value, base)
         return self.flatten(value) if kind in "pv" else value
+
+    def eye(self) -> Array:
+        """Return unit vectors of the view in the shape of the space."""
+        return gs.reshape(gs.eye(self.shape[0]), (self.shape[0], *self.space.shape))
+
+    def beside(self, base: Array) -> Array:
+        """Return a shaped point with a new axis after its batch, for several vectors there."""
+        return base[(..., None, *(slice(None),) * len(self.space.shape))]
+
+    def units(self, base: Array) -> Array:
+        """Return the entries of unit vectors of an orthonormal view, ``(..., size, size)``."""
+        metric = self.space.metric
+        return self.flatten(metric.from_orthonormal_coordinates(self.eye(), self.beside(base)))
 
 
 class FlattenedMetric(RiemannianMetric):
@@ -230,6 +242,30 @@ class FlattenedMetric(RiemannianMetric):
             )
         return super().christoffels(base_point)
 
+    def riemann_tensor(self, base_point: OptionalArray = None) -> Array:
+        """Riemann tensor on vectors of the view; see the metric of the space."""
+        view = self._space
+        base = view.optional(base_point)
+        tensor = view.space.metric.riemann_tensor(base)
+        if not view.orthonormal:
+            return tensor
+        units = view.units(base)
+        tensor = gs.einsum("...ijkl,...ai,...bj->...abkl", tensor, units, units)
+        dual = view.flatten(
+            view.space.metric.orthonormal_coordinates(view.eye(), view.beside(base))
+        )
+        return gs.einsum("...abkl,...ck,...ld->...abcd", tensor, units, dual)
+
+    def ricci_tensor(self, base_point: OptionalArray = None) -> Array:
+        """Ricci tensor on vectors of the view; see the metric of the space."""
+        view = self._space
+        base = view.optional(base_point)
+        tensor = view.space.metric.ricci_tensor(base)
+        if not view.orthonormal:
+            return tensor
+        units = view.units(base)
+        return gs.einsum("...ij,...ai,...bj->...ab", tensor, units, units)
+
 
 def _viewed(name: str, kind: str) -> Callable[..., Array]:
     """Return a method of the view that reshapes its arguments by their kinds."""
@@ -263,8 +299,10 @@ def _viewed(name: str, kind: str) -> Callable[..., Array]:
     return method
 
 
-for _name in METRIC.keys() - vars(FlattenedMetric).keys():
-    setattr(FlattenedMetric, _name, _viewed(_name, METRIC[_name]))
+# Methods that geomstats names too.
+for _name, _kind in (METRIC | CURVATURE).items():
+    if _name not in vars(FlattenedMetric) and hasattr(RiemannianMetric, _name):
+        setattr(FlattenedMetric, _name, _viewed(_name, _kind))
 
 
 def _array(value: object) -> Array:

@@ -4,7 +4,6 @@ import abc
 from collections.abc import Callable
 
 import numpy as np
-from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
@@ -18,6 +17,7 @@ from dln_manifolds.geodesics import (
     solve_log,
 )
 from dln_manifolds.geometry.bounds import Bounds
+from dln_manifolds.manifolds.curvature import CurvedMetric
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
@@ -29,7 +29,7 @@ _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
 
-class GeodesicMetric(PairwiseDistances, RiemannianMetric, abc.ABC):
+class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
     Every method raises `InvalidPointError` for arguments of a wrong shape or dtype, that are not

@@ -1,12 +1,11 @@
 """The manifold of end-to-end matrices of one shape and rank, and its metric."""
 
-import geomstats.backend as gs
 import numpy as np
 
 from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
-from dln_manifolds.checks import At, one_of
+from dln_manifolds.checks import At
 from dln_manifolds.geodesics import System, system_of_matrices
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry.metric import CometricDerivative, operator_matrix, riemannian_hessian
@@ -105,29 +104,6 @@ class DLNObservableMetric(GeodesicMetric):
         """Riemannian density ``sqrt(det g_X)``, shape ``(...)``; may overflow, its log not."""
         at = At(self.stratum, base_point)
         return at.cast(np.exp(self._log_density(at)))
-
-    def parallel_transport(
-        self,
-        tangent_vec: ArrayLike,
-        base_point: ArrayLike,
-        direction: OptionalArray = None,
-        end_point: OptionalArray = None,
-    ) -> Array:
-        """Parallel transport along a geodesic, by geomstats' pole ladder, to its end point.
-
-        Of the geodesic, exactly one of initial velocity (``direction``) and end point is given.
-        Of second order in the size of ``tangent_vec`` and of a rung; four rungs, with the vector
-        scaled as geomstats recommends (alpha = 2). Raises as `exp` and `log`.
-        """
-        one_of(direction=direction, end_point=end_point)
-        if end_point is not None:
-            direction = self.log(end_point, base_point)
-        vectors = {"tangent_vec": tangent_vec, "direction": direction}
-        at = At(self.stratum, base_point, **vectors)  # type: ignore[arg-type]
-        # geomstats' code works on the arrays of its backend.
-        arrays = [gs.array(array) for array in (at.vectors[0], at.point, at.vectors[1])]
-        ladder = self.ladder_parallel_transport(*arrays, n_rungs=4, scheme="pole", alpha=2)
-        return at.cast(ladder["transported_tangent_vec"])
 
 
 @every_backend(OBSERVABLE_SPACE, OF_SPACE, "m, n")

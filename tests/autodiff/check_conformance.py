@@ -5,13 +5,11 @@ from geomstats_cases import LAYER_TESTS, MATRIX_TESTS, SPACE_TESTS, run_metric, 
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 
-# geomstats' ladder of exps and logs takes most of the time: at one size.
-NO_LADDER = [name for name in MATRIX_TESTS if not name.startswith("parallel_transport")]
 # A space, the factor by which random vectors are shortened, and the tests of its metric.
 SPACES = {
     "matrices": (DLNObservableManifold(2, 3), 3.0, MATRIX_TESTS),
-    "matrices, real depth": (DLNObservableManifold(2, 1.5), 6.0, NO_LADDER),
-    "matrices, n = 3": (DLNObservableManifold(3, 4), 3.0, NO_LADDER),
+    "matrices, real depth": (DLNObservableManifold(2, 1.5), 6.0, MATRIX_TESTS),
+    "matrices, n = 3": (DLNObservableManifold(3, 4), 3.0, MATRIX_TESTS),
     "layers": (BalancedManifold(2, 3), 6.0, LAYER_TESTS),
     "layers, n = 3": (BalancedManifold(3, 2), 6.0, LAYER_TESTS),
 }

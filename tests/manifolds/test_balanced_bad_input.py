@@ -42,7 +42,7 @@ OTHER = {name for name, found in kinds.FIBRE.items() if not set(found.split(":")
 BATCHED = {
     **from_table(
         METRIC,
-        kinds.METRIC | kinds.COORDINATES,
+        kinds.METRIC | kinds.COORDINATES | kinds.CURVATURE,
         without={"dist_pairwise", "closest_neighbor_index", "metric_matrix"},
     ),
     "inner_product without a point": (lambda a, b: METRIC.inner_product(a, b), "aa"),
@@ -301,10 +301,11 @@ def test_single_precision_belongs():
 
 
 SHAPES = {
-    **{name: () for name, found in kinds.METRIC.items() if found.endswith(":s")},
+    **{k: () for k, found in (kinds.METRIC | kinds.CURVATURE).items() if found.endswith(":s")},
     "inner_product without a point": (),
     "norm without a point": (),
     "cometric_matrix": (12, 12),
+    "ricci_tensor": (12, 12),
     "entropy": (),
     "volume_density": (),
     "geodesic to a point": (2, *SHAPE),

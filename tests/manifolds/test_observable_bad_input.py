@@ -36,6 +36,7 @@ METRIC = SPACE.metric
 MANY_POINTS = {"dist_pairwise", "closest_neighbor_index"}
 BATCHED = {
     **from_table(METRIC, kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES, without=MANY_POINTS),
+    **from_table(METRIC, kinds.CURVATURE),
     "geodesic to a point": (lambda a, b: METRIC.geodesic(a, end_point=b)([0.0, 0.5]), "pp"),
     "geodesic with a velocity": (
         lambda v, a: METRIC.geodesic(a, initial_tangent_vec=v)([0.0, 0.5]),
@@ -295,6 +296,9 @@ EMPTY = {
     "geodesic with a velocity": (2, 3, 3),
     "metric_matrix": (9, 9),
     "cometric_matrix": (9, 9),
+    "ricci_tensor": (9, 9),
+    "sectional_curvature": (),
+    "scalar_curvature": (),
     "log_volume_density": (),
     "volume_density": (),
     "injectivity_radius": (),

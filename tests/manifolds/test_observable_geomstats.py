@@ -1,6 +1,7 @@
 """Learning algorithms of geomstats run on the space unchanged."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from geomstats.learning.mdm import RiemannianMinimumDistanceToMean
 from geomstats.learning.pca import TangentPCA
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dln_manifolds import DLNObservableManifold
+from dln_manifolds import DLNObservableManifold, IncompleteGeodesicError
 
 
 def frechet_mean(space, points, method="default", **options):
@@ -168,6 +169,16 @@ def test_tangent_pca_explains_a_geodesic_by_one_component():
     assert pca.explained_variance_ratio_[0] >= 1 - 1e-12
 
 
+TRANSPORTS = [
+    DLNObservableManifold(3, 4),
+    DLNObservableManifold(2, 1.5),
+    DLNObservableManifold(3, math.inf),
+    DLNObservableManifold(shape=(3, 2), depth=2.5),
+    DLNObservableManifold(shape=(3, 4), rank=2, depth=3),
+    DLNObservableManifold(shape=(3, 3), rank=1, depth=1),
+]
+
+
 def test_parallel_transport_of_depth_one_is_the_identity():
     space = DLNObservableManifold(3, 1)
     X, v, d = np.eye(3), 0.1 * np.arange(9.0).reshape(3, 3), 0.05 * np.ones((3, 3))
@@ -181,37 +192,62 @@ def test_parallel_transport_of_a_velocity_is_the_velocity():
     assert_allclose(transported, -space.metric.log(X, Y), rtol=0, atol=1e-8)
 
 
-def test_parallel_transport_preserves_lengths_to_third_order_in_the_distance():
-    space = DLNObservableManifold(3, 4)
-    X = np.diag([2.0, 1.0, 0.5])
-    v, d = space.random_tangent_vec(X, 2)
-    errors = []
-    for size in (0.2, 0.1):
-        end = space.metric.exp(size * d, X)
-        transported = space.metric.parallel_transport(v, X, direction=size * d)
-        errors.append(abs(space.metric.norm(transported, end) / space.metric.norm(v, X) - 1))
-    assert errors[0] <= 1e-3
-    assert errors[1] <= errors[0] / 4
+@pytest.mark.parametrize("space", TRANSPORTS, ids=repr)
+def test_parallel_transport_preserves_inner_products(space):
+    X = space.projection(np.eye(*space.shape) + 0.3 * np.random.normal(size=space.shape))
+    u, v, d = space.metric.random_unit_tangent_vec(X, 3)
+    d = 0.4 * space.metric.norm(X, X) * d
+    end = space.metric.exp(d, X)
+    a, b = space.metric.parallel_transport(np.stack([u, v]), X, direction=d)
+    for first, last in (((u, u), (a, a)), ((u, v), (a, b)), ((v, v), (b, b))):
+        kept = space.metric.inner_product(*last, end)
+        assert_allclose(kept, space.metric.inner_product(*first, X), rtol=0, atol=1e-11)
 
 
-def test_parallel_transport_preserves_angles():
-    space = DLNObservableManifold(3, 4)
-    X = np.diag([2.0, 1.0, 0.5])
-    u, v, d = space.random_tangent_vec(X, 3)
-    end = space.metric.exp(0.1 * d, X)
-    a, b = space.metric.parallel_transport(np.stack([u, v]), X, direction=0.1 * d)
-    error = space.metric.inner_product(a, b, end) - space.metric.inner_product(u, v, X)
-    assert abs(error) <= 1e-3 * space.metric.norm(u, X) * space.metric.norm(v, X)
+@pytest.mark.parametrize("space", TRANSPORTS, ids=repr)
+def test_parallel_transport_there_and_back(space):
+    # The identity, or its nearest neighbour: all singular values are equal.
+    X = space.projection(np.eye(*space.shape))
+    v, d = space.metric.random_unit_tangent_vec(X, 2)
+    d = 0.4 * space.metric.norm(X, X) * d
+    Y = space.metric.exp(d, X)
+    there, velocity = space.metric.parallel_transport(np.stack([v, d]), X, direction=d)
+    back = space.metric.parallel_transport(there, Y, direction=-velocity)
+    assert space.metric.norm(back - v, X) <= 1e-11
 
 
-def test_parallel_transport_there_and_back():
+@pytest.mark.parametrize("space", TRANSPORTS, ids=repr)
+def test_parallel_transport_obeys_the_connection(space):
+    """``(nabla_d P)(0) = 0``: differences of transported vectors against the Christoffel action."""
+    X = space.random_point()
+    v, d = space.metric.random_unit_tangent_vec(X, 2)
+    step = 2e-3 * space.metric.norm(X, X)
+    at = [space.metric.parallel_transport(v, X, direction=k * step * d) for k in (-2, -1, 1, 2)]
+    rate = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * step)
+    gamma = space.metric.connection(d, v, X)
+    assert_allclose(rate, -gamma, rtol=0, atol=1e-7 * max(np.abs(gamma).max(), 1.0))
+
+
+def test_parallel_transport_is_what_the_ladder_tends_to():
     space = DLNObservableManifold(3, 4)
     X = np.diag([2.0, 1.0, 0.5])
     v, d = 0.1 * space.random_tangent_vec(X), 0.2 * space.random_tangent_vec(X)
-    Y = space.metric.exp(d, X)
-    there = space.metric.parallel_transport(v, X, direction=d)
-    back = space.metric.parallel_transport(there, Y, end_point=X)
-    assert space.metric.norm(back - v, X) <= 1e-4 * space.metric.norm(v, X)
+    exact = space.metric.parallel_transport(v, X, direction=d)
+    errors = []
+    for n_rungs in (1, 2):
+        ladder = space.metric.ladder_parallel_transport(
+            v, X, d, n_rungs=n_rungs, scheme="pole", alpha=2
+        )
+        errors.append(space.metric.norm(ladder["transported_tangent_vec"] - exact, X))
+    assert errors[0] <= 1e-2 * space.metric.norm(v, X)
+    assert errors[1] <= errors[0] / 3
+
+
+def test_parallel_transport_into_a_singular_matrix():
+    space = DLNObservableManifold(3, 4)
+    X, v = np.diag([2.0, 1.0, 0.5]), np.ones((3, 3))
+    with pytest.raises(IncompleteGeodesicError, match="singular"):
+        space.metric.parallel_transport(v, X, direction=np.diag([0.0, 0.0, -4.0]))
 
 
 def test_directions_agree_with_end_points():

@@ -375,7 +375,7 @@ def test_retraction_stays_at_a_step_without_an_entry(space):
 LOW = DLNObservableManifold(shape=(4, 3), rank=2, depth=3)
 SOLVED = {"exp", "log", "dist", "squared_dist", "dist_pairwise", "closest_neighbor_index"}
 SOLVED |= {"pair_mean"}
-TABLE = kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES
+TABLE = kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES | kinds.CURVATURE
 BATCHED = {
     **from_table(LOW.metric, TABLE, without=SOLVED),
     **from_table(LOW, kinds.SPACE | {"entropy_hessian": "vp:v"}, prefix="space."),
