@@ -23,12 +23,18 @@ from dln_manifolds.plotting import COLORS, DASHES, plot_geodesic, plot_singular_
 
 
 def raised(X, eps, depth):
-    """Return X with the roots of its zero singular values raised to eps, and det > 0."""
+    """Return X with the roots of its zero singular values raised to eps, and det > 0.
+
+    What X maps to zero and what it does not reach have bases by Gram and Schmidt from unit vectors.
+    """
     left, values, right_t = np.linalg.svd(X)
-    zero = values < 1e-12 * values[0]
-    left[:, -1] *= np.sign(np.linalg.det(left) * np.linalg.det(right_t))
+    right, zero = right_t.T, values < 1e-12 * values[0]
+    for basis in (left, right):
+        rank = np.count_nonzero(~zero)
+        basis[:, rank:] = np.linalg.qr(np.hstack([basis[:, :rank], np.eye(len(X))]))[0][:, rank:]
+    left[:, -1] *= np.sign(np.linalg.det(left) * np.linalg.det(right))
     eps = np.asarray(eps)[..., None]
-    return (left * np.where(zero, eps**depth, values)[..., None, :]) @ right_t
+    return (left * np.where(zero, eps**depth, values)[..., None, :]) @ right.T
 
 
 depth = 3
@@ -86,7 +92,7 @@ def rank_one_distance(X, Y, depth):
     return np.sqrt(depth * (roots[0] ** 2 + roots[1] ** 2 - 2 * np.prod(roots) * np.cos(turn)))
 
 
-depths, sizes = (2, 3, 4), 0.4 * 2.0 ** -np.arange(6)
+depths, sizes = (2, 3, 4), 0.4 * 2.0 ** -np.arange(9)
 pairs = {1: (np.outer(X2[0], X2[:, 0]), np.outer(Y2[0], Y2[:, 0])), 2: (X2, Y2)}
 limits, excess = {}, {}
 for rank, (start, end) in pairs.items():

@@ -16,7 +16,7 @@ from dln_manifolds import BalancedManifold, DLNObservableManifold
 PACKAGE = "dln_manifolds"
 ROOT = Path(dln_manifolds.__file__).parent
 MAX_LINES = 400
-# Raised from 12,300 for every shape, rank and depth, for layers of any widths, for curvature. Rather
+# Raised from 12,300 for every shape, rank and depth, layers of any widths, curvature. Rather
 # merge and shorten than raise it again.
 MAX_LINES_IN_ALL = 21_500
 MAX_BODY = 60

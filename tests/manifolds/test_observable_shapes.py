@@ -15,7 +15,6 @@ from pymanopt.optimizers import (
 )
 
 from dln_manifolds import (
-    BalancedManifold,
     DLNObservableManifold,
     DLNQuotientMetric,
     InvalidPointError,
@@ -133,12 +132,21 @@ def test_what_cannot_be_made_is_named(arguments, error, message):
         DLNObservableManifold(**arguments)
 
 
-def test_layers_are_square_and_of_full_rank():
-    with pytest.raises(TypeError):
-        BalancedManifold(widths=(4, 3, 5))
-    space = DLNObservableManifold(shape=(5, 4), rank=2, depth=3, equip=False)
-    with pytest.raises(NotImplementedError, match="square matrices of full rank only"):
-        space.equip_with_metric(DLNQuotientMetric)
+@pytest.mark.parametrize("hidden", [{}, {"widths": (4, 3, 6, 5)}], ids=str)
+def test_layers_agree_as_a_second_witness(hidden):
+    given = hidden or {"shape": (5, 4), "depth": 3}
+    plain, quotient = (DLNObservableManifold(**given, rank=2, equip=False) for _ in range(2))
+    plain.equip_with_metric()
+    quotient.equip_with_metric(DLNQuotientMetric)
+    point = plain.random_point()
+    one, two = plain.random_tangent_vec(point, 2)
+    products = (space.metric.inner_product(one, two, point) for space in (plain, quotient))
+    assert_allclose(*products, rtol=1e-11)
+    ends = (space.metric.exp(0.1 * one, point) for space in (plain, quotient))
+    assert_allclose(*ends, rtol=0, atol=1e-10)
+
+
+def test_layers_are_of_whole_depth():
     with pytest.raises(ValueError, match="depth must be an integer to have layers, not inf"):
         DLNObservableManifold(3, math.inf, equip=False).equip_with_metric(DLNQuotientMetric)
 
