@@ -5,7 +5,8 @@ A letter for each argument in its order, then what comes out:
 - ``p``: a point; ``v``: a tangent vector, ``c`` a covector, ``w`` orthonormal coordinates, all at
   the last point named; ``a``: an array of the shape of points, whatever it holds;
 - ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
-- ``s``: a number for each point or pair; ``m``: a square matrix on entries.
+- ``q``: a point or a singular matrix; ``s``: a number for each point or pair; ``m``: a square
+  matrix on entries.
 """
 
 
@@ -55,6 +56,7 @@ POINT_FIRST = _table("""
 OF_METRIC = METRIC | COORDINATES | DENSITIES
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
+    completed_dist qq:s         solve_completed qq:             completed_geodesic qq:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""
