@@ -47,8 +47,8 @@ _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 # Distance from the tip of a block of null directions from which its end is extrapolated: the
 # farther, the less is a geodesic turned that misses the tip by little.
 _BEFORE = 3e-5
-# Steps of the flow on either side of the break: usual are some dozens.
-_MAX_STEPS = 500
+# Steps of the flow on either side of the break: usual are a dozen.
+_MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ class CrossingCurves:
         origin = self.states[nearest, members].reshape(-1, *self.states.shape[2:])
         origin[lapse < 0, 1] *= -1
         system = CrossingFlow(self.depth)
-        reached = flow(system, origin, np.abs(lapse), tolerance=self.tolerance).state[:, 0, 0]
-        roots = reached.reshape(*tau.shape, *reached.shape[1:])
+        lapse = np.abs(lapse)
+        reached = flow(system, origin, lapse, tolerance=self.tolerance, long_steps=False)
+        roots = reached.state[:, 0, 0].reshape(*tau.shape, *self.target.shape[1:])
         # A short straight line to a tip that the flow does not reach.
         share = late / np.maximum(1 - self.knots[-1, :, None], _BEFORE / 2)
         roots = weigh(1 - share, roots) + weigh(share, self.target[:, None])
@@ -341,6 +342,7 @@ class _Search:
                 tolerance=self.tolerance,
                 record=record,
                 max_steps=_MAX_STEPS,
+                long_steps=False,
             )
             self.n_evaluations[rows] += result.n_evaluations
             times += [begun + time for time in result.trajectory.times]

@@ -31,7 +31,7 @@ def speed(T, V, depth):
 
 @pytest.mark.parametrize(("n", "depth"), CASES)
 def test_gaussian_pairs_are_solved(opposite, n, depth):
-    X, Y = opposite(5 if n < 4 and depth > 1.5 else 2, n)
+    X, Y = opposite(4 if n < 4 and depth > 1.5 else 1, n)
     metric = DLNObservableManifold(n, depth).metric
     solution = metric.solve_completed(Y, X)
     assert solution.success.all()
@@ -41,7 +41,7 @@ def test_gaussian_pairs_are_solved(opposite, n, depth):
     assert ((solution.crossing_time > 0) & (solution.crossing_time < 1)).all()
     assert (solution.crossing_rank == n - 1).all()
     assert_allclose(solution([0, 1]), np.stack([X, Y], axis=1), rtol=0, atol=1e-8)
-    assert_allclose(metric.completed_dist(X, Y), solution.length, rtol=1e-9 if depth < 2 else 1e-10)
+    assert_allclose(metric.completed_dist(X, Y), solution.length, rtol=1e-10)
 
 
 @pytest.mark.slow
@@ -75,9 +75,7 @@ def test_length_is_that_of_the_path(opposite, depth):
             T = root_of(solution(np.concatenate([times - step, times, times + step])), depth)[k]
             before, here, after = np.split(T, 3)
             # roots lose their sign behind det = 0, as the metric allows
-            total += (
-                weights @ speed(here, (after - before) / (2 * step), depth) * (high - low) / 2
-            )
+            total += weights @ speed(here, (after - before) / (2 * step), depth) * (high - low) / 2
         assert total == pytest.approx(solution.length[k], rel=3e-6)
 
 
@@ -124,9 +122,9 @@ def test_flow_of_the_path_by_another_solver(opposite):
     assert_allclose(end.reshape(2, 2), root_of(Y[0], depth), atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "depth"), [(2, 2), (3, 2.5), (3, 8), (4, 3)])
+@pytest.mark.parametrize(("n", "depth"), [(2, 1.5), (2, 2), (3, 2.5), (3, 8), (4, 3)])
 def test_invariances(opposite, n, depth):
-    X, Y = opposite(3, n)
+    X, Y = opposite(1, n)
     metric = DLNObservableManifold(n, depth).metric
     found = metric.completed_dist(X, Y)
     left, right = ortho_group.rvs(n, size=2, random_state=0)
@@ -152,15 +150,16 @@ def test_triangle_inequality_over_mixed_signs(depth):
 @pytest.mark.parametrize("depth", [1.5, 2, 4])
 def test_continuity_across_zero(opposite, cut, depth):
     """The same matrix with a small last root of either sign."""
-    X, Y = opposite(4, 3)
+    X, Y = opposite(2, 3)
     metric = DLNObservableManifold(3, depth).metric
-    for eps in (1e-1, 1e-2):
+    for eps in (1e-1, 1e-2) if depth > 1.5 else (1e-2,):
         there = cut(X, value=eps**depth)
         u, s, vt = np.linalg.svd(there)
         back = (u * (s * [1, 1, -1])[:, None, :]) @ vt
         apart = np.abs(metric.completed_dist(there, Y) - metric.completed_dist(back, Y))
         assert (apart <= 2 * np.sqrt(depth) * eps * (1 + 1e-9)).all()
-        assert_allclose(metric.completed_dist(there, back), 2 * np.sqrt(depth) * eps, rtol=1e-9)
+        # as well as X knows its last singular value
+        assert_allclose(metric.completed_dist(there, back), 2 * np.sqrt(depth) * eps, rtol=1e-7)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3.5])
