@@ -113,12 +113,13 @@ class CrossingCurves:
     def crossing_roots(self) -> Array:
         """Return the root singular values at t*, or at t = 0 where there is no crossing.
 
-        NaN, if the curves were not recorded.
+        Relative to the size between those of the ends; NaN, if the curves were not recorded.
         """
         if not self.knots.size:
             return np.full(self.target.shape[:-1], np.nan)
         times = np.where(np.isfinite(self.crossing), self.crossing, 0.0)
-        return self._frame(times[:, None]).values[:, 0]
+        size = (1 - times) * self.cone.first + times * self.cone.last
+        return self._frame(times[:, None]).values[:, 0] / size[:, None]
 
     def _frame(self, times: Array) -> Frame:
         """Return the frame of T."""

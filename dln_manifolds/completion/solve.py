@@ -39,13 +39,14 @@ from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.rank import MARGIN, resolution
 from dln_manifolds.numerics.arrays import Array, DType
+from dln_manifolds.numerics.matrices import frobenius
 
 # Depth from which geodesics between points of one sign, or of rank n - 1, do not cross.
 CONVEX = 2
 # Least part of a rival's length by which it must be shorter.
 _SHORTER = 1e-9
-# Roots of X(t*) below this part of the largest of both ends vanish there.
-_VANISHED = 1e-6
+# Roots of X(t*) below this part of the size there vanish.
+_VANISHED = 1e-5
 
 
 def cut_frame(points: Array, depth: float, dtype: DType) -> Frame:
@@ -180,8 +181,10 @@ class _Batch:
         curves, rows = _StraightCurves(ends[0], ends[1], self.depth), np.arange(len(self.length))
         self.curves = [(rows, curves)]
         times = np.where(np.isfinite(self.time), self.time, 0.5)[:, None, None]
-        line = (1 - times) * ends[0] + times * ends[1]
-        self._note(rows, self.time, np.linalg.svd(line, compute_uv=False))
+        first, last = ((1 - times) * ends[0], times * ends[1])
+        size = frobenius(first) + frobenius(last)
+        roots = np.linalg.svd(first + last, compute_uv=False)
+        self._note(rows, self.time, roots / size[:, None])
 
     def _by_log(self, rows: Array, rank: int) -> None:
         """Join some pairs by geodesics of matrices of a rank."""
@@ -208,10 +211,9 @@ class _Batch:
         self.count[rows] += count
 
     def _note(self, rows: Array, time: Array, roots: Array) -> None:
-        """Note where geodesics cross, and the rank there, from all roots at that time."""
+        """Note where geodesics cross, and the rank there, from all roots beside the size there."""
         self.time[rows] = time
-        size = sum(frame.roots[rows, 0] for frame in (self.first.frame, self.last.frame))
-        vanished = (roots <= _VANISHED * np.asarray(size)[:, None]).sum(axis=-1)
+        vanished = (roots <= _VANISHED).sum(axis=-1)
         self.rank[rows] = np.where(np.isfinite(time), self.n - vanished, self.n)
 
     def _crossing(
