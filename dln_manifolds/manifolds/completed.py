@@ -48,9 +48,10 @@ class CompletedDistances:
         one sign and N >= 2, it is `dist`: no path through det = 0 was ever shorter.
 
         Every result has been verified by the geodesic flow in the root chart, which goes on through
-        det = 0, to a relative 1e-11 (as `log` says). Of opposite Gaussian pairs all but about one
-        in a thousand are solved for N >= 1.5; below, a good part is not. That the geodesic is the
-        shortest is as certain as for `log`: it is the shortest that was found from some starts.
+        det = 0, to a relative 1e-11 there, or to 100 times a ``tolerance`` looser than 1e-13. Of
+        opposite Gaussian pairs about one in a thousand is not solved for N = 1.5 to 8, and one in
+        ten at n = 3, N = 20. That the geodesic is the shortest is as certain as for `log`: it is
+        the shortest that was found from four or six starts.
 
         Upstairs these paths have a corner: at even N the smooth solution of the equation of layers
         comes back with the sign of det that it had.
