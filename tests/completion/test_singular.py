@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from autograd import grad
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import ortho_group
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.errors import (
@@ -91,17 +92,27 @@ def test_one_sign_is_dist(depth):
 
 
 def test_one_sign_at_shallow_depth_is_never_longer():
-    """Two directions that have to turn by nearly pi pass zero instead."""
-    angle = np.pi - 0.2
-    turn = np.eye(3)
-    turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    X, Y = np.diag([2.0, 1e-2, 5e-3]), turn @ np.diag([2.0, 1.2e-2, 4e-3])
-    metric = DLNObservableManifold(3, 1.5).metric
-    metric.on_failure = "nan"
-    plain, solution = metric.dist(X, Y), metric.solve_completed(Y, X)
-    assert solution.success
-    assert not solution.length > plain * (1 + 1e-9)
-    assert solution.lower_bound <= solution.length <= solution.upper_bound
+    """Polar angles of nearly pi and small last roots: some geodesics turn another way."""
+    rng, depth = np.random.default_rng(0), 1.8
+    turns = ortho_group.rvs(3, size=3 * 24, random_state=1).reshape(3, 24, 3, 3)
+    angles = np.pi - 0.3 * rng.random(24)
+    turn = np.tile(np.eye(3), (24, 1, 1))
+    turn[:, 0, 0] = turn[:, 1, 1] = np.cos(angles)
+    turn[:, 1, 0] = np.sin(angles)
+    turn[:, 0, 1] = -turn[:, 1, 0]
+    values = np.array([1, 0.5, 0.1]) ** depth * rng.uniform(0.5, 2, (2, 24, 3))
+    X, Y = (
+        (q * s[:, None, :]) @ np.swapaxes(q, -1, -2) for q, s in zip(turns[1:], values, strict=True)
+    )
+    Y = Y @ turns[0] @ turn @ np.swapaxes(turns[0], -1, -2)
+    metric = DLNObservableManifold(3, depth).metric
+    plain, solution = metric.solve_log(Y, X), metric.solve_completed(Y, X)
+    assert solution.success.all()
+    assert (solution.length <= plain.length * (1 + 1e-9))[plain.success].all()
+    shorter = solution.length < plain.length * (1 - 1e-4)
+    assert shorter.any()
+    assert (solution.lower_bound <= solution.length).all()
+    assert_allclose(solution([0, 1]), np.stack([X, Y], axis=1), atol=1e-9)
 
 
 def test_table_of_all_pairs(cut):
