@@ -56,7 +56,6 @@ POINT_FIRST = _table("""
 OF_METRIC = METRIC | COORDINATES | DENSITIES
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
-    completed_dist qq:s         solve_completed qq:             completed_geodesic qq:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""
@@ -67,3 +66,5 @@ OF_SPACE |= _table("""
 OF_BUNDLE = BUNDLE | _table("""
     horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b
 """)
+# Across det = 0.
+OF_METRIC |= _table("completed_dist qq:s   solve_completed qq:   completed_geodesic qq:")
