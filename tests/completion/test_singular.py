@@ -123,6 +123,8 @@ def test_table_of_all_pairs(cut):
     expected = [[metric.completed_dist(x, y) if x is not y else 0.0 for y in X] for x in X]
     assert_allclose(table, expected, rtol=1e-9, atol=0)
     assert_array_equal(metric.dist_pairwise(X[:1], completed=True), [[0.0]])
+    view = DLNObservableManifold(3, 3).flattened().metric
+    assert_array_equal(view.dist_pairwise(X.reshape(3, 9), completed=True), table)
     single = metric.dist_pairwise(X[1:].astype(np.float32), completed=True)
     assert single.dtype == np.float32
     with pytest.raises(InvalidPointError, match="one axis of points"):
