@@ -348,8 +348,10 @@ def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
             )
         raise DisconnectedPointsError(
             f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
-            f"different components of GL(n), and no path joins them. Flip the sign of one row or "
-            f"column of one of them if orientation has no meaning in your data."
+            f"different components of GL(n), and no path joins them. metric.completed_dist is the "
+            f"distance through det = 0; training from orthogonal or once balanced layers "
+            f"keeps the sign. Flip the sign of one row or column of one of them if orientation has "
+            f"no meaning in your data."
         )
     return np.asarray(apart.any(axis=-1)) if first.layered else apart
 

@@ -30,7 +30,7 @@ MAX_VISITED = 10
 # package itself) stands on top of the house.
 NUMERICS = {"numerics", "errors"}
 GEOMETRY = NUMERICS | {"geometry", "checks"}
-SOLVERS = GEOMETRY | {"geodesics"}
+SOLVERS = GEOMETRY | {"geodesics", "completion"}
 USERS = SOLVERS | {"dynamics", "costs", "statistics"}
 
 # What each part may import of the package besides itself.
@@ -41,6 +41,8 @@ BELOW = {
     "geometry": NUMERICS,
     "checks": NUMERICS | {"geometry"},
     "geodesics": GEOMETRY - {"checks"},
+    # Beside the solvers, whose rooms are few: geodesics through det = 0 know those, not they these.
+    "completion": GEOMETRY | {"geodesics"},
     "dynamics": SOLVERS,
     "costs": SOLVERS,
     "statistics": SOLVERS,
@@ -55,6 +57,7 @@ FOREIGN = {
     "numerics": {"numpy"},
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
+    "completion": {"numpy"},
     "dynamics": {"numpy", "scipy"},
     "checks": {"numpy"},
     "costs": {"numpy"},

@@ -110,7 +110,7 @@ def test_architecture_page_names_every_room():
     package = Path(dln_manifolds.__file__).parent
     rooms = {
         path.stem
-        for floor in ("numerics", "geometry", "geodesics", "autodiff", "manifolds")
+        for floor in ("numerics", "geometry", "geodesics", "completion", "autodiff", "manifolds")
         for path in (package / floor).glob("[!_]*.py")
     }
     beside = {"dynamics", "costs", "statistics", "checks", "errors"}

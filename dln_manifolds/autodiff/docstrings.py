@@ -6,6 +6,7 @@ import re
 # What letters of kinds stand for: a name for results, the last axes, and what it is.
 _MEANINGS = {
     "p": ("point", "P", "Point of the manifold."),
+    "q": ("point", "P", "Square matrix, invertible or not; not zero."),
     "v": ("tangent_vec", "P", "Tangent vector at the point."),
     "c": ("cotangent_vec", "P", "Covector at the point, a Euclidean gradient."),
     "w": ("coordinates", "P", "Coordinates in an orthonormal frame at the point."),

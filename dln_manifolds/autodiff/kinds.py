@@ -5,7 +5,8 @@ A letter for each argument in its order, then what comes out:
 - ``p``: a point; ``v``: a tangent vector, ``c`` a covector, ``w`` orthonormal coordinates, all at
   the last point named; ``a``: an array of the shape of points, whatever it holds;
 - ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
-- ``s``: a number for each point or pair; ``m``: a square matrix on entries.
+- ``q``: a point or a singular matrix; ``s``: a number for each point or pair; ``m``: a square
+  matrix on entries.
 """
 
 
@@ -70,3 +71,5 @@ OF_SPACE |= _table("""
 OF_BUNDLE = BUNDLE | _table("""
     horizontal_lift zxp:v   is_horizontal ap:b   is_vertical ap:b
 """)
+# Across det = 0.
+OF_METRIC |= _table("completed_dist qq:s   solve_completed qq:   completed_geodesic qq:")

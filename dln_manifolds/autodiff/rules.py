@@ -179,8 +179,12 @@ def _dist(
     return length, lambda cotangent: pull(cotangent * rate)
 
 
-def _dist_pairwise(metric: RiemannianMetric, points: Array, *_: object) -> Result:
+def _dist_pairwise(
+    metric: RiemannianMetric, points: Array, n_jobs: int, completed: bool, *_: object
+) -> Result:
     """Solve each pair once."""
+    if completed:
+        raise NotImplementedError("completed=True has no derivative. Detach the points.")
     array = np.asarray(points)
     first, second = np.triu_indices(len(array), 1)
     values, pull_pairs = _dist(metric, array[first], array[second])
@@ -236,6 +240,12 @@ METRIC: Table = {
     "dist_pairwise": _dist_pairwise,
     "geodesic": Composite(_geodesic),
     "bounds": Refusal("They bound a function that has one: differentiate dist."),
+    **dict.fromkeys(
+        ("completed_dist", "completed_geodesic", "solve_completed"),
+        Refusal(
+            "Differentiate dist between points of one sign of det; detach them across det = 0."
+        ),
+    ),
 }
 
 SPACE: Table = {

@@ -41,14 +41,17 @@ def flow(
     tolerance: float,
     record: bool = False,
     max_steps: int | None = None,
+    long_steps: bool = True,
 ) -> FlowResult:
     """Follow geodesics for the non-negative time ``span`` of each member, shape ``(n_batch,)``.
 
     ``tolerance`` bounds the local error of positions and rates, each relative to its norm, and
-    ``record`` says whether to keep the accepted steps. It never raises for a geodesic that ends
-    early: see the ``status`` of the result.
+    ``record`` says whether to keep the accepted steps. ``long_steps`` allows those of collocation,
+    whose error is not known where rates have few derivatives. It never raises for a geodesic that
+    ends early: see the ``status`` of the result.
     """
     run = _Run(system, state, span, tolerance, record)
+    run.few = _FEW if long_steps else 0
     pending = np.nonzero(run.status == _STALLED)[0]
     for _ in range(_MAX_STEPS if max_steps is None else max_steps):
         if pending.size == 0:
@@ -132,7 +135,7 @@ class _Run:
         # Until when steps must be short: those that come near a singular matrix are repeated with
         # short ones, which locate it.
         self.short_until = np.zeros(n_batch)
-        self.weight = 40 + state[:1, 0].size
+        self.weight, self.few = 40 + state[:1, 0].size, _FEW
         if state.shape[2] == 1:
             self._leave_radial()
 
@@ -169,7 +172,7 @@ class _Run:
     def step(self, pending: Array) -> None:
         """Try a step of the pending members, or of those that take long ones."""
         attempt, length, active = runge_kutta.attempt, 1.0, pending
-        if pending.size * self.weight <= _FEW:
+        if pending.size * self.weight <= self.few:
             free = self.time[pending] >= self.short_until[pending]
             if free.any():
                 attempt, length, active = collocation.attempt, _LONG, pending[free]

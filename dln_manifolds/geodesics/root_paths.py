@@ -85,8 +85,8 @@ class PathState:
 
     def __init__(self, ends: Ends, coefficients: Array, basis: ModalBasis) -> None:
         self.ends, self.unknowns, self.basis = ends, coefficients, basis
-        self.n_nodes, layout = basis.nodes.size, ends.layout
-        t, turns = basis.nodes[:, None, None], (ends.frame.left, ends.frame.right)
+        self.n_nodes, layout = basis.nodes.shape[-1], ends.layout
+        t, turns = basis.nodes[..., None, None], (ends.frame.left, ends.frame.right)
         first, last = ends.start[:, None], ends.end[:, None]
         values = combine(basis.functions, coefficients)
         x = (1 - t) * first + t * last + values[:, : self.n_nodes]
@@ -100,15 +100,15 @@ class PathState:
         pull = np.empty_like(values)
         self._force, self._momentum = pull[:, : self.n_nodes], pull[:, self.n_nodes :]
         momentum, force = self.points.derivatives()
-        np.multiply(weights[:, None, None], momentum, out=self._momentum)
-        np.multiply(weights[:, None, None], force, out=self._force)
-        self.energy: Array = self.points.energy @ weights
-        self.gradient: Array = combine(basis.functions.T, pull)
+        np.multiply(weights[..., None, None], momentum, out=self._momentum)
+        np.multiply(weights[..., None, None], force, out=self._force)
+        self.energy: Array = (self.points.energy[:, None] @ weights[..., None])[:, 0, 0]
+        self.gradient: Array = combine(transpose(basis.functions), pull)
 
     def take(self, members: Array) -> PathState:
         """Return some members, nothing computed again."""
         part = object.__new__(PathState)
-        part.basis, part.n_nodes = self.basis, self.n_nodes
+        part.basis, part.n_nodes = self.basis.take(members), self.n_nodes
         part.ends, part.points = self.ends.take(members), self.points.take(members)
         part.unknowns, part.energy = self.unknowns[members], self.energy[members]
         part.gradient, part._force = self.gradient[members], self._force[members]
@@ -123,10 +123,14 @@ class PathState:
         """Return some members to start again from."""
         return Guess(self.unknowns[members], tuple(value[members] for value in self.ends.frame))
 
+    def momentum_at_start(self) -> Array:
+        """Return minus the derivative of the energy by the start, in the chart of paths."""
+        t = self.basis.nodes[..., None, None]
+        return np.asarray(np.sum(self._momentum - (1 - t) * self._force, axis=1))
+
     def rate_at_start(self) -> Array:
         """Return the initial momentum: minus the derivative of the energy by the start."""
-        t = self.basis.nodes[:, None, None]
-        momentum = np.sum(self._momentum - (1 - t) * self._force, axis=1)
+        momentum = self.momentum_at_start()
         layout, (left, right) = self.ends.layout, self.ends.bases
         r, depth = layout.rank, layout.depth
         # in the chart: by dx = dD / N, by equal and opposite turns K H + H K, by [0; y] H
@@ -188,14 +192,14 @@ class QuadraticModel:
     def take(self, members: Array) -> QuadraticModel:
         """Return the model of some members."""
         points, variation = self.points.take(members), self.variation.take(members)
-        return QuadraticModel(self.basis, self.depth, points, variation)
+        return QuadraticModel(self.basis.take(members), self.depth, points, variation)
 
     def product(self, direction: Array) -> Array:
         """Hessian applied to a direction of the coefficients."""
-        basis, n_nodes = self.basis, self.basis.nodes.size
+        basis, n_nodes = self.basis, self.basis.nodes.shape[-1]
         values = combine(basis.functions, basis.rounded(direction))
         momentum, force = self.variation.apply(values[:, :n_nodes], values[:, n_nodes:])
-        analysis = self.depth * basis.weighted_functions.T
+        analysis = self.depth * transpose(basis.weighted_functions)
         return combine(analysis, np.concatenate([force, momentum], axis=1))
 
     def precondition(self, residual: Array) -> Array:
@@ -208,7 +212,7 @@ def _apply_nodal_cometric(
     basis: ModalBasis, depth: float, points: SquarePoints | GraphPoints, residual: Array
 ) -> Array:
     raised = points.raise_(combine(basis.slopes, residual))
-    return combine(basis.weighted_slopes.T / depth, raised)
+    return combine(transpose(basis.weighted_slopes) / depth, raised)
 
 
 class ModalPaths:

@@ -139,7 +139,7 @@ class AlignedPairs:
     def facing(self) -> Facing:
         """Return how the first bases turn into the last ones."""
         if self.layout.full:
-            return _halved(*self._polar_turn)
+            return halved(*self._polar_turn)
         return facing(*self.last, self._first_turn)
 
     def rivals(self) -> list[tuple[Array, Facing]]:
@@ -174,11 +174,7 @@ class AlignedPairs:
         rows = np.nonzero(wide & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
         if rows.size == 0:
             return []
-        angles = angles[rows]
-        largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
-        chosen = np.take_along_axis(angles, largest, axis=1)
-        np.put_along_axis(angles, largest, chosen - 2 * np.pi * np.sign(chosen), axis=1)
-        return [(rows, _halved(vectors[rows], angles))]
+        return [(rows, halved(vectors[rows], backwards(angles[rows])))]
 
     @cached_property
     def _coupling(self) -> Array:
@@ -205,7 +201,16 @@ class AlignedPairs:
         return signed_polar(self._weighted, sign)
 
 
-def _halved(vectors: Array, angles: Array) -> Facing:
+def backwards(angles: Array) -> Array:
+    """Return angles of rotations, ``(n_batch, n)``, the largest turned the other way round."""
+    largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
+    chosen = np.take_along_axis(angles, largest, axis=1)
+    turned = angles.copy()
+    np.put_along_axis(turned, largest, chosen - 2 * np.pi * np.sign(chosen), axis=1)
+    return turned
+
+
+def halved(vectors: Array, angles: Array) -> Facing:
     """Return turns by a rotation, half from each side."""
     # Of the skew matrix itself: where eigenvectors are mixed up, it is not quite the logarithm, but
     # every frame will do that agrees with its own angular velocities.

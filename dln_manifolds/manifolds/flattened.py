@@ -219,10 +219,17 @@ class FlattenedMetric(RiemannianMetric):
         view = self._space
         return view.space.metric.bounds(view.unflatten(point), view.unflatten(base_point))
 
-    def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
+    def dist_pairwise(
+        self,
+        points: ArrayLike,
+        n_jobs: int = 1,
+        completed: bool = False,
+        **joblib_kwargs: object,
+    ) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
         view = self._space
-        return view.space.metric.dist_pairwise(view.unflatten(points), n_jobs, **joblib_kwargs)
+        table = view.space.metric.dist_pairwise
+        return table(view.unflatten(points), n_jobs, completed, **joblib_kwargs)
 
     def closest_neighbor_index(
         self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object

@@ -27,7 +27,7 @@ def gauss(n_nodes: int) -> Rule:
 
 
 def legendre(times: Array, degree: int) -> Array:
-    """Values of the Legendre polynomials of [0, 1] up to a degree, ``(n_times, degree + 1)``."""
+    """Values of the Legendre polynomials of [0, 1] up to a degree, ``(..., degree + 1)``."""
     return _legendre.legvander(2 * times - 1, degree)
 
 
@@ -63,10 +63,13 @@ def slopes_at_gauss(n_nodes: int) -> Array:
 
 
 def combine(matrix: Array, values: Array) -> Array:
-    """Apply a matrix along the second axis: ``(n_batch, r, ...)`` to ``(n_batch, q, ...)``."""
+    """Apply a matrix along the second axis: ``(n_batch, r, ...)`` to ``(n_batch, q, ...)``.
+
+    One matrix ``(q, r)`` for all members, or one for each.
+    """
     n_batch, n_values, *shape = values.shape
     flat = values.reshape(n_batch, n_values, math.prod(shape))
-    return (matrix @ flat).reshape(n_batch, len(matrix), *shape)
+    return (matrix @ flat).reshape(n_batch, matrix.shape[-2], *shape)
 
 
 # Iterates of `propagators` at most, the change of the last that is rounding, and that at which the
@@ -107,7 +110,11 @@ def single(value: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class ModalBasis:
-    """Integrated Legendre polynomials, zero at both ends, and their orthonormal derivatives."""
+    """Integrated Legendre polynomials, zero at both ends, and their orthonormal derivatives.
+
+    Or other modes that are zero there with orthonormal derivatives, those of each path its own:
+    then all arrays have one more axis, the first.
+    """
 
     nodes: Array
     weights: Array
@@ -118,12 +125,12 @@ class ModalBasis:
     @cached_property
     def functions(self) -> Array:
         """Modes and slopes, one below the other: few values cost by the call."""
-        return np.concatenate([self.modes, self.slopes])
+        return np.concatenate([self.modes, self.slopes], axis=-2)
 
     @cached_property
     def weighted_functions(self) -> Array:
         """Both times quadrature weights."""
-        return self.functions * np.tile(self.weights, 2)[:, None]
+        return self.functions * np.concatenate([self.weights] * 2, axis=-1)[..., None]
 
     @cached_property
     def interleaved(self) -> Array:
@@ -138,12 +145,19 @@ class ModalBasis:
     @cached_property
     def weighted_slopes(self) -> Array:
         """Slopes times quadrature weights."""
-        return self.slopes * self.weights[:, None]
+        return self.slopes * self.weights[..., None]
 
     @cached_property
     def single(self) -> "ModalBasis":
         """The same in single precision."""
         return ModalBasis(*map(single, (self.nodes, self.weights, self.modes, self.slopes)))
+
+    def take(self, members: Array) -> "ModalBasis":
+        """Return the basis of some members: the same, if there is one for all."""
+        if self.nodes.ndim == 1:
+            return self
+        parts = (self.nodes, self.weights, self.modes, self.slopes)
+        return ModalBasis(*(part[members] for part in parts))
 
     def rounded(self, modes: Array) -> Array:
         """Return coefficients of modes in the precision of the basis."""
@@ -153,10 +167,18 @@ class ModalBasis:
 @lru_cache(maxsize=32)
 def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
     """Return the basis with the given numbers of modes and quadrature nodes."""
-    values = _legendre_at_gauss(n_nodes, n_modes + 1)
-    root = np.sqrt(2 * np.arange(1, n_modes + 1) + 1)
-    modes = (values[:, 2:] - values[:, :-2]) / (2 * root)
-    return ModalBasis(*gauss(n_nodes), modes, values[:, 1:-1] * root)
+    return ModalBasis(*gauss(n_nodes), *_integrated(_legendre_at_gauss(n_nodes, n_modes + 1)))
+
+
+def modes_at(times: Array, n_modes: int) -> tuple[Array, Array]:
+    """Values and derivatives of modes at times of any shape, ``(*times.shape, n_modes)``."""
+    return _integrated(legendre(times, n_modes + 1))
+
+
+def _integrated(values: Array) -> tuple[Array, Array]:
+    """Return modes and slopes from values of Legendre polynomials, one degree further."""
+    root = np.sqrt(2 * np.arange(1, values.shape[-1] - 1) + 1)
+    return (values[..., 2:] - values[..., :-2]) / (2 * root), values[..., 1:-1] * root
 
 
 @dataclass(frozen=True, eq=False)

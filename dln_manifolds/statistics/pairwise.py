@@ -1,9 +1,14 @@
 """Distances of many pairs of points: solved in blocks, the blocks shared out by joblib."""
 
+from collections.abc import Callable
+from functools import partial
+
 import joblib
 import numpy as np
 
 from dln_manifolds.checks import At
+from dln_manifolds.completion import solve_completed
+from dln_manifolds.completion.ends import check_reachable, completed_point, require_square
 from dln_manifolds.errors import (
     ConvergenceError,
     DisconnectedPointsError,
@@ -12,7 +17,7 @@ from dln_manifolds.errors import (
 )
 from dln_manifolds.geodesics import FailurePolicy, Points, System, solve_log
 from dln_manifolds.geometry.stratum import Stratum, component
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 
 # Doubles in one array of end points of a block: enough pairs for the solver to be fast, few enough
 # to be told of progress and to share the work out.
@@ -28,7 +33,13 @@ class PairwiseDistances:
     policy: FailurePolicy
     tolerance: float
 
-    def dist_pairwise(self, points: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object) -> Array:
+    def dist_pairwise(
+        self,
+        points: ArrayLike,
+        n_jobs: int = 1,
+        completed: bool = False,
+        **joblib_kwargs: object,
+    ) -> Array:
         """Geodesic distances between all pairs of points.
 
         Each pair ``i < j`` is solved once, in blocks of many pairs. The blocks go to the workers
@@ -42,6 +53,8 @@ class PairwiseDistances:
             Points, of one component unless ``on_failure`` is "warn" or "nan".
         n_jobs, **joblib_kwargs
             Number of workers, -1 for all processors, and other arguments of ``joblib.Parallel``.
+        completed : bool
+            Whether distances are those of ``completed_dist``, of square matrices across det = 0.
 
         Returns
         -------
@@ -54,13 +67,35 @@ class PairwiseDistances:
         DisconnectedPointsError, IncompleteGeodesicError, ConvergenceError
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
+        if completed:
+            return self._completed_table(points, n_jobs, joblib_kwargs)
         at = self._many(points, "points")
         every, n_points = Points(at.point, at.frame), len(at.point)
         self._check_one_component(every, every, "points")
         pairs = np.triu_indices(n_points, 1)
         table = np.zeros((n_points, n_points))
-        table[pairs] = self._lengths(every, every, *pairs, n_jobs, joblib_kwargs)
+        task = partial(_solve_block, self.system, self.policy, self.tolerance, every, every)
+        table[pairs] = self._lengths(task, *pairs, n_jobs, joblib_kwargs)
         return at.cast(table + table.T)
+
+    def _completed_table(
+        self, points: ArrayLike, n_jobs: int, joblib_kwargs: dict[str, object]
+    ) -> Array:
+        """Return the distances of all pairs in the metric completion."""
+        require_square(self.stratum)
+        every, dtype = completed_point(self.stratum, points, "points")
+        if every.value.ndim != 3:
+            raise InvalidPointError(
+                f"points has shape {every.value.shape}; one axis of points is needed before the "
+                f"last 2."
+            )
+        rows, columns = np.triu_indices(len(every.value), 1)
+        ends, depth = (_some(every, rows), _some(every, columns)), self.stratum.depth
+        check_reachable(*ends, depth=depth, batch=rows.shape)
+        table = np.zeros((len(every.value),) * 2)
+        task = partial(_completed_block, depth, dtype, self.policy, self.tolerance, every)
+        table[rows, columns] = self._lengths(task, rows, columns, n_jobs, joblib_kwargs)
+        return (table + table.T).astype(dtype, copy=False)
 
     def closest_neighbor_index(
         self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
@@ -97,7 +132,8 @@ class PairwiseDistances:
         self._check_one_component(all_points, candidates, "point")
         shape = len(all_points.value), len(others.point)
         pairs = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
-        lengths = self._lengths(all_points, candidates, *pairs, n_jobs, joblib_kwargs)
+        given = self.system, self.policy, self.tolerance, all_points, candidates
+        lengths = self._lengths(partial(_solve_block, *given), *pairs, n_jobs, joblib_kwargs)
         table = np.where(np.isnan(lengths), np.inf, lengths).reshape(shape)
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
@@ -137,20 +173,21 @@ class PairwiseDistances:
 
     def _lengths(
         self,
-        points: Points,
-        others: Points,
+        task: Callable[[Array, Array], Array],
         rows: Array,
         columns: Array,
         n_jobs: int,
         joblib_kwargs: dict[str, object],
     ) -> Array:
-        """Return the distances of pairs in their order, NaN where they are not solved."""
+        """Return the distances of pairs in their order, NaN where they are not solved.
+
+        The task solves those of a block, by their rows and columns.
+        """
         size, n_pairs = int(np.prod(self.stratum.point_shape)), len(rows)
         workers = joblib.effective_n_jobs(n_jobs)
         step = min(max(_FEWEST_PAIRS, _BLOCK // size), max(1, -(-n_pairs // workers)))
-        given = self.system, self.policy, self.tolerance, points, others
         tasks = [
-            joblib.delayed(_solve_block)(*given, rows[low : low + step], columns[low : low + step])
+            joblib.delayed(task)(rows[low : low + step], columns[low : low + step])
             for low in range(0, n_pairs, step)
         ]
         # Handed over at once, so that joblib can tell how long the rest takes.
@@ -194,6 +231,25 @@ def _solve_block(
             raise
     lengths[joined] = np.where(solution.success, solution.length, np.nan)
     return lengths
+
+
+def _completed_block(
+    depth: float,
+    dtype: DType,
+    policy: FailurePolicy,
+    tolerance: float,
+    points: Points,
+    rows: Array,
+    columns: Array,
+) -> Array:
+    """Solve the pairs of a block in the metric completion."""
+    ends = _some(points, rows), _some(points, columns)
+    solution = solve_completed(*ends, depth=depth, dtype=dtype, tolerance=tolerance, record=False)
+    if policy.raises and not solution.success.all():
+        error, failed = solution.failure(), int(np.flatnonzero(~solution.success)[0])
+        error.add_note(f"The first pair that failed is ({rows[failed]}, {columns[failed]}).")
+        raise error
+    return np.where(solution.success, solution.length, np.nan)
 
 
 def _some(points: Points, members: Array) -> Points:
