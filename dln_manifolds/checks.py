@@ -10,7 +10,7 @@ import numpy as np
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.chain import Matrices
-from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.frame import Frame, full_nodes
 from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
@@ -46,11 +46,11 @@ def as_array(value: object, name: str) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        # Tensors have a dtype.
-        advice = " Convert it with .double() or .to_dense()." if hasattr(value, "dtype") else ""
-        raise InvalidPointError(
-            f"{name} is not a rectangular array of numbers: {error}.{advice}"
-        ) from error
+        advice = "space.point(layers) makes one array of layers of unequal widths."
+        if hasattr(value, "dtype"):  # as tensors have
+            advice = "Convert it with .double() or .to_dense()."
+        what = f"{name} is not a rectangular array of numbers: {str(error).rstrip('.')}"
+        raise InvalidPointError(f"{what}. {advice}") from error
 
 
 def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array, DType]:
@@ -108,7 +108,8 @@ def gathered(
         array = as_array(matrix, f"{name}[{place}]")
         if array.shape[-2:] != shape:
             raise InvalidPointError(
-                f"{name}[{place}] has shape {array.shape}; the shapes needed are {listed}."
+                f"{name}[{place}] has shape {array.shape}; the shapes needed are {listed}, in this "
+                f"order: the first acts first."
             )
         found.append(as_matrices(array, shape, f"{name}[{place}]"))
     batch = common_batch({f"{name}[{k}]": x.shape[:-2] for k, (x, _) in enumerate(found)})
@@ -340,18 +341,19 @@ def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
     if apart.any() and not tolerate:
         where = np.argwhere(apart)[0]
         if first.layered:
+            nodes = full_nodes(first.layout, first.values.shape[-1])
+            begin, end = nodes[where[-1]], nodes[where[-1] + 1] - 1
+            which = f"Layer {end}" if begin == end else f"The product of layers {begin} to {end}"
             raise DisconnectedPointsError(
-                f"Layer {int(where[-1])} has det of different signs{_member(where[:-1])} in "
-                f"base_point and point: they lie in different components of the balanced manifold, "
-                f"and no path joins them. Act with reflections h_p on both sides of the layer to "
-                f"change component."
+                f"{which} has det of different signs{_member(where[:-1])} in base_point and point: "
+                f"they lie in different components of the balanced manifold, and no path joins "
+                f"them. Act with reflections h_p on both sides to change component."
             )
         raise DisconnectedPointsError(
             f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "
             f"different components of GL(n), and no path joins them. metric.completed_dist is the "
-            f"distance through det = 0; training from orthogonal or once balanced layers "
-            f"keeps the sign. Flip the sign of one row or column of one of them if orientation has "
-            f"no meaning in your data."
+            f"distance through det = 0; training from orthogonal or once balanced layers keeps the "
+            f"sign. Flip the sign of a row or column of one if orientation has no meaning."
         )
     return np.asarray(apart.any(axis=-1)) if first.layered else apart
 

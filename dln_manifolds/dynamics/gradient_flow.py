@@ -91,6 +91,7 @@ def flow_of_layers(
     """
     start, chain, dtype = checked_layers(layers)
     times = checked_times(times)
+    _check_start(gradient, end_to_end(start, chain))
 
     def rate(_: float, flat: Array) -> Array:
         return -layer_gradient(flat.reshape(start.shape), gradient, chain).ravel()
@@ -126,6 +127,7 @@ def flow_of_point(
     """
     start, dtype = checked_matrix(point)
     times = checked_times(times)
+    _check_start(gradient, start)
     if rank is not None:
         values = np.linalg.svd(start, compute_uv=False)
         known = 1 <= whole("rank", rank) <= len(values)
@@ -250,6 +252,16 @@ def _checked(gradient: Gradient, point: Array) -> Array:
             f"the matrix of partial derivatives by the entries of X."
         )
     return value
+
+
+def _check_start(gradient: Gradient, point: Array) -> None:
+    """Refuse a gradient that is not finite where a flow starts: no step would be short enough."""
+    value = _checked(gradient, point)
+    if not np.isfinite(value).all():
+        raise ValueError(
+            f"The gradient is not finite where the flow starts: {value[~np.isfinite(value)][0]}. "
+            f"The loss is not smooth there."
+        )
 
 
 def _energies(energy: Energy | None, points: Array) -> Array | None:

@@ -128,10 +128,10 @@ class LayerStratum(Stratum):
         if not good.all():
             k = int(np.argmin(good))
             raise InvalidPointError(
-                f"point has layers whose end-to-end matrix is singular where rank {self.rank} is "
-                f"wanted: its singular value {self.rank} is {least[k]:.3g}, where {bound[k]:.3g} "
-                f"counts as zero (network {k} of {len(good)}). Only layers with an end-to-end "
-                f"matrix of this rank or of a higher one can be balanced on this manifold."
+                f"The layers have an end-to-end matrix that is singular where rank {self.rank} is "
+                f"wanted{f' (batch member [{k}])' if len(good) > 1 else ''}: its singular value "
+                f"{self.rank} is {least[k]:.3g}, where {bound[k]:.3g} counts as zero. Only layers "
+                f"with an end-to-end matrix of this rank or of a higher one can be balanced here."
             )
 
     def tangent_part(self, frame: Frame, vectors: Array) -> Array:

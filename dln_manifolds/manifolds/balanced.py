@@ -32,6 +32,7 @@ from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import (
     Array,
     ArrayLike,
+    DType,
     OptionalArray,
     is_list_of_matrices,
 )
@@ -233,7 +234,7 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         _, frame, dtype = checked_point(self.stratum.matrices, point, "point")
         if near is None:
             return cast(balancing.factor(frame, self.stratum.chain), dtype)
-        reference, other = as_matrices(near, self.shape, "near")
+        reference, other = self._any_layers(near, "near")
         n_batch = reference.ndim - len(self.shape)
         common_batch({"point": frame.values.shape[:-1], "near": reference.shape[:n_batch]})
         return cast(nearest_factorization(frame, reference, self.stratum.chain), dtype, other)
@@ -253,12 +254,15 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
         InvalidPointError
             If layers have other shapes, or a product of a lower rank.
         """
-        chain = self.stratum.chain
-        if chain.flat and is_list_of_matrices(layers):
-            array, dtype = gathered(layers, chain.shapes, chain, "layers")
-        else:
-            array, dtype = as_matrices(layers, self.shape, "layers")
+        array, dtype = self._any_layers(layers, "layers")
         return cast(self.stratum.project(array, dtype, keep_component=False), dtype)
+
+    def _any_layers(self, value: object, name: str) -> tuple[Array, DType]:
+        """Return layers, one array or a list of them, as one array, and the dtype of results."""
+        chain = self.stratum.chain
+        if chain.flat and is_list_of_matrices(value):
+            return gathered(value, chain.shapes, chain, name)
+        return as_matrices(value, self.shape, name)
 
     def act(self, group_elem: ArrayLike | Iterable[ArrayLike], point: ArrayLike) -> Array:
         """Let the group of the fibre act: ``h_p W_p h_{p-1}^T`` with ``h_0 = h_N = I``.

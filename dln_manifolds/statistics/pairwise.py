@@ -106,7 +106,7 @@ class PairwiseDistances:
 
         Parameters
         ----------
-        point, neighbors : array-like, shape=[..., *point_shape] and [n_neighbors, *point_shape]
+        point, neighbors : array-like, ``[..., *point_shape]`` and ``[n_neighbors, *point_shape]``
             Points and candidates, of one component unless ``on_failure`` is "warn" or "nan".
         n_jobs, **joblib_kwargs
             As for `dist_pairwise`.

@@ -209,3 +209,12 @@ def test_public_names():
     assert sorted(dynamics.__all__) == dynamics.__all__
     for name in dynamics.__all__:
         assert getattr(dynamics, name).__module__.startswith("dln_manifolds.dynamics.")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_at_the_start(wrong):
+    layers = [np.ones((3, 4)), np.ones((5, 3))]
+    with pytest.raises(ValueError, match=f"not finite where the flow starts: {wrong}"):
+        flow_of_layers(layers, lambda X: np.full_like(X, wrong), [0.0, 1.0])
+    with pytest.raises(ValueError, match="not finite where the flow starts"):
+        flow_of_point(np.ones((5, 4)), 2, lambda X: np.full_like(X, wrong), [0.0, 1.0], rank=1)

@@ -280,7 +280,9 @@ def test_projection_refuses_lower_ranks_by_their_singular_values(dtype):
     low = points((4, 3, 5), 1, 2).astype(dtype)
     high = points((4, 3, 5), 2, 2).astype(dtype)
     stratum.project(high.astype(float), np.dtype(dtype))
-    with pytest.raises(InvalidPointError, match=r"value 2 is .* counts as zero .network 1"):
+    with pytest.raises(
+        InvalidPointError, match=r"batch member \[1\].*value 2 is .* counts as zero"
+    ):
         stratum.project(np.stack([high[0], low[0]]).astype(float), np.dtype(dtype))
 
 
