@@ -383,6 +383,11 @@ def check_transport(data, record):
         expected = np.sum(weight * np.asarray(transport(step)))
         assert abs(np.sum(found * step) - expected) <= 1e-10 * max(1.0, abs(expected))
         record(name, found)
+        # What is being differentiated has the same value.
+        seen = []
+        gradients(lambda v, f=transport, seen=seen: seen.append(f(v)) or gs.sum(seen[0]), vectors)
+        traced = np.asarray(seen[0].detach() if ON_TORCH else seen[0]._value)
+        assert np.abs(traced - np.asarray(transport(vectors))).max() <= 1e-13
     with pytest.raises(NotImplementedError, match="by tangent_vec only"):
         gradients(lambda x: gs.sum(metric.parallel_transport(x, point, direction=along)) + gs.sum(
             metric.parallel_transport(vectors[0], x, direction=along)), point)  # fmt: skip

@@ -10,6 +10,7 @@ from balanced_reference import (
     precise_projectors,
     size,
 )
+from dense_layers import skew_basis
 from numpy.testing import assert_allclose
 from scipy.special import gamma
 
@@ -146,15 +147,6 @@ def test_vertical_vectors_are_velocities_of_orbits():
     V = padded[1:] @ W - W @ padded[:-1]
     assert_allclose(space.vertical_projection(V, W), V, rtol=0, atol=1e-13)
     assert_allclose(space.push_forward(V, W), 0, rtol=0, atol=1e-13)
-
-
-def skew_basis(n):
-    """Return an orthonormal basis of the skew matrices in the Frobenius metric."""
-    rows, columns = np.triu_indices(n, 1)
-    basis = np.zeros((len(rows), n, n))
-    index = np.arange(len(rows))
-    basis[index, rows, columns], basis[index, columns, rows] = np.sqrt(0.5), -np.sqrt(0.5)
-    return basis
 
 
 def orbit_gram(W):
