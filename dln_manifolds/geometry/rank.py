@@ -2,8 +2,8 @@
 
 There is one threshold, `resolution`: the rank of an m x n matrix in a dtype with unit eps is the
 number of its singular values above ``4 max(m, n) eps s_1``. What is there beyond may be left of
-sums and products of factors. A matrix of a lower rank becomes one of rank r with singular values of
-twice that, so that rounding does not take them back.
+sums and products of factors. A matrix of a lower rank becomes one of rank r with singular values a
+quarter above it, so that rounding does not take them back.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from dln_manifolds.numerics.matrices import decomposed, transpose
 
 # The threshold in units of max(m, n) eps, and the factor above it of singular values that are
 # raised.
-THRESHOLD, MARGIN = 4.0, 2.0
+THRESHOLD, MARGIN = 4.0, 1.25
 
 
 def resolution(size: int, dtype: DType) -> float:
@@ -37,10 +37,10 @@ def has_rank(values: Array, rank: int, size: int, dtype: DType, atol: float = 0.
 def nearest_of_rank(matrices: Array, rank: int, dtype: DType) -> Array:
     """Return the nearest matrices of rank r, singular values that count as zero raised.
 
-    To twice the threshold. Matrices that are so already are left as they are. Of square matrices of
-    lower rank, the left singular vectors of raised singular values follow the right ones: positive
-    semidefinite matrices stay so, and at r = n raised determinants are positive, not of the sign of
-    a rounding (ours).
+    To a quarter above the threshold. Matrices that are so already are left as they are. Of square
+    matrices of lower rank, the left singular vectors of raised singular values follow the right
+    ones: positive semidefinite matrices stay so, and at r = n raised determinants are positive, not
+    of the sign of a rounding (ours).
     """
     left, values, right_t = decomposed(matrices)
     m, n = matrices.shape[-2:]
