@@ -60,6 +60,9 @@ class GeodesicSolution:
         Time t* of the first singular matrix on [0, 1], infinite if there is none.
     message : str
         One sentence on the whole batch.
+    conjugate_time : ndarray, shape=[...], or None
+        First time in (0, 1] whose point is conjugate to that at 0, infinite if there is none; None
+        unless ``solve_log`` was asked for it.
 
     Notes
     -----
@@ -82,6 +85,7 @@ class GeodesicSolution:
     system: System = field(repr=False)
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
+    conjugate_time: Array | None = field(default=None, repr=False)
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -97,6 +101,19 @@ class GeodesicSolution:
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
         return np.asarray(self.status == Status.CONVERGED)
+
+    @property
+    def is_locally_minimizing(self) -> Array:
+        """Whether no shorter curve is near, shape ``(...)``: no point before the end is conjugate.
+
+        There may be a shorter one elsewhere. Known after ``solve_log(..., conjugate_points=True)``.
+        """
+        if self.conjugate_time is None:
+            raise ValueError(
+                "Conjugate points were not sought. Solve with metric.solve_log(point, base_point, "
+                "conjugate_points=True)."
+            )
+        return np.asarray(self.conjugate_time >= 1)
 
     @property
     def ends(self) -> tuple[Array, Array]:

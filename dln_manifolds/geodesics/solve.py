@@ -34,7 +34,7 @@ def solve_exp(
     _straighten(system, start, velocity, unit, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow_anyhow(system, state, tolerance=tolerance, record=record)
-    return _followed(system, start, velocity, unit, rate, result, tolerance, record)
+    return followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
 def _straighten(system: System, start: Points, velocity: Array, unit: Unit, rate: Array) -> None:
@@ -44,7 +44,7 @@ def _straighten(system: System, start: Points, velocity: Array, unit: Unit, rate
         rate[radial] = system.radial(unit.take(radial), pace[radial])
 
 
-def _followed(
+def followed(
     system: System,
     start: Points,
     velocity: Array,
@@ -162,7 +162,7 @@ def parallel_transport(
     transported = np.stack(rates, axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
     rate = state[:, 1, 0]
-    return transported, _followed(
+    return transported, followed(
         system, start, direction, unit, rate, result, tolerance, record=False
     )
 
