@@ -6,7 +6,7 @@ A letter for each argument in its order, then what comes out:
   the last point named; ``a``: an array of the shape of points, whatever it holds;
 - ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
 - ``q``: a point or a singular matrix; ``s``: a number for each point or pair; ``m``: a square
-  matrix on entries.
+  matrix on entries; ``f``: a cost.
 """
 
 
@@ -61,6 +61,7 @@ OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
     riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
+    hessian fvp:v   laplacian fp:s
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""
