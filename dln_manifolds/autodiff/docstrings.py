@@ -32,6 +32,7 @@ _OTHERS = {
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),
     "equip": ("bool", "Whether to equip the space with its metric."),
+    "conjugate_points": ("bool", "Whether to seek conjugate points along the geodesics."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }
 _HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)

@@ -63,7 +63,9 @@ def diagonal(x: Array) -> Array:
 
 def parity_combine(even: Array, odd: Array, matrix: Array) -> Array:
     """Weigh the symmetric part of a matrix by ``even`` and the antisymmetric part by ``odd``."""
-    return 0.5 * ((even + odd) * matrix + (even - odd) * transpose(matrix))
+    turned = transpose(matrix)
+    # Each part alone: on the diagonal a large weight of nothing would drown the other.
+    return 0.5 * (even * (matrix + turned) + odd * (matrix - turned))
 
 
 def size_of(value: Array) -> Array:
