@@ -27,7 +27,7 @@ import numpy as np
 
 from dln_manifolds.checks import spread
 from dln_manifolds.geometry.coefficients import kappa
-from dln_manifolds.geometry.entropy import entropy_rates
+from dln_manifolds.geometry.entropy import entropy, entropy_rates
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import MatrixStratum
@@ -35,7 +35,7 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import coth_minus_reciprocal, damped_sinhc
 from dln_manifolds.numerics.matrices import diagonal, parity_combine, transpose
 
-Gradient = Callable[[Array], Array]
+Function = Callable[[Array], Array]
 
 
 class RootPoint(NamedTuple):
@@ -90,12 +90,13 @@ def velocity_of_covector(frame: Frame, covector: Array) -> Array:
 class RootLangevin:
     """The equation in the root chart of matrices of one stratum, and its Euler steps.
 
-    ``gradient`` is the Euclidean one of E at X, ``beta`` b and ``anisotropy`` k. Steps may be one
-    number or one for each chain.
+    ``energy`` E and its Euclidean ``gradient`` are functions of X, ``beta`` is b and ``anisotropy``
+    k. Steps may be one number or one for each chain.
     """
 
     stratum: MatrixStratum
-    gradient: Gradient
+    energy: Function
+    gradient: Function
     beta: float
     anisotropy: float
 
@@ -119,6 +120,13 @@ class RootLangevin:
         noise = _weighed(self.stratum.normal_blocks(at.frame, normal), 1 / at.root_kappa)
         h = step[..., None, None]
         return moved(at, h * at.drift + np.sqrt(self._variance(h)) * noise)
+
+    def log_density(self, at: RootPoint) -> Array:
+        """Return ``-(b E - S) / k``, the density by Lebesgue or Hausdorff measure, ``(...)``."""
+        values = at.frame.singular_values
+        volume = entropy(values, at.frame.depth, self.stratum.hidden_widths)
+        free = self.beta * self.energy(at.frame.compose(values)) - volume
+        return np.asarray(-free / self.anisotropy)
 
     def log_proposal(self, at: RootPoint, other: Array, step: Array) -> Array:
         """Return the logarithm of the density with which `step` proposes other T, ``(...)``.

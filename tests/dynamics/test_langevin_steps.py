@@ -69,6 +69,11 @@ def generator(roots, stratum, anisotropy):
     return np.array(result)
 
 
+def energy(X):
+    values = np.linalg.svd(X, compute_uv=False)
+    return 0.5 * np.sum((values > 1e-9) * (values - TARGET) ** 2, axis=-1)
+
+
 def gradient(X):
     u, s, vt = np.linalg.svd(X, full_matrices=False)
     kept = s > 1e-9
@@ -105,7 +110,7 @@ CASES += [((1, 1), 1, 3.0, 1.0)]
 
 def root_errors(shape, rank, depth, anisotropy, widths=None):
     stratum = MatrixStratum(shape, rank, depth, widths)
-    equation = RootLangevin(stratum, gradient, BETA, anisotropy)
+    equation = RootLangevin(stratum, energy, gradient, BETA, anisotropy)
     start = start_of(stratum)
     at = equation.at(start.compose(start.roots))
 
@@ -236,7 +241,7 @@ def test_laplacian_at_50_digits(ratio):
 def test_density_of_the_proposal():
     """A normal density with the mean of a step without noise, and the covariance of its noise."""
     rng, shape, step = np.random.default_rng(2), (3, 2), np.asarray(0.01)
-    equation = RootLangevin(MatrixStratum(shape, 2, 4.0), gradient, BETA, 0.5)
+    equation = RootLangevin(MatrixStratum(shape, 2, 4.0), energy, gradient, BETA, 0.5)
     at = equation.at(rng.normal(size=shape))
     mean = equation.step(at, step, np.zeros(shape)).ravel()
     units = np.eye(6).reshape(6, *shape)
@@ -255,7 +260,7 @@ def test_density_of_the_proposal():
 def test_the_step_of_lower_rank_is_undone_by_the_tangent_part():
     """And that has the same determinant from either end."""
     rng, rank = np.random.default_rng(3), 2
-    equation = RootLangevin(MatrixStratum((4, 3), rank, 3.0), gradient, BETA, 1.0)
+    equation = RootLangevin(MatrixStratum((4, 3), rank, 3.0), energy, gradient, BETA, 1.0)
     at = equation.at(rng.normal(size=(4, rank)) @ rng.normal(size=(rank, 3)))
     end = equation.step(at, np.asarray(0.05), rng.normal(size=(4, 3)))
     vector = at.frame.assemble(at.frame.blocks(end - at.root))
