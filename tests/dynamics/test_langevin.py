@@ -23,7 +23,7 @@ def deviations(shape, depth, anisotropy, beta=8.0, rank=None, time=1.0, step=Non
     """Start in equilibrium and go on; return deviations in standard errors, and the paths."""
     rank = min(shape) if rank is None else rank
     law = RadialLaw(rank, depth, beta, anisotropy, sum(shape) - 2 * rank)
-    rng = np.random.default_rng([depth, rank, int(4 * anisotropy)])
+    rng = np.random.default_rng([1, sum(shape), depth, int(4 * anisotropy)])
     start = law.draw(n, shape, depth, rng)
     size = 0.02 / depth**2 if step is None else step
     measure = measure_of(shape, depth, beta, anisotropy, rank)
