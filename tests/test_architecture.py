@@ -58,7 +58,7 @@ FOREIGN = {
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "completion": {"numpy"},
-    "dynamics": {"numpy", "scipy"},
+    "dynamics": {"numpy", "scipy", "tqdm"},
     "checks": {"numpy"},
     "costs": {"numpy"},
     "statistics": {"numpy", "joblib"},

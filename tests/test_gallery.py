@@ -181,6 +181,41 @@ def test_any_network(run):
     assert page["scores"][:4].min() > frechet > page["scores"][4:].max()
 
 
+def test_noise_and_training(run):
+    page = run("noise_and_training", 2)
+    # Loss, gap, and how often s_2 < 0.05: of the Langevin equation and of free layers.
+    for beta, ((mean, error), (free, free_error)) in page["table"].items():
+        away = np.abs(mean - free) / np.hypot(error, free_error)
+        assert away[:2].max() < 4
+        assert away[2] < 4 if beta == 64 else away[2] > 5
+        assert beta == 64 or free[2] < mean[2]
+    assert page["imbalance"] > 0.5
+    np.testing.assert_allclose(page["measured"] / page["predicted"], 1, atol=0.12)
+    np.testing.assert_allclose(page["equal"] / page["predicted"][0, 0], 1, atol=0.15)
+    assert page["predicted"][0, 0] > 4 * page["predicted"][1, 1]
+
+
+def test_depth_melts_rank(run):
+    page = run("depth_melts_rank", 1)
+    known = {1: 0.010, 2: 0.049, 3: 0.097, 5: 0.193, 10: 0.399, 30: 0.767}
+    assert page["exact"] == pytest.approx(known, abs=6e-4)
+    for depth, (share, error) in page["sampled"].items():
+        assert abs(share - known[depth]) < 4 * error
+    # Melted where it is deep and hot.
+    assert (np.diff(page["picture"], axis=1) > -1e-9).all()
+    assert (np.diff(page["picture"], axis=0) < 1e-9).all()
+
+
+def test_noisy_training(run):
+    page = run("noisy_training", 2)
+    for temperature, (energy, _) in page["ends"].items():
+        assert energy == pytest.approx(2 * temperature, rel=0.15)
+        assert not page["runs"][temperature].blow_ups.any()
+    first, *_, last = page["least"].values()
+    np.testing.assert_allclose(first, page["wanted"], atol=0.05)
+    assert last[1] > first[1]
+
+
 def test_every_page_has_a_test():
     """Of this file, or of one that names the script."""
     here = Path(__file__)
