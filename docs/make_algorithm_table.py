@@ -78,11 +78,11 @@ method with derivatives instead of differences (also with the autograd or pytorc
 `FrechetMean` stops at a squared gradient norm of `epsilon * dim` with `epsilon = 1e-4`: set
 `epsilon` to get more digits, for example `FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
 
-All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, verbose=10)` solves them
-in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`, many
-times faster than the single calls of the nearest neighbors above. `examples/classify_networks.py`
-tells with it which task a network was trained on, and compares the answer with those of the
-Frobenius and of the affine-invariant distance.
+All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, progress=True)` solves
+them in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`,
+many times faster than the single calls of the nearest neighbors above.
+`examples/classify_networks.py` tells with it which task a network was trained on, and compares the
+answer with those of the Frobenius and of the affine-invariant distance.
 """
 
 

@@ -29,6 +29,7 @@ _OTHERS = {
     "bound": ("float", "Half the width of the interval of ``log s``."),
     "atol": ("float", "Relative tolerance."),
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
+    "progress": ("bool or callable", "Whether to tell how much is done."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),
     "equip": ("bool", "Whether to equip the space with its metric."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),

@@ -16,6 +16,7 @@ from dln_manifolds.autodiff.kinds import CURVATURE, METRIC
 from dln_manifolds.checks import as_array, one_of, tentative
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
+from dln_manifolds.numerics.progress import Progress
 
 
 class FlattenedManifold(Manifold):
@@ -224,20 +225,27 @@ class FlattenedMetric(RiemannianMetric):
         points: ArrayLike,
         n_jobs: int = 1,
         completed: bool = False,
+        *,
+        progress: Progress = False,
         **joblib_kwargs: object,
     ) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
-        view = self._space
-        table = view.space.metric.dist_pairwise
-        return table(view.unflatten(points), n_jobs, completed, **joblib_kwargs)
+        metric, options = self._space.space.metric, {"progress": progress, **joblib_kwargs}
+        return metric.dist_pairwise(self._space.unflatten(points), n_jobs, completed, **options)
 
     def closest_neighbor_index(
-        self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
+        self,
+        point: ArrayLike,
+        neighbors: ArrayLike,
+        n_jobs: int = 1,
+        *,
+        progress: Progress = False,
+        **joblib_kwargs: object,
     ) -> Array:
         """Index of the nearest neighbor; see the metric of the space."""
         shaped = [self._space.unflatten(value) for value in (point, neighbors)]
-        metric = self._space.space.metric
-        return metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
+        metric, options = self._space.space.metric, {"progress": progress, **joblib_kwargs}
+        return metric.closest_neighbor_index(*shaped, n_jobs, **options)
 
     def christoffels(self, base_point: OptionalArray = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
