@@ -10,6 +10,7 @@ import numpy as np
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.precision import eps_of
 
 # What was projected keeps this factor from what counts as zero; so much may be left as rounding.
 MARGIN = 8.0
@@ -17,7 +18,7 @@ MARGIN = 8.0
 
 def resolution(size: int, dtype: DType) -> float:
     """Singular values up to this part of the largest count as zero: ``max(m, n) eps``."""
-    return size * float(np.finfo(dtype).eps)
+    return size * eps_of(dtype)
 
 
 def has_rank(values: Array, rank: int, size: int, dtype: DType, atol: float = 0.0) -> Array:

@@ -14,6 +14,7 @@ from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.precision import coarsest, dtype_of_results
 
 
 def _uniform(shape: tuple[int, ...]) -> Array:
@@ -246,6 +247,5 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
 
 
 def _precision(*arrays: Array) -> DType:
-    """Return the coarsest of the floating-point dtypes of arrays."""
-    kinds = [x.dtype for x in arrays if x.dtype.kind == "f"]
-    return min(kinds, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
+    """Return the coarsest of the dtypes of arrays."""
+    return coarsest(*(dtype_of_results(x.dtype) for x in arrays))
