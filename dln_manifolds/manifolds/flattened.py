@@ -15,11 +15,12 @@ from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import CURVATURE, METRIC
 from dln_manifolds.checks import as_array, one_of, tentative
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.manifolds.described import Adjustable, DescribedMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.progress import Progress
 
 
-class FlattenedManifold(Manifold):
+class FlattenedManifold(Adjustable, Manifold):
     r"""The same manifold, with the entries of points and vectors in one row-major axis.
 
     geomstats' nearest neighbors and agglomerative clustering ask for such points, and so does the
@@ -72,6 +73,11 @@ class FlattenedManifold(Manifold):
     def __repr__(self) -> str:
         """Return the call that makes this view."""
         return f"{self.space!r}.flattened(orthonormal={self.orthonormal})"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The arguments that make this view, without ``equip``."""
+        return {"space": self.space, "orthonormal": self.orthonormal}
 
     def default_metric(self) -> type[FlattenedMetric]:
         """Return the class of the metric."""
@@ -173,7 +179,7 @@ class FlattenedManifold(Manifold):
         return self.flatten(metric.from_orthonormal_coordinates(self.eye(), self.beside(base)))
 
 
-class FlattenedMetric(RiemannianMetric):
+class FlattenedMetric(DescribedMetric, RiemannianMetric):
     """The metric of a space on the points and vectors of its flattened view.
 
     Its methods are those of the metric of the space, whose arguments are reshaped by their kinds.
@@ -183,6 +189,13 @@ class FlattenedMetric(RiemannianMetric):
     space : FlattenedManifold
         The view.
     """
+
+    def _impossible(self) -> frozenset[str]:
+        return frozenset() if self._has_coordinates else frozenset(["christoffels"])
+
+    @property
+    def _has_coordinates(self) -> bool:
+        return not self._space.orthonormal and self._space.dim == self._space.shape[0]
 
     def geodesic(
         self,
@@ -249,13 +262,13 @@ class FlattenedMetric(RiemannianMetric):
 
     def christoffels(self, base_point: OptionalArray = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
-        if self._space.orthonormal or self._space.dim != self._space.shape[0]:
+        if not self._has_coordinates:
             raise NotImplementedError(
                 "Christoffel symbols need coordinates: they exist for end-to-end matrices of full "
                 "rank with orthonormal=False. Other points have more entries than degrees of "
                 "freedom."
             )
-        return super().christoffels(base_point)
+        return self._space.space.metric.christoffels(self._space.optional(base_point))
 
     def riemann_tensor(self, base_point: OptionalArray = None) -> Array:
         """Riemann tensor on vectors of the view; see the metric of the space."""

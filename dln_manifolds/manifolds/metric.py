@@ -18,6 +18,7 @@ from dln_manifolds.geodesics import (
 )
 from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.manifolds.curvature import CurvedMetric
+from dln_manifolds.manifolds.described import DescribedMetric
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
@@ -29,7 +30,7 @@ _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
 
-class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
+class GeodesicMetric(PairwiseDistances, DescribedMetric, CurvedMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
     Every method raises `InvalidPointError` for arguments of a wrong shape or dtype, that are not
@@ -63,6 +64,9 @@ class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
     @abc.abstractmethod
     def _make_system(self) -> System:
         """Return what the solvers of geodesics need to know of this geometry."""
+
+    def _impossible(self) -> frozenset[str]:
+        return frozenset() if self.stratum.is_open else frozenset(["christoffels"])
 
     @property
     def space(self) -> NetworkSpace:

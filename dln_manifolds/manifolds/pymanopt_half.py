@@ -43,8 +43,8 @@ def keeps_precision(method: Method) -> Method:
     """Let a method return half or single precision where every array given has it."""
 
     @wraps(method)
-    def in_kind(self: NetworkOptimization[object], *arrays: ArrayLike) -> object:
-        result = method(self, *arrays)
+    def in_kind(self: object, *given: ArrayLike, **named: ArrayLike) -> object:
+        result, arrays = method(self, *given, **named), (*given, *named.values())
         dtypes = [getattr(array, "dtype", None) for array in arrays]
         if not all(isinstance(x, np.dtype) and dtype_of_results(x).itemsize < 8 for x in dtypes):
             return result

@@ -12,6 +12,7 @@ from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
+from dln_manifolds.manifolds.described import Adjustable
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 from dln_manifolds.numerics.precision import coarsest, dtype_of_results
@@ -25,7 +26,7 @@ def _normal(shape: tuple[int, ...]) -> Array:
     return np.asarray(gs.random.normal(size=shape))
 
 
-class NetworkSpace(GeomstatsManifold, abc.ABC):
+class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
     """Manifold whose points belong to networks of some widths and a depth, for both hosts.
 
     The stratum says what its points are; the name is what pymanopt prints.
