@@ -28,6 +28,7 @@ _OTHERS = {
     "n_vectors": ("int", "How many to draw; more than one give a first axis."),
     "bound": ("float", "Half the width of the interval of ``log s``."),
     "atol": ("float", "Relative tolerance."),
+    "rng": ("numpy.random.Generator or int", "Source of random numbers."),
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
     "progress": ("bool or callable", "Whether to tell how much is done."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),

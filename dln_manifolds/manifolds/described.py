@@ -95,7 +95,8 @@ class Adjustable:
         for name, changes in within.items():
             given[name] = given[name].__sklearn_clone__().set_params(**changes)
         # Made elsewhere first: arguments may be refused.
-        tried: Any = type(self)(**given, equip=False)
+        kind: Any = type(self)
+        tried = kind(**given, equip=False)
         if metric is not None:
             tried.equip_with_metric(type(metric), **of_metric)
         self.__dict__.clear()
@@ -106,8 +107,9 @@ class Adjustable:
 
     def __sklearn_clone__(self) -> Self:
         """Return a new space with the same arguments and a metric like this one's."""
-        clone: Any = type(self)(**self._given, equip=False)
+        kind: Any = type(self)
+        clone = kind(**self._given, equip=False)
         metric = getattr(self, "metric", None)
         if metric is not None:
             clone.equip_with_metric(type(metric), **dict(metric_arguments(metric)))
-        return clone  # type: ignore[no-any-return]
+        return clone

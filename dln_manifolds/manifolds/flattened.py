@@ -134,9 +134,15 @@ class FlattenedManifold(Adjustable, Manifold):
         """Return a copy, shape ``(..., size)``."""
         return self.flatten(self.space.regularize(self.unflatten(point)))
 
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
+    def random_point(
+        self,
+        n_samples: int = 1,
+        bound: float = 1.0,
+        *,
+        rng: np.random.Generator | int | None = None,
+    ) -> Array:
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
-        return self.flatten(self.space.random_point(n_samples, bound))
+        return self.flatten(self.space.random_point(n_samples, bound, rng=rng))
 
     def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""

@@ -19,7 +19,7 @@ from dln_manifolds.geodesics import (
 from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.manifolds.curvature import CurvedMetric
 from dln_manifolds.manifolds.described import DescribedMetric
-from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.manifolds.space import NetworkSpace, Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.statistics.pairwise import PairwiseDistances
@@ -166,14 +166,18 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, CurvedMetric, abc.ABC):
         """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length, no more."""
         return self.normalize(basis, base_point)
 
-    def random_unit_tangent_vec(self, base_point: ArrayLike, n_vectors: int = 1) -> Array:
+    def random_unit_tangent_vec(
+        self, base_point: ArrayLike, n_vectors: int = 1, *, rng: Seed = None
+    ) -> Array:
         """Draw tangent vectors of unit length, their direction uniform in the metric.
 
-        Several vectors need a single base point, and have ``shape=[n_vectors, *point_shape]``.
+        By the generator or seed ``rng``, if one is given. Several vectors need a single base point,
+        and have ``shape=[n_vectors, *point_shape]``.
         """
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
-        return self.normalize(self.space.random_tangent_vec(base_point, n_vectors), base_point)
+        drawn = self.space.random_tangent_vec(base_point, n_vectors, rng=rng)
+        return self.normalize(drawn, base_point)
 
     def injectivity_radius(self, base_point: OptionalArray = None) -> Array:
         r"""Upper bound of the injectivity radius, shape ``(...)``: ``sqrt(N) s_r^(1/N)`` (ours).
