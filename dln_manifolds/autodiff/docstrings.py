@@ -28,6 +28,8 @@ _OTHERS = {
     "n_vectors": ("int", "How many to draw; more than one give a first axis."),
     "bound": ("float", "Half the width of the interval of ``log s``."),
     "atol": ("float", "Relative tolerance."),
+    "deep": ("bool", "Whether to list the parameters of a space within, too."),
+    "params": ("object", "New values by name."),
     "rng": ("numpy.random.Generator or int", "Source of random numbers."),
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
     "progress": ("bool or callable", "Whether to tell how much is done."),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dln_manifolds.autodiff.dispatch import asked_by
 from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
@@ -144,8 +145,17 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, CurvedMetric, abc.ABC):
         return at.cast(self._product(at, *self._dual_coordinates(at)))
 
     def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
-        """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself."""
-        return self.inner_product(vector, vector, base_point)
+        """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself.
+
+        geomstats' ``FrechetMean``, which stops at an absolute variance of 1e-8, is told that of
+        points scaled to size one where they are smaller: its mean of small numbers is as good.
+        """
+        if not asked_by("geomstats.learning.frechet_mean"):
+            return self.inner_product(vector, vector, base_point)
+        # Lengths go with the size of layers; at infinite depth, where roots are one, they do not.
+        length = self.norm(vector, base_point)
+        size = np.max(At(self.stratum, base_point).frame.roots, axis=-1)
+        return np.square(length / np.minimum(1.0, size)).astype(length.dtype)
 
     def norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Length of tangent vectors ``sqrt(g(v, v))``, shape ``(...)``, at every scale.
