@@ -54,7 +54,8 @@ BELOW = {
 FOREIGN = {
     "_version": set(),
     "errors": {"numpy"},
-    "numerics": {"numpy"},
+    # A bar for long work, where it is installed.
+    "numerics": {"numpy", "tqdm"},
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "completion": {"numpy"},
