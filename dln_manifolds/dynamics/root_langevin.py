@@ -75,12 +75,22 @@ def laplacian_rates(frame: Frame) -> Array:
 
 def velocity_of_covector(frame: Frame, covector: Array) -> Array:
     """Return blocks of ``A_X(P)``, P the Euclidean gradient at X, as a velocity of T."""
+    return _pulled(frame, covector, swapped=False)
+
+
+def root_covector(frame: Frame, covector: Array) -> Array:
+    """Return blocks of the Euclidean gradient at T of a function of X with gradient P at X."""
+    return _pulled(frame, covector, swapped=True)
+
+
+def _pulled(frame: Frame, covector: Array, swapped: bool) -> Array:
+    """Weigh symmetric and antisymmetric parts by quotients of sums, differences of s and l."""
     roots, n, x = frame.roots, frame.depth, np.abs(frame.half_log_ratio)
     power = roots ** (n - 1)
     scale = np.maximum(power[..., :, None], power[..., None, :])
-    # (s_i + s_j) / (l_i + l_j) and (s_i - s_j) / (l_i - l_j)
-    even = scale * (1 + np.exp(-2 * n * x)) / (1 + np.exp(-2 * x))
-    odd = scale * n * damped_sinhc(n * x) / damped_sinhc(x)
+    sums = scale * (1 + np.exp(-2 * n * x)) / (1 + np.exp(-2 * x))
+    differences = scale * n * damped_sinhc(n * x) / damped_sinhc(x)
+    even, odd = (differences, sums) if swapped else (sums, differences)
     blocks, r = frame.blocks(covector), roots.shape[-1]
     core = parity_combine(even, odd, blocks[..., :r, :])
     return np.concatenate([core, power[..., None, :] * blocks[..., r:, :]], axis=-2)
@@ -117,7 +127,7 @@ class RootLangevin:
 
     def step(self, at: RootPoint, step: Array, normal: Array) -> Array:
         """Return T after an Euler step, from standard normal matrices ``(..., m, n)``."""
-        noise = _weighed(self.stratum.normal_blocks(at.frame, normal), 1 / at.root_kappa)
+        noise = weighed(self.stratum.normal_blocks(at.frame, normal), 1 / at.root_kappa)
         h = step[..., None, None]
         return moved(at, h * at.drift + np.sqrt(self._variance(h)) * noise)
 
@@ -134,7 +144,7 @@ class RootLangevin:
         Up to what is the same for the step back.
         """
         blocks = at.frame.blocks(other - at.root) - step[..., None, None] * at.drift
-        noise = _weighed(blocks, at.root_kappa)
+        noise = weighed(blocks, at.root_kappa)
         return -np.sum(noise * noise, axis=(-2, -1)) / (2 * self._variance(step))
 
     def _variance(self, step: Array) -> Array:
@@ -142,7 +152,7 @@ class RootLangevin:
         return 2 * self.anisotropy / self.beta * step
 
 
-def _weighed(blocks: Array, even: Array) -> Array:
+def weighed(blocks: Array, even: Array) -> Array:
     """Weigh symmetric parts of the core, and antisymmetric ones by the inverse."""
     r = even.shape[-1]
     core = parity_combine(even, 1 / even, blocks[..., :r, :])
