@@ -25,7 +25,8 @@ def deviations(shape, depth, anisotropy, beta=8.0, rank=None, time=1.0, step=Non
     law = RadialLaw(rank, depth, beta, anisotropy, sum(shape) - 2 * rank)
     rng = np.random.default_rng([1, sum(shape), depth, int(4 * anisotropy)])
     start = law.draw(n, shape, depth, rng)
-    size = 0.02 / depth**2 if step is None else step
+    # Much vertical noise beside little horizontal noise needs short steps.
+    size = 0.02 * min(1, 2 * anisotropy) / depth**2 if step is None else step
     measure = measure_of(shape, depth, beta, anisotropy, rank)
     steps = round(time / size / depth)
     run = langevin(measure, start, size, steps, thin=max(1, steps // 10), rng=rng, **how)
