@@ -174,6 +174,27 @@ def test_adjusted_chains_do_not_blow_up():
     assert run.acceptance.min() < 0.9
 
 
+@pytest.mark.parametrize(
+    ("how", "n_matrices"), [({}, 1), ({"adjust": True}, 1), ({"scheme": "layers"}, 6)]
+)
+def test_steps_take_few_decompositions(monkeypatch, how, n_matrices):
+    """Of T one, and of each of three layers two; not any for the gradient of this energy."""
+    loss = costs.MatrixCompletion(np.eye(3), np.ones((3, 3)))
+    measure = measure_of((3, 3), 3, 20.0, functions=(loss, loss.euclidean_gradient))
+    counts, svd = [], np.linalg.svd
+
+    def counted(matrices, *options, **named):
+        counts.append(matrices.size / 9 / 5)
+        return svd(matrices, *options, **named)
+
+    start = np.stack([np.diag([2.0, 1.0, 0.3])] * 5)
+    monkeypatch.setattr(np.linalg, "svd", counted)
+    langevin(measure, start, 1e-3, 1, rng=0, **how)
+    before = sum(counts)
+    langevin(measure, start, 1e-3, 11, rng=0, **how)
+    assert sum(counts) - 2 * before == pytest.approx(10 * n_matrices)
+
+
 def test_what_is_kept():
     measure, start = measure_of((3, 2), 2, 4.0), np.ones((1, 3, 2)) + np.eye(3, 2)
     every = langevin(measure, start, 0.01, 7, rng=5)
