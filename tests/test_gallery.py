@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from scipy.stats import spearmanr
 
 from dln_manifolds import DLNObservableManifold
 
@@ -214,6 +215,45 @@ def test_noisy_training(run):
     first, *_, last = page["least"].values()
     np.testing.assert_allclose(first, page["wanted"], atol=0.05)
     assert last[1] > first[1]
+
+
+def test_clock(run):
+    page = run("clock", 1)
+    names, ratios, part = (
+        page["names"],
+        dict(zip(page["names"], page["ratios"], strict=True)),
+        page["part"],
+    )
+    assert len(page["time"]) >= 200
+    assert np.all(ratios["DLN"] <= 1)
+    assert all(np.any(ratios[name] > 1) for name in names[1:3])
+    medians = [np.median(ratios["DLN"][part == k]) for k in range(3)]
+    np.testing.assert_allclose(medians, [0.90, 0.956, 0.54], atol=0.05)
+    plateau = part == 0
+    correlation = {
+        name: spearmanr(bound[plateau], page["time"][plateau])[0]
+        for name, bound in zip(names, page["bounds"], strict=True)
+    }
+    assert correlation["DLN"] > 0.97
+    assert max(correlation[name] for name in names[1:]) < 0.9
+    assert page["right"] == len(page["deep"])
+
+
+def test_merging(run):
+    page = run("merging", 2)
+    losses = dict(zip(page["ways"], page["losses"], strict=True))
+    assert losses["Euclidean mean"] < losses["Fréchet mean"] < losses["Euclidean mean"] + 0.03
+    assert losses["Fréchet mean"] < losses["one network"] < losses["raw weights"]
+    assert losses["aligned weights"] == pytest.approx(losses["Fréchet mean"], abs=5e-3)
+    *_, aligned, frechet = page["kept"]
+    np.testing.assert_allclose(aligned, frechet, atol=0.02 * np.linalg.norm(frechet))
+    sizes = dict(zip(page["edits"], page["sizes"], strict=True))
+    # A chord is no longer than its arc, and the nearest factorization is nearest.
+    assert sizes["aligned layers"] <= sizes["geodesic"] + 1e-9 <= 1
+    assert sizes["last layer only"] > 5
+    assert page["crossing"]["geodesic"] == 0
+    assert page["crossing"]["straight line"] > 0.5
+    assert abs(page["swelling"]["geodesic"]) < 0.15 < page["swelling"]["straight line"]
 
 
 def test_every_page_has_a_test():
