@@ -25,7 +25,8 @@ def deviations(shape, depth, anisotropy, beta=8.0, rank=None, time=1.0, step=Non
     law = RadialLaw(rank, depth, beta, anisotropy, sum(shape) - 2 * rank)
     rng = np.random.default_rng([1, sum(shape), depth, int(4 * anisotropy)])
     start = law.draw(n, shape, depth, rng)
-    size = 0.02 / depth**2 if step is None else step
+    # Much vertical noise beside little horizontal noise needs short steps.
+    size = 0.02 * min(1, 2 * anisotropy) / depth**2 if step is None else step
     measure = measure_of(shape, depth, beta, anisotropy, rank)
     steps = round(time / size / depth)
     run = langevin(measure, start, size, steps, thin=max(1, steps // 10), rng=rng, **how)
@@ -171,6 +172,27 @@ def test_adjusted_chains_do_not_blow_up():
     assert np.isfinite(run.points).all()
     assert not run.blow_ups.any()
     assert run.acceptance.min() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("how", "n_matrices"), [({}, 1), ({"adjust": True}, 1), ({"scheme": "layers"}, 6)]
+)
+def test_steps_take_few_decompositions(monkeypatch, how, n_matrices):
+    """Of T one, and of each of three layers two; not any for the gradient of this energy."""
+    loss = costs.MatrixCompletion(np.eye(3), np.ones((3, 3)))
+    measure = measure_of((3, 3), 3, 20.0, functions=(loss, loss.euclidean_gradient))
+    counts, svd = [], np.linalg.svd
+
+    def counted(matrices, *options, **named):
+        counts.append(matrices.size / 9 / 5)
+        return svd(matrices, *options, **named)
+
+    start = np.stack([np.diag([2.0, 1.0, 0.3])] * 5)
+    monkeypatch.setattr(np.linalg, "svd", counted)
+    langevin(measure, start, 1e-3, 1, rng=0, **how)
+    before = sum(counts)
+    langevin(measure, start, 1e-3, 11, rng=0, **how)
+    assert sum(counts) - 2 * before == pytest.approx(10 * n_matrices)
 
 
 def test_what_is_kept():
