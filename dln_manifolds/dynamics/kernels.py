@@ -1,4 +1,4 @@
-"""Markov kernels that keep a Gibbs measure exactly: steps of many chains at once, in the root chart.
+"""Markov kernels that keep a Gibbs measure exactly, in the root chart, many chains at once.
 
 A kernel has ``init(root) -> state`` and ``step(rng, state) -> state, info``; ``with_step`` returns
 one with other steps, a number for each chain. The root chart makes them simple: its volume is that
@@ -24,8 +24,9 @@ LOST = 1e50
 
 
 class Info(NamedTuple):
-    """What became of a step, ``(n_chains,)``: probability of acceptance, whether it diverged."""
+    """What became of a step, ``(n_chains,)``: whether accepted and how likely, or diverged."""
 
+    accepted: Array
     acceptance: Array
     divergent: Array
 
@@ -41,7 +42,9 @@ class State(NamedTuple):
 class Kernel(Protocol):
     """A Markov kernel, and the mean acceptance that its steps should have."""
 
-    target: float
+    @property
+    def target(self) -> float:
+        """Mean acceptance to adapt steps to."""
 
     def with_step(self, step: Array) -> Self:
         """Return the kernel with other steps, ``(n_chains,)``."""
@@ -93,13 +96,14 @@ class Hamiltonian:
 
     def step(self, rng: np.random.Generator, state: State) -> tuple[State, Info]:
         """Draw a momentum, follow Hamilton's equations, accept or reject."""
-        assert isinstance(state.there, np.ndarray)
+        slope = state.there
+        assert isinstance(slope, np.ndarray)
         normal = rng.standard_normal(state.root.shape)
         momentum = self.mass.scaled(normal, 0.5)
         h = (self.size * rng.uniform(0.8, 1.2, len(normal)))[:, None, None]
         before = state.density - 0.5 * np.sum(normal**2, axis=(-2, -1))
         now, lost = state, np.zeros(len(normal), dtype=bool)
-        momentum = momentum + 0.5 * h * state.there
+        momentum = momentum + 0.5 * h * slope
         for leap in range(1, self.n_leaps + 1):
             root = now.root + h * self.mass.scaled(momentum, -1.0)
             lost |= beyond(root, LOST ** (1 / self.measure.depth))
@@ -110,9 +114,12 @@ class Hamiltonian:
         gain = now.density - kinetic - before
         gain[lost | np.isnan(gain)] = -np.inf
         accepted = np.log(rng.random(len(gain))) < gain
-        kept = (np.where(spread(accepted, a.ndim - 1), a, b) for a, b in zip(now, state, strict=True))
-        info = Info(np.exp(np.minimum(gain, 0.0)), lost | (gain < -_DIVERGENT))
-        return State(*kept), info
+        here = spread(accepted, 2)
+        root = np.where(here, now.root, state.root)
+        slope = np.where(here, np.asarray(now.there), slope)
+        density = np.where(accepted, now.density, state.density)
+        acceptance = np.exp(np.minimum(gain, 0.0))
+        return State(root, density, slope), Info(accepted, acceptance, lost | (gain < -_DIVERGENT))
 
 
 @dataclass(frozen=True)
@@ -143,28 +150,40 @@ class AdjustedLangevin:
         at = self.equation.at(root)
         return State(root, self.equation.log_density(at), at)
 
+    def at(self, state: State) -> RootPoint:
+        """Return what the equation knows where chains are."""
+        assert isinstance(state.there, RootPoint)
+        return state.there
+
     def step(self, rng: np.random.Generator, state: State) -> tuple[State, Info]:
         """Propose an Euler step, accept or reject."""
-        now, equation = state.there, self.equation
-        assert isinstance(now, RootPoint)
+        now, equation = self.at(state), self.equation
         end = equation.step(now, self.size, rng.standard_normal(now.root.shape))
         lost = beyond(end, LOST ** (1 / self.measure.depth))
         end[lost] = now.root[lost]
         fresh = self.init(end)
-        assert isinstance(fresh.there, RootPoint)
+        there = self.at(fresh)
         gain = fresh.density - state.density
-        gain += equation.log_proposal(fresh.there, now.root, self.size)
+        gain += equation.log_proposal(there, now.root, self.size)
         gain -= equation.log_proposal(now, end, self.size)
         gain[lost | np.isnan(gain)] = -np.inf
         if self.reflect:
-            gain[np.linalg.slogdet(end)[0] != np.linalg.slogdet(now.root)[0]] = -np.inf
+            gain[crossed(self.measure, now.root, end)] = -np.inf
         accepted = np.log(rng.random(len(gain))) < gain
-        there = chosen(accepted, fresh.there, now)
+        there = chosen(accepted, there, now)
         density = np.where(accepted, fresh.density, state.density)
-        return State(there.root, density, there), Info(np.exp(np.minimum(gain, 0.0)), lost)
+        info = Info(accepted, np.exp(np.minimum(gain, 0.0)), lost)
+        return State(there.root, density, there), info
 
 
 def beyond(points: Array, bound: float) -> Array:
     """Return which chains left all bounds."""
     largest = np.abs(points).reshape(len(points), -1).max(axis=-1)
     return np.asarray(~(largest <= bound))
+
+
+def crossed(measure: GibbsMeasure, before: Array, after: Array) -> Array:
+    """Return which chains have changed the sign of the determinant, where there is one."""
+    if not measure.space.stratum.is_square:
+        return np.zeros(len(before), dtype=bool)
+    return np.asarray(np.linalg.slogdet(before)[0] != np.linalg.slogdet(after)[0])

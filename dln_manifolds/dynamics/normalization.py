@@ -104,7 +104,10 @@ def _slow_direction(stratum: MatrixStratum, energy: Function) -> str | None:
     """Return a ray along which the energy does not grow, in words, of those that are tried."""
     (m, n), rng = stratum.shape, np.random.default_rng(0)
     entries = np.eye(m * n)[: 4 * _MOST_ENTRIES].reshape(-1, m, n)
-    left, right = rng.standard_normal((8, m, stratum.rank)), rng.standard_normal((8, stratum.rank, n))
+    left, right = (
+        rng.standard_normal((8, m, stratum.rank)),
+        rng.standard_normal((8, stratum.rank, n)),
+    )
     thin = left[:, :, :1] @ right[:, :1]
     for name, rays in (("entry {}", entries), ("a matrix of rank 1", thin), ("X", left @ right)):
         with np.errstate(over="ignore", invalid="ignore"):

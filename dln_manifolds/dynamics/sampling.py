@@ -1,7 +1,6 @@
 """Draws from a Gibbs measure by Markov chains that keep it exactly."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -10,10 +9,9 @@ from scipy.optimize import minimize
 
 from dln_manifolds.checks import checked_point
 from dln_manifolds.dynamics.gibbs import GibbsMeasure
-from dln_manifolds.dynamics.kernels import AdjustedLangevin, Hamiltonian, Info, Kernel, Mass, State
+from dln_manifolds.dynamics.kernels import AdjustedLangevin, Hamiltonian, Info, Kernel, Mass
 from dln_manifolds.dynamics.mixing import effective_draws, r_hat
 from dln_manifolds.errors import SamplingWarning
-from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 
 # R-hat above which chains have not mixed.
 _MIXED = 1.05
+# Share of steps of a chain that may diverge without a word: they are rejected as they should be.
+_FEW = 0.01
 # Leapfrog steps of the warm-up's first half, and the most.
 _LEAPS, _MOST_LEAPS = 8, 24
 # By how much the averaging of steps leans to long ones.
@@ -159,7 +159,7 @@ def sample(
     Warns
     -----
     SamplingWarning
-        If R-hat is above 1.05, or steps diverged.
+        If R-hat is above 1.05, or more than 1 % of the steps diverged.
 
     Examples
     --------
@@ -181,22 +181,37 @@ def sample(
     if not measure.anisotropy:
         raise ValueError("At anisotropy 0 there is no density to draw from: see langevin.")
     generator = np.random.default_rng(rng)
-    roots = _starts(measure, n_chains, start, generator)
-    chains = _kernel(measure, kernel, mass, roots)
-    m, n = measure.shape
-    points = np.empty((n_chains, n_draws, m, n))
+    # Far out, and where roots vanish, numbers need not be finite: such points are left.
+    with np.errstate(all="ignore"):
+        roots = _starts(measure, n_chains, start, generator)
+        chains = _kernel(measure, kernel, mass, roots)
+        warm = _Warmup(measure, chains, roots, n_warmup)
+        found = _drawn(measure, warm, n_draws, thin, generator, progress)
+    _warn(found)
+    return found
+
+
+def _drawn(
+    measure: GibbsMeasure,
+    warm: "_Warmup",
+    n_draws: int,
+    thin: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> Sample:
+    """Warm chains up and take their draws, as many as there is time for."""
+    n_chains = len(warm.state.root)
+    points = np.empty((n_chains, n_draws, *measure.shape))
     acceptance, divergences = np.zeros(n_chains), np.zeros(n_chains, dtype=int)
-    kept, interrupted, step_size = 0, False, np.full(n_chains, np.nan)
+    kept, interrupted = 0, False
     try:
-        with told(progress, n_warmup + n_draws * thin) as advance:
-            warm = _Warmup(measure, chains, roots, n_warmup)
-            for _ in range(n_warmup):
-                warm.step(generator)
+        with told(progress, warm.n_steps + n_draws * thin) as advance:
+            for _ in range(warm.n_steps):
+                warm.step(rng)
                 advance(1)
-            chains, state, step_size = warm.kernel, warm.state, warm.final
+            chains, state = warm.kernel, warm.state
             for number in range(1, n_draws * thin + 1):
-                with np.errstate(over="ignore", invalid="ignore"):
-                    state, info = chains.step(generator, state)
+                state, info = chains.step(rng, state)
                 acceptance += info.acceptance
                 divergences += info.divergent
                 if number % thin == 0:
@@ -209,9 +224,7 @@ def sample(
     values = np.linalg.svd(points, compute_uv=False)[..., : measure.rank]
     share = acceptance / max(kept * thin, 1)
     energies = measure.energy(points)
-    found = Sample(points, values, energies, share, step_size, divergences, interrupted)
-    _warn(found)
-    return found
+    return Sample(points, values, energies, share, warm.final, divergences, interrupted)
 
 
 class _Warmup:
@@ -243,8 +256,7 @@ class _Warmup:
 
     def step(self, rng: np.random.Generator) -> None:
         """Take a step of the warm-up; the last one leaves the kernel as it is to be used."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.state, info = self.kernel.step(rng, self.state)
+        self.state, info = self.kernel.step(rng, self.state)
         self.number += 1
         self._learn(info)
         self.kernel = self.kernel.with_step(np.exp(self.logarithm))
@@ -316,8 +328,7 @@ def _mode(measure: GibbsMeasure, rng: np.random.Generator) -> Array:
     best, value = None, np.inf
     for _ in range(_N_STARTS):
         begin = rng.standard_normal((m + n) * r) * max(m, n) ** -0.25
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = minimize(negative, begin, jac=True, method="L-BFGS-B")
+        found = minimize(negative, begin, jac=True, method="L-BFGS-B")
         if found.fun < value:
             best, value = found.x, found.fun
     if best is None:
@@ -339,9 +350,7 @@ def _first_step(measure: GibbsMeasure, roots: Array) -> Array:
     return np.asarray(1 / np.sqrt(np.maximum(bend, 1e-10)))[:, 0, 0]
 
 
-def _kernel(
-    measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots: Array
-) -> Kernel:
+def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots: Array) -> Kernel:
     """Return the kernel of a name."""
     is_full = measure.space.stratum.is_open
     if mass not in ("identity", "metric"):
@@ -366,7 +375,7 @@ def _kernel(
 
 def _warn(found: Sample) -> None:
     """Tell of chains that have not mixed, and of steps that were lost."""
-    worst = np.max(found.r_hat)
+    worst = np.max(found.r_hat, initial=0.0)
     if worst > _MIXED:
         warnings.warn(
             f"The chains have not mixed: R-hat is {worst:.2f}, above {_MIXED}. Averages over these "
@@ -375,10 +384,12 @@ def _warn(found: Sample) -> None:
             SamplingWarning,
             stacklevel=3,
         )
-    if found.divergences.any():
+    n_draws = max(found.energies.shape[1], 1)
+    if found.divergences.mean() > _FEW * n_draws:
         warnings.warn(
-            f"{found.divergences.sum()} steps diverged, at most {found.divergences.max()} in one "
-            f"chain: where the density is steep the chains did not go. Take a longer warm-up.",
+            f"{found.divergences.sum()} steps diverged, up to {found.divergences.max()} in a chain "
+            f"with {n_draws} draws: where the density is steep the chains hardly go. Take a longer "
+            f"warm-up.",
             SamplingWarning,
             stacklevel=3,
         )
