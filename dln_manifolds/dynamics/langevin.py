@@ -22,7 +22,6 @@ from dln_manifolds.dynamics.layer_langevin import (
     settled,
     tangent_step,
 )
-from dln_manifolds.dynamics.progress import Progress, counted
 from dln_manifolds.dynamics.root_langevin import RootLangevin, chosen
 from dln_manifolds.errors import InvalidPointError, SamplingWarning
 from dln_manifolds.geometry.balancing import factor
@@ -31,6 +30,7 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.progress import Progress, told
 
 # Singular values of X beyond which a chain counts as lost: what comes then overflows.
 _LOST = 1e50
@@ -185,7 +185,7 @@ def langevin(
     boundary: Literal["cross", "reflect"] = "cross",
     thin: int = 1,
     rng: np.random.Generator | int | None = None,
-    progress: Progress = None,
+    progress: Progress = False,
 ) -> LangevinPaths:
     r"""Follow the Riemannian Langevin equation of a Gibbs measure, one chain from each start.
 
@@ -217,9 +217,8 @@ def langevin(
         Every so many steps the points are kept.
     rng : numpy.random.Generator or int, optional
         Source of random numbers, or its seed.
-    progress : bool or callable, optional
-        True for a bar (by tqdm, the extra ``progress``), or a function of the steps done and of
-        all.
+    progress : bool or callable
+        True for a bar, or a function of the steps done and of all.
 
     Returns
     -------
@@ -253,16 +252,18 @@ def langevin(
     kept = np.empty((total // every, n_chains, *points.shape[-2:]), dtype)
     crossings, blow_ups, n_accepted = np.zeros((3, n_chains), dtype=int)
     try:
-        for number in counted(total, progress):
-            with np.errstate(over="ignore", invalid="ignore"):
-                crossed, lost, accepted = chains.advance(generator)
-            blow_ups[lost & (blow_ups == 0)] = number
-            crossings += crossed & (blow_ups == 0)
-            n_accepted += accepted
-            if number % every == 0:
-                kept[number // every - 1] = chains.points()
-                kept[number // every - 1, blow_ups > 0] = np.nan
-            done = number
+        with told(progress, total) as advance:
+            for number in range(1, total + 1):
+                with np.errstate(over="ignore", invalid="ignore"):
+                    crossed, lost, accepted = chains.advance(generator)
+                blow_ups[lost & (blow_ups == 0)] = number
+                crossings += crossed & (blow_ups == 0)
+                n_accepted += accepted
+                if number % every == 0:
+                    kept[number // every - 1] = chains.points()
+                    kept[number // every - 1, blow_ups > 0] = np.nan
+                done = number
+                advance(1)
     except KeyboardInterrupt:
         interrupted = True
     _warn(blow_ups, step, scheme)
