@@ -96,15 +96,13 @@ class _RootChains:
     def __init__(
         self, measure: GibbsMeasure, start: Frame, step: float, adjust: bool, reflect: bool
     ) -> None:
-        stratum = measure.space.stratum
+        stratum = measure.stratum
         self.step, self.adjust, self.reflect = step, adjust, reflect
         self.square, self.bound = stratum.is_square, _LOST ** (1 / stratum.depth)
-        self.equation = RootLangevin(
-            stratum, measure.energy, measure.energy_gradient, measure.beta, measure.anisotropy
-        )
+        self.measure, self.equation = measure, RootLangevin(measure)
         self.now = self.equation.at(root_of(start))
         self.density = (
-            self.equation.log_density(self.now) if adjust else np.zeros(len(start.values))
+            measure.log_density_at(self.now.frame) if adjust else np.zeros(len(start.values))
         )
 
     def advance(self, rng: np.random.Generator) -> _Events:
@@ -119,7 +117,7 @@ class _RootChains:
             self.now = self.equation.at(end, crossed if self.reflect else None)
             return _Events(crossed, lost, ~lost)
         fresh = self.equation.at(end)
-        density = self.equation.log_density(fresh)
+        density = self.measure.log_density_at(fresh.frame)
         ratio = density - self.density + self.equation.log_proposal(fresh, now.root, step)
         ratio -= self.equation.log_proposal(now, end, step)
         accepted = ~lost & (np.log(rng.random(len(end))) < ratio)
@@ -138,7 +136,7 @@ class _LayerChains:
     """Chains of balanced layers, with steps along geodesics to second order."""
 
     def __init__(self, measure: GibbsMeasure, start: Frame, step: float, reflect: bool) -> None:
-        stratum = measure.space.stratum
+        stratum = measure.stratum
         widths = stratum.every_width
         if widths is None:
             raise ValueError(
@@ -239,7 +237,7 @@ def langevin(
         If chains left all bounds: their points are NaN from there on, not left out.
     """
     total, every = whole("n_steps", n_steps), whole("thin", thin)
-    points, frame, dtype = checked_point(measure.space.stratum, start, "start")
+    points, frame, dtype = checked_point(measure.stratum, start, "start")
     if points.ndim > 3:
         raise InvalidPointError(
             f"start has shape {points.shape}; chains start at (n_chains, m, n), or one at (m, n)."
