@@ -4,6 +4,7 @@ from dln_manifolds.dynamics.balancing_flow import BalancingFlow, balancing_flow
 from dln_manifolds.dynamics.gibbs import GibbsMeasure
 from dln_manifolds.dynamics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
 from dln_manifolds.dynamics.langevin import LangevinPaths, langevin
+from dln_manifolds.dynamics.thermodynamics import SpectralThermodynamics
 from dln_manifolds.dynamics.training_clock import TrainingClock, Verdict, training_clock
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "GibbsMeasure",
     "GradientFlow",
     "LangevinPaths",
+    "SpectralThermodynamics",
     "TrainingClock",
     "Verdict",
     "balancing_flow",

@@ -75,7 +75,7 @@ def test_law_of_rank_2(shape, how):
 
 def test_entropy_left_out_is_detected(monkeypatch):
     monkeypatch.setattr(root_langevin, "entropy_rates", lambda frame, _: 0 * frame.roots)
-    away, _, _ = deviations((2, 2), 3, 0.25, n=500, time=1.0)
+    away, _, _ = deviations((2, 2), 3, 0.25, beta=4.0, n=500, time=3.0, step=4e-3)
     assert np.abs(away).max() > 6
 
 
