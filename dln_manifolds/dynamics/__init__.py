@@ -5,7 +5,7 @@ from dln_manifolds.dynamics.gibbs import GibbsMeasure
 from dln_manifolds.dynamics.gradient_flow import GradientFlow, flow_of_layers, flow_of_point
 from dln_manifolds.dynamics.langevin import LangevinPaths, langevin
 from dln_manifolds.dynamics.sampling import Sample, sample
-from dln_manifolds.dynamics.spectral_thermodynamics import (
+from dln_manifolds.dynamics.thermodynamics import (
     SpectralThermodynamics,
     thermodynamic_integration,
 )

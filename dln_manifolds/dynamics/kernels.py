@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from dln_manifolds.checks import spread
-from dln_manifolds.dynamics.gibbs import GibbsMeasure
+from dln_manifolds.dynamics.gibbs import GibbsMeasure, root_frame
 from dln_manifolds.dynamics.root_langevin import RootLangevin, RootPoint, chosen, weighed
 from dln_manifolds.geometry.coefficients import kappa
 from dln_manifolds.geometry.frame import Frame
@@ -90,9 +90,8 @@ class Hamiltonian:
 
     def init(self, root: Array) -> State:
         """Return the state of chains at T, ``(n_chains, m, n)``."""
-        frame = self.measure.root_frame(root)
-        slope = frame.assemble(self.measure.root_slope(frame))
-        return State(root, self.measure.root_density(frame), slope)
+        frame = root_frame(root, self.measure.depth, self.measure.rank)
+        return State(root, self.measure.log_density_at(frame), self.measure.slope_at(frame))
 
     def step(self, rng: np.random.Generator, state: State) -> tuple[State, Info]:
         """Draw a momentum, follow Hamilton's equations, accept or reject."""
@@ -137,9 +136,7 @@ class AdjustedLangevin:
     @property
     def equation(self) -> RootLangevin:
         """The equation that proposes."""
-        of = self.measure
-        stratum = of.space.stratum
-        return RootLangevin(stratum, of.energy, of.energy_gradient, of.beta, of.anisotropy)
+        return RootLangevin(self.measure)
 
     def with_step(self, step: Array) -> Self:
         """Return the kernel with other steps, ``(n_chains,)``."""
@@ -148,7 +145,7 @@ class AdjustedLangevin:
     def init(self, root: Array) -> State:
         """Return the state of chains at T, ``(n_chains, m, n)``."""
         at = self.equation.at(root)
-        return State(root, self.equation.log_density(at), at)
+        return State(root, self.measure.log_density_at(at.frame), at)
 
     def at(self, state: State) -> RootPoint:
         """Return what the equation knows where chains are."""
@@ -184,6 +181,6 @@ def beyond(points: Array, bound: float) -> Array:
 
 def crossed(measure: GibbsMeasure, before: Array, after: Array) -> Array:
     """Return which chains have changed the sign of the determinant, where there is one."""
-    if not measure.space.stratum.is_square:
+    if not measure.stratum.is_square:
         return np.zeros(len(before), dtype=bool)
     return np.asarray(np.linalg.slogdet(before)[0] != np.linalg.slogdet(after)[0])

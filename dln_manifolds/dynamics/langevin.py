@@ -130,7 +130,7 @@ class _LayerChains:
     """Chains of balanced layers, with steps along geodesics to second order."""
 
     def __init__(self, measure: GibbsMeasure, start: Frame, step: float, reflect: bool) -> None:
-        stratum = measure.space.stratum
+        stratum = measure.stratum
         widths = stratum.every_width
         if widths is None:
             raise ValueError(
@@ -225,7 +225,7 @@ def langevin(
         If chains left all bounds: their points are NaN from there on, not left out.
     """
     total, every = whole("n_steps", n_steps), whole("thin", thin)
-    points, frame, dtype = checked_point(measure.space.stratum, start, "start")
+    points, frame, dtype = checked_point(measure.stratum, start, "start")
     if points.ndim > 3:
         raise InvalidPointError(
             f"start has shape {points.shape}; chains start at (n_chains, m, n), or one at (m, n)."

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from dln_manifolds.checks import checked_point
-from dln_manifolds.dynamics.gibbs import GibbsMeasure
+from dln_manifolds.dynamics.gibbs import GibbsMeasure, root_frame
 from dln_manifolds.dynamics.kernels import AdjustedLangevin, Hamiltonian, Info, Kernel, Mass
 from dln_manifolds.dynamics.mixing import effective_draws, r_hat
 from dln_manifolds.errors import SamplingWarning
@@ -292,7 +292,7 @@ def _starts(
     measure: GibbsMeasure, n_chains: int, start: ArrayLike | None, rng: np.random.Generator
 ) -> Array:
     """Return T to start from, ``(n_chains, m, n)``."""
-    stratum = measure.space.stratum
+    stratum = measure.stratum
     if start is not None:
         points, frame, _ = checked_point(stratum, start, "start")
         if points.shape[:-2] not in ((), (n_chains,)):
@@ -301,7 +301,7 @@ def _starts(
                 f"{(n_chains, *stratum.shape)}, or at one matrix."
             )
         return np.broadcast_to(root_of(frame), (n_chains, *stratum.shape)).copy()
-    frame = measure.root_frame(_mode(measure, rng))
+    frame = root_frame(_mode(measure, rng), measure.depth, measure.rank)
     shares = rng.uniform(0.1, 1.0, (n_chains, measure.rank))
     if stratum.is_square:
         # Both signs of the determinant belong to the space.
@@ -318,12 +318,12 @@ def _mode(measure: GibbsMeasure, rng: np.random.Generator) -> Array:
 
     def negative(flat: Array) -> tuple[float, Array]:
         a, b = flat[: m * r].reshape(m, r), flat[m * r :].reshape(n, r)
-        frame = measure.root_frame(a @ b.T)
+        frame = root_frame(a @ b.T, measure.depth, r)
         if not np.all(frame.roots > 0):
             return np.inf, np.zeros_like(flat)
-        slope = frame.assemble(measure.root_slope(frame))
+        slope = measure.slope_at(frame)
         both = np.concatenate([(slope @ b).ravel(), (slope.T @ a).ravel()])
-        return -float(measure.root_density(frame)), -both
+        return -float(measure.log_density_at(frame)), -both
 
     best, value = None, np.inf
     for _ in range(_N_STARTS):
@@ -352,7 +352,7 @@ def _first_step(measure: GibbsMeasure, roots: Array) -> Array:
 
 def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots: Array) -> Kernel:
     """Return the kernel of a name."""
-    is_full = measure.space.stratum.is_open
+    is_full = measure.stratum.is_open
     if mass not in ("identity", "metric"):
         raise ValueError(f"mass must be 'identity' or 'metric', not {mass!r}.")
     if kernel is None:
@@ -369,8 +369,8 @@ def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots
             f"kernel='hmc' needs matrices of full rank, not of rank {measure.rank}: below, T is a "
             f"curved space. kernel='rle' takes every rank."
         )
-    frame = measure.root_frame(roots[0]) if mass == "metric" else None
-    return Hamiltonian(measure, sizes, _LEAPS, Mass(frame))
+    where = root_frame(roots[0], measure.depth, measure.rank) if mass == "metric" else None
+    return Hamiltonian(measure, sizes, _LEAPS, Mass(where))
 
 
 def _warn(found: Sample) -> None:

@@ -44,9 +44,9 @@ schemes = pytest.mark.parametrize("how", SCHEMES, ids=str)
 
 
 @schemes
-@pytest.mark.parametrize(("n", "depth", "anisotropy"), [(2, 3, 1.0), (1, 2, 4.0), (2, 10, 0.25)])
+@pytest.mark.parametrize(("n", "depth", "anisotropy"), [(2, 3, 0.25), (1, 2, 4.0), (2, 10, 1.0)])
 def test_law_of_chains(n, depth, anisotropy, how):
-    away, p, run = deviations((n, n), depth, anisotropy, n=300, time=0.5, **how)
+    away, p, run = deviations((n, n), depth, anisotropy, n=200, time=0.4, **how)
     assert np.abs(away).max() <= 3
     assert p > 0.001
     assert not run.blow_ups.any()
@@ -75,7 +75,7 @@ def test_law_of_rank_2(shape, how):
 
 def test_entropy_left_out_is_detected(monkeypatch):
     monkeypatch.setattr(root_langevin, "entropy_rates", lambda frame, _: 0 * frame.roots)
-    away, _, _ = deviations((2, 2), 3, 0.25, time=2.0)
+    away, _, _ = deviations((2, 2), 3, 0.25, beta=4.0, n=500, time=3.0, step=4e-3)
     assert np.abs(away).max() > 6
 
 

@@ -36,6 +36,21 @@ def test_depth_melts_rank():
     assert found == pytest.approx(shares, abs=1e-3)
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_literal_sum(depth):
+    """On a plain grid of both roots, with the powers written out."""
+    grid = (np.arange(1200) + 0.5) / 1200 * 3.2 ** (2 / depth)
+    first, second = np.meshgrid(grid, grid, indexing="ij")
+    a = sum(first ** (2 * (depth - 1 - m)) * second ** (2 * m) for m in range(depth))
+    values = np.stack([first, second], axis=-1) ** depth
+    weights = np.abs(first**2 - second**2) * np.sqrt(a) * np.exp(-4 * ring(values))
+    exact = SpectralThermodynamics(ring, 2, depth)
+    total = weights.sum() * (grid[1] - grid[0]) ** 2 / 2
+    assert exact.log_partition(4.0) == pytest.approx(np.log(total), abs=1e-4)
+    mean = np.sum(weights * ring(values)) / weights.sum()
+    assert exact.mean_energy(4.0) == pytest.approx(mean, rel=1e-4)
+
+
 @pytest.mark.parametrize("anisotropy", [0.25, 1.0, 4.0])
 @pytest.mark.parametrize(("rank", "shape"), [(1, (1, 1)), (2, (2, 2)), (2, (3, 2))])
 def test_against_sums_over_a_grid(rank, shape, anisotropy):

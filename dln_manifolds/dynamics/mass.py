@@ -1,4 +1,4 @@
-r"""Whether a Gibbs measure can be normalized, where that can be seen from its energy.
+r"""Whether a Gibbs measure has a finite mass, where that can be seen from its energy.
 
 In X the measure has the density ``exp(-b E / k) prod_{i<j} a_ij^(1/2k) sqrt(det g)``. A quadratic
 energy with no growth along the directions D of a subspace of dimension f, of generic rank rho, has
@@ -30,7 +30,7 @@ _NEAR, _FAR, _GROWTH = 1e3, 1e4, 1.5
 _ADVICE = "Add decay, such as costs of the squared norm, or give more observations"
 
 
-def check_normalizable(
+def check_mass(
     stratum: MatrixStratum, energy: Function, gradient: Function, anisotropy: float
 ) -> str:
     """Return what is doubtful about the measure, in a sentence, or nothing.
