@@ -29,6 +29,10 @@ CURVATURE = _table("""
     curvature     vvvp:v   sectional_curvature vvp:s   scalar_curvature p:s
     ricci_tensor  p:m      connection          vvp:a
 """)
+#: Beside these, of arguments that are needed.
+VARIATIONS = _table("""
+    jacobi_field vvp:v   exp_adjoint avp:v   exp_inverse avp:v   conjugate_time vp:s
+""")
 DENSITIES = _table("log_volume_density p:s   volume_density p:s")
 
 SPACE = _table("""
@@ -57,12 +61,11 @@ POINT_FIRST = _table("""
 
 # What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
 # front stands for one point at a time.
-OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE
+OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE | VARIATIONS
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
+    riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
     hessian fvp:v   laplacian fp:s
-    riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:   jacobi_field vvpv:
-    exp_adjoint vvp:v   exp_inverse vvp:v   conjugate_time vp:s
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""

@@ -116,7 +116,7 @@ def _backwards(
     """
     n_batch, k = covectors.shape[:2]
     state = np.zeros((n_batch, 2, 1 + k, *end.shape[3:]))
-    size = np.sqrt(np.sum(covectors.reshape(n_batch, -1) ** 2, axis=1))
+    size = np.sqrt(np.sum(covectors**2, axis=tuple(range(1, covectors.ndim))))
     size[size == 0] = 1.0
     # Reversing time turns the signs of rates.
     state[:, 0, 0], state[:, 1, 0] = end[:, 0, 0], -end[:, 1, 0]
@@ -138,7 +138,8 @@ def solve_variations(variations: Array, target: Array) -> Array:
     coordinates have the shape ``(n_batch, m, k)``. Raises `ConjugatePointsError` if variations are
     linearly dependent.
     """
-    matrix = np.swapaxes(variations.reshape(*variations.shape[:2], -1), 1, 2)
+    size = math.prod(variations.shape[2:])
+    matrix = np.swapaxes(variations.reshape(*variations.shape[:2], size), 1, 2)
     left, values, right_t = np.linalg.svd(matrix, full_matrices=False)
     dependent = ~(values[:, -1] * _SINGULAR > values[:, 0])
     if dependent.any():
@@ -146,9 +147,10 @@ def solve_variations(variations: Array, target: Array) -> Array:
             f"Batch member {int(np.argmax(dependent))}: the end points are conjugate along their "
             f"geodesic, where log has no derivative. Move one of them."
         )
-    inner = (target.reshape(len(target), -1, matrix.shape[1]) @ left) / values[:, None]
-    found = inner @ right_t
-    return found if target.ndim == variations.ndim else found[:, 0]
+    single = target.ndim < variations.ndim
+    several = target[:, None] if single else target
+    found = (several.reshape(*several.shape[:2], size) @ left) / values[:, None] @ right_t
+    return found[:, 0] if single else found
 
 
 # --- fields and states

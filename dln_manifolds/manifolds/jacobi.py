@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,7 +34,8 @@ class _Along:
         velocity, n_axes = at.vectors[0], len(shape)
         batches = (x.shape[: x.ndim - n_axes] for x in (at.point, velocity))
         # Axes of the whole batch that points and velocities do not have are those of directions.
-        self.at, self.shape, self.batch = at, shape, np.broadcast_shapes(*batches)
+        own = len(np.broadcast_shapes(*batches))
+        self.at, self.shape, self.batch = at, shape, at.batch[len(at.batch) - own :]
         self.velocity = flatten(velocity, self.batch, n_axes)
         frame = at.frame.mapped(lambda x: flatten(x, self.batch, x.ndim - at.frame.values.ndim + 1))
         self.start = Points(flatten(at.point, self.batch, n_axes), frame)
@@ -41,7 +43,8 @@ class _Along:
     def several(self, vector: Array) -> Array:
         """Return vectors as ``(n_batch, k, *point_shape)``."""
         flat = flatten(vector, self.at.batch, len(self.shape))
-        return np.moveaxis(flat.reshape(-1, len(self.velocity), *self.shape), 0, 1)
+        k = math.prod(self.at.batch[: len(self.at.batch) - len(self.batch)])
+        return np.moveaxis(flat.reshape(k, len(self.velocity), *self.shape), 0, 1)
 
     def joined(self, policy: FailurePolicy, solution: GeodesicSolution, values: Array) -> Array:
         """Return values ``(n_batch, k, *)`` with the batch of the call, or do what failures ask."""
@@ -172,7 +175,8 @@ class JacobiMetric(CurvedMetric):
         multiplicity (see :mod:`dln_manifolds.geodesics.jacobi`), and ends with the geodesic: at a
         singular matrix, at ``t_max``, or never. At finite depth all of an endless geodesic is
         searched, by the cone law; at infinite depth a length of 20, unless ``t_max`` is given.
-        There seems to be none for N <= 2 (checked, not proven).
+        Invertible matrices seem to have none for N <= 2, while other shapes and ranks have some at
+        every N > 1 (seen, not proven).
 
         Parameters
         ----------
