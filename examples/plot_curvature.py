@@ -35,8 +35,8 @@ STRETCH, TURN = np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, -1.0], [1.0, 0.0]]])
 
 
 def squares(s, depth):
-    """Return ``x_1 + x_2``; at infinite depth, where the metric is ``N g_N``, one."""
-    return np.sum(s ** (2 / depth), axis=-1) if math.isfinite(depth) else np.ones(s.shape[:-1])
+    """Return ``x_1 + x_2``, two at infinite depth."""
+    return np.sum(s ** (2 / depth), axis=-1)
 
 
 def three_planes(s, depth):
@@ -67,7 +67,8 @@ for ax, name, k in zip(axes, NAMES, range(3), strict=True):
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xlabel="$s_2 / s_1$", title=name)
 axes[0].set_ylabel("$K\\,(x_1 + x_2) / N$")
-axes[0].set_ylim(-0.6, 1.2)
+axes[0].set_ylim(-0.2, 1.2)
+axes[1].set_ylim(-1, 0.2)
 axes[0].legend()
 plt.show()
 
@@ -104,7 +105,7 @@ for depth in (2, 3, 8, math.inf):
     K = DLNObservableManifold(n=3, depth=depth).metric.sectional_curvature(first, second, points)
     s = np.linalg.svd(points, compute_uv=False)
     values = K * squares(s[:, 1:], depth)
-    low, high = -1 / 6, 1 / 2
+    low, high = -1 / 3, 1.0
     if math.isfinite(depth):
         low, high = -(depth**2 - 1) / (3 * depth), (depth**2 - 1) / depth
     report[depth] = {"negative": np.mean(K < 0), "least": values.min() / low}

@@ -54,11 +54,11 @@ kinds = {
     "alternating": np.stack([(first, last)[p % 2] for p in range(N + 1)]),
 }
 lemma = {}
-for name, O in kinds.items():
-    start, end = layers(U, l0), layers(U @ O, l1)
+for name, turns in kinds.items():
+    start, end = layers(U, l0), layers(U @ turns, l1)
     D = end - start
     imbalance = D[1:].swapaxes(-1, -2) @ D[1:] - D[:-1] @ D[:-1].swapaxes(-1, -2)
-    S = l0[:, None] * (O[2:] - O[:-2]) * l1 @ O[1:-1].swapaxes(-1, -2)
+    S = l0[:, None] * (turns[2:] - turns[:-2]) * l1 @ turns[1:-1].swapaxes(-1, -2)
     predicted = -U[1:-1] @ (S + S.swapaxes(-1, -2)) @ U[1:-1].swapaxes(-1, -2)
     line = straight_line(start, end)
     lemma[name] = {
