@@ -64,8 +64,8 @@ POINT_FIRST = _table("""
 OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE | VARIATIONS
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
-    riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
     hessian fvp:v   laplacian fp:s
+    riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}
 OF_SPACE |= _table("""

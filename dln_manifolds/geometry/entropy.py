@@ -88,7 +88,7 @@ def log_riemannian_density_differential(frame: Frame) -> Array:
     return frame.compose(rates / frame.singular_values)
 
 
-def _entropy_rates(frame: Frame, widths: Widths) -> Array:
+def entropy_rates(frame: Frame, widths: Widths) -> Array:
     """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i + D / N``."""
     rates = log_a_derivative(frame.log_ratio, frame.depth)
     # The diagonal holds the value at tau = 0, which does not belong to the sum over j != i.
@@ -101,13 +101,13 @@ def entropy_gradient(frame: Frame, widths: Widths = None) -> Array:
 
     It equals minus the push-forward of the mean curvature vector of the fibre.
     """
-    rates = _entropy_rates(frame, widths)
+    rates = entropy_rates(frame, widths)
     return frame.compose(unit_of(frame.depth) * frame.singular_values / frame.roots**2 * rates)
 
 
 def entropy_differential(frame: Frame, widths: Widths = None) -> Array:
     r"""Return the Euclidean gradient ``U diag(dS/ds_i) V^T`` of the entropy, ``(..., m, n)``."""
-    return frame.compose(_entropy_rates(frame, widths) / frame.singular_values)
+    return frame.compose(entropy_rates(frame, widths) / frame.singular_values)
 
 
 # Divided differences are means of derivatives over intervals of length below _NEAR, with poles at
@@ -119,7 +119,7 @@ _NEAR = 1.0
 def entropy_jet(frame: Frame, widths: Widths = None) -> SpectralJet:
     """Return the first and second derivatives of the entropy by ``log(s)``."""
     tau = frame.log_ratio
-    rates = _entropy_rates(frame, widths)
+    rates = entropy_rates(frame, widths)
     bend = 0.5 * log_a_second_derivative(tau, frame.depth)
     diagonal(bend)[...] = 0.0
     seconds = -bend
