@@ -70,7 +70,7 @@ plt.show()
 # those on both sides of the straight one cross it, the sooner the nearer they are to it, and touch
 # a curve of conjugate points, the dots. At N = 2 they only spread.
 
-fan = np.radians(np.linspace(-40, 40, 25))
+fan = np.radians(np.linspace(-40, 40, 17))
 times = np.linspace(0, 1, 121)
 figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
 for ax, (N, far) in zip(axes, ((math.inf, 12.0), (2, 7.0)), strict=True):
