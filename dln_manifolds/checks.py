@@ -12,7 +12,7 @@ from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.chain import Matrices
 from dln_manifolds.geometry.frame import Frame, full_nodes
 from dln_manifolds.geometry.layer_stratum import LayerStratum
-from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
+from dln_manifolds.geometry.rank import THRESHOLD, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 from dln_manifolds.numerics.precision import coarsest, dtype_of_results, eps_of
@@ -175,16 +175,16 @@ def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> Non
     if actual > rank:
         raise InvalidPointError(
             f"{name} has rank {actual}, more than {rank}{member}: singular value {rank + 1} is "
-            f"{found[rank]:.3g}, above {MARGIN:g} max(m, n) eps times the largest, "
-            f"{MARGIN * unit:.3g}. space.projection(point) returns the nearest matrix of rank "
+            f"{found[rank]:.3g}, above {THRESHOLD:g} max(m, n) eps times the largest, "
+            f"{unit:.3g}. space.projection(point) returns the nearest matrix of rank "
             f"{rank}; {elsewhere}."
         )
     what = "is singular" if stratum.is_square else f"has rank {actual}, less than {rank}"
     raise InvalidPointError(
         f"{name} {what}{member}: its singular values run from {found[0]:.3g} to {found[-1]:.3g}, "
-        f"and number {rank} is {found[rank - 1]:.3g}, not above max(m, n) eps times the largest, "
-        f"{unit:.3g}. space.projection(point) raises the singular values that are too small; "
-        f"{elsewhere}."
+        f"and number {rank} is {found[rank - 1]:.3g}, not above {THRESHOLD:g} max(m, n) eps times "
+        f"the largest, {unit:.3g}. space.projection(point) raises the singular values that are too "
+        f"small; {elsewhere}."
     )
 
 

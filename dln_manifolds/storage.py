@@ -248,6 +248,8 @@ _SYSTEMS = {system.__name__: system for system in (FlatSystem, LayerSystem, Obse
 # What the first files call flows of layers, and parts of solutions.
 _FIRST_LAYERS = "BalancedField"
 _FIRST_NAMES = {"trajectory": "_trajectory", "between": "_between", "system": "_field"}
+# Fields of solutions that older files do not have.
+_LATER = "upper_bound", "conjugate_time"
 
 
 def _describe_solution(
@@ -324,7 +326,7 @@ def _restore_solution(
             kinds = ("times", "states") if first else ("times", "states", "scales")
             recorded = (list(arrays[f"{key}/{kind}"]) for kind in kinds)
             parts[part.name] = Trajectory(*recorded)
-        elif part.name not in parts and part.name != "upper_bound":
+        elif part.name not in parts and part.name not in _LATER:
             parts[part.name] = values[stored]
     if first:
         # Upper bounds were not known then; the length is one.

@@ -193,6 +193,11 @@ class Cost(ABC):
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Return the derivative of the Euclidean gradient along a vector, of its shape."""
 
+    @property
+    def parts(self) -> list[tuple[float, Cost]]:
+        """What this is a sum of, with factors: of a single cost, itself."""
+        return [(1.0, self)]
+
     def lower_bound(self, point: Array) -> float:
         """Return what the value at a point is not below: cheap where the value is dear.
 
@@ -227,6 +232,11 @@ class _Sum(Cost):
         self.terms, self.factors = terms, factors
         for term in terms:
             self.domain = self.domain.agree(term.domain, "One term of a sum of costs", "another")
+
+    @property
+    def parts(self) -> list[tuple[float, Cost]]:
+        pairs = zip(self.factors, self.terms, strict=True)
+        return [(outer * inner, part) for outer, term in pairs for inner, part in term.parts]
 
     def __repr__(self) -> str:
         parts = zip(self.factors, self.terms, strict=True)

@@ -18,8 +18,8 @@ from dln_manifolds.geodesics import (
     solve_log,
 )
 from dln_manifolds.geometry.bounds import Bounds
-from dln_manifolds.manifolds.curvature import CurvedMetric
 from dln_manifolds.manifolds.described import DescribedMetric
+from dln_manifolds.manifolds.jacobi import JacobiMetric
 from dln_manifolds.manifolds.space import NetworkSpace, Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
@@ -31,7 +31,7 @@ _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
 
-class GeodesicMetric(PairwiseDistances, DescribedMetric, CurvedMetric, abc.ABC):
+class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
     Every method raises `InvalidPointError` for arguments of a wrong shape or dtype, that are not
@@ -222,15 +222,20 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, CurvedMetric, abc.ABC):
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         return self._follow(at, record=True)
 
-    def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
+    def solve_log(
+        self, point: ArrayLike, base_point: ArrayLike, conjugate_points: bool = False
+    ) -> GeodesicSolution:
         """Solve as `log` does and return everything that is known of the geodesic.
 
         ``solution(t)`` gives points, shape ``(..., *point_shape)``. A solver that fails does not
         raise here: see ``solution.status`` and ``solution.residual``. `DisconnectedPointsError` for
-        points in different components is raised, for ``on_failure="raise"``.
+        points in different components is raised, for ``on_failure="raise"``. With
+        ``conjugate_points`` first conjugate times are sought along the geodesics, as
+        `conjugate_time` does: see ``solution.conjugate_time``.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        return self._join(start, end, record=True)
+        solution = self._join(start, end, record=True)
+        return self._examined(start, solution) if conjugate_points else solution
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian exponential: the point at t = 1 of the geodesic with a given velocity.

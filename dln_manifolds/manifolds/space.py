@@ -97,8 +97,8 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
     def belongs(self, point: object, atol: float | None = None) -> Array | np.bool_:
         """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
-        End-to-end matrices are finite, real and numerically of rank r, ``s_r > max(m, n) eps s_1``
-        and ``s_(r+1) <= 8 max(m, n) eps s_1``; singular values up to ``atol`` count as zero too.
+        End-to-end matrices are finite, real and numerically of rank r: so many singular values are
+        above ``4 max(m, n) eps s_1``, and above ``atol``.
         Layers have such a product, and are balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a
         relative ``atol``, half the square root of eps by default. False, and never an error, for
         anything that is not a point.
@@ -159,12 +159,13 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
     def projection(self, point: ArrayLike, vector: OptionalArray = None) -> Array:
         """Project to the manifold (one argument) or to the tangent space (two arguments).
 
-        Any finite matrix becomes the nearest one of rank r, with singular values below
-        ``8 max(m, n) eps s_1`` raised to that. Of a singular square matrix, the left singular
-        vectors of those follow the right ones: positive semidefinite matrices become positive
-        definite, and raised determinants are positive. Points are left as they are. Invertible
-        layers become the balanced layers with the same end-to-end matrix, in their component and
-        (locally) nearest within the fibre. Vectors, at a point, are treated as by `to_tangent`.
+        Any finite matrix becomes the nearest one of rank r. Singular values that count as zero, up
+        to ``4 max(m, n) eps s_1``, are raised to a quarter above that. Of a singular square matrix,
+        their left singular vectors follow the right ones: positive semidefinite matrices become
+        positive definite, and raised determinants are positive. Points are left as they are.
+        Invertible layers become the balanced layers with the same end-to-end matrix, in their
+        component and (locally) nearest within the fibre. Vectors, at a point, are treated as by
+        `to_tangent`.
 
         Returns
         -------
