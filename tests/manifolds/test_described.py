@@ -194,7 +194,7 @@ def test_lists_of_layers_are_refused_by_name():
     layers = list(space.layers(space.random_point()))
     cost = costs.OfLayers(costs.LinearRegression(np.eye(3), np.ones((3, 4))), widths=(3, 2, 4))
     problem = pymanopt_problem(space, cost)
-    with pytest.raises(InvalidPointError, match="point is not a rectangular.*space.point"):
+    with pytest.raises(InvalidPointError, match=r"point is not a rectangular.*space.point"):
         problem.cost(layers)
     with pytest.raises(InvalidPointError, match="base_point is not a rectangular"):
         space.metric.dist(layers, layers)
