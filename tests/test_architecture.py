@@ -54,11 +54,12 @@ BELOW = {
 FOREIGN = {
     "_version": set(),
     "errors": {"numpy"},
-    "numerics": {"numpy"},
+    # A bar for long work, where it is installed.
+    "numerics": {"numpy", "tqdm"},
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "completion": {"numpy"},
-    "dynamics": {"numpy", "scipy"},
+    "dynamics": {"numpy", "scipy", "tqdm"},
     "checks": {"numpy"},
     "costs": {"numpy"},
     "statistics": {"numpy", "joblib"},

@@ -6,7 +6,7 @@ A letter for each argument in its order, then what comes out:
   the last point named; ``a``: an array of the shape of points, whatever it holds;
 - ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
 - ``q``: a point or a singular matrix; ``s``: a number for each point or pair; ``m``: a square
-  matrix on entries.
+  matrix on entries; ``f``: a cost.
 """
 
 
@@ -64,6 +64,7 @@ POINT_FIRST = _table("""
 OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE | VARIATIONS
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
+    hessian fvp:v   laplacian fp:s
     riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}

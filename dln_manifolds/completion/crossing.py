@@ -77,6 +77,9 @@ class CrossingFlow:
     def chart(self, state: Array, rate: Array) -> None:
         """Return None: rays may pass the tip of the cone."""
 
+    def lines(self, state: Array, span: Array) -> None:
+        """Return None: none is known."""
+
     def grown(self, position: Array, growth: Array) -> Array:
         """Return positions that have moved along rays."""
         return position * growth[:, None, None]

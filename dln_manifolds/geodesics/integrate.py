@@ -169,6 +169,7 @@ class _Run:
         self.weight, self.few = 40 + state[:1, 0].size, _FEW
         if state.shape[2] == 1:
             self._leave_radial()
+            self._leave_straight()
 
     def _leave_radial(self) -> None:
         """Solve the members that move along rays of the cone, which end at its tip if anywhere."""
@@ -193,6 +194,21 @@ class _Run:
         self.time[rest] = self.span[rest]
         growth = 1 + pace[radial & ~into_tip] * self.span[rest]
         self.state[rest, 0, 0] = self.system.grown(self.state[rest, 0, 0], growth)
+        if self.record:
+            self._note()
+
+    def _leave_straight(self) -> None:
+        """Solve the members that are known in closed form."""
+        pending = np.nonzero(self.status == _STALLED)[0]
+        found = self.system.lines(self.state[pending], self.span[pending])
+        if found is None or found[0].size == 0:
+            return
+        rows, ends, singular = pending[found[0]], *found[1:]
+        reached = np.isinf(singular)
+        self.status[rows] = np.where(reached, _CONVERGED, _CROSSED)
+        self.crossing[rows] = singular
+        done = rows[reached]
+        self.state[done], self.time[done] = ends[reached], self.span[done]
         if self.record:
             self._note()
 

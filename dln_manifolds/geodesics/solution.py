@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -31,7 +32,7 @@ _OF_DISCONNECTED = {
 _BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
-@dataclass
+@dataclass(repr=False)
 class GeodesicSolution:
     r"""A batch of geodesics ``X(t)``, with how well each was solved.
 
@@ -91,6 +92,10 @@ class GeodesicSolution:
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
     conjugate_time: Array | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Return a line: how many were solved, lengths and residuals."""
+        return summary(self, f"depth {self.depth:g}, points {self.point_shape}")
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -262,6 +267,30 @@ class GeodesicSolution:
         points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
+
+
+class Solved(Protocol):
+    """What solutions of every kind say of their members."""
+
+    length: Array
+    residual: Array
+
+    @property
+    def success(self) -> Array:
+        """Whether each member was solved."""
+
+
+def summary(solution: Solved, what: str) -> str:
+    """Return a line on a solution: what it is of, how many were solved, lengths and residuals."""
+    said = [what] + ([f"batch {solution.length.shape}"] if solution.length.ndim else [])
+    said.append(f"{np.count_nonzero(solution.success)} of {solution.length.size} solved")
+    for name, values in (("length", solution.length), ("residual", solution.residual)):
+        known = values[~np.isnan(values)]
+        if known.size:
+            least, most = known.min(), known.max()
+            upto = f" to {most:.3g}" if most != least else ""
+            said.append(f"{name} {least:.3g}{upto}")
+    return f"<{type(solution).__name__}: {', '.join(said)}>"
 
 
 def failure(

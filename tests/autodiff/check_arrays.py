@@ -166,12 +166,11 @@ def test_ragged_lists_do_not_belong(space):
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_tensors_that_numpy_does_not_have(space):
     point = points(space)[0][0]
-    kinds = {"double": point.bfloat16(), "to_dense": point.reshape(2, -1).to_sparse()}
-    for remedy, tensor in kinds.items():
-        assert not space.belongs(tensor)
-        assert not space.is_tangent(tensor, point)
-        with pytest.raises(InvalidPointError, match=rf"\.{remedy}\(\)"):
-            space.metric.dist(point, tensor)
+    tensor = point.reshape(2, -1).to_sparse()
+    assert not space.belongs(tensor)
+    assert not space.is_tangent(tensor, point)
+    with pytest.raises(InvalidPointError, match=r"\.to_dense\(\)"):
+        space.metric.dist(point, tensor)
 
 
 @pytest.mark.skipif(not ON_TORCH, reason="tensors only")
