@@ -59,7 +59,7 @@ FOREIGN = {
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "completion": {"numpy"},
-    "dynamics": {"numpy", "scipy", "tqdm"},
+    "dynamics": {"numpy", "scipy"},
     "checks": {"numpy"},
     "costs": {"numpy"},
     "statistics": {"numpy", "joblib"},

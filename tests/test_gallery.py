@@ -182,6 +182,62 @@ def test_any_network(run):
     assert page["scores"][:4].min() > frechet > page["scores"][4:].max()
 
 
+def test_curvature(run):
+    page = run("curvature", 2)
+    for depth, values in page["curvatures"].items():
+        unit = depth if np.isfinite(depth) else 1.0
+        bound = (depth**2 - 1) / (3 * depth) if np.isfinite(depth) else 1 / 3
+        # Diagonal and stretch, diagonal and turn, stretch and turn, at equal singular values.
+        np.testing.assert_allclose(values[:, -1], [3 * bound, -bound, -bound], rtol=1e-12)
+        # One small singular value is no singularity, but for N < 2.
+        assert (np.abs(values[:, 0]).max() < unit) == (depth >= 2)
+        if depth >= 2:
+            assert values.min() >= -bound * (1 + 1e-12)
+            assert values.max() <= 3 * bound * (1 + 1e-12)
+    assert page["report"].keys() == {2, 3, 8, np.inf}
+    for row in page["report"].values():
+        assert 0.2 < row["negative"] < 0.5
+        assert 0.4 < row["least"] <= 1
+        assert 0.4 < row["largest"] <= 1
+
+
+def test_lemma_2_2(run):
+    page = run("lemma_2_2", 1)
+    lemma = page["lemma"]
+    assert lemma.pop("nothing in common")["imbalance"] > 0.1
+    for name, row in lemma.items():
+        assert row["imbalance"] < 1e-14
+        assert row["identity"] < 1e-14
+        assert row["vertical"] > 0.1
+        assert name == "alternating" or row["singular"] == np.inf
+    for depth, reading in page["readings"].items():
+        line = reading["line"]
+        assert line.balanced.all()
+        # Horizontal where the matrices commute, at both ends of the angles, and nowhere else.
+        assert line.vertical_defect[[0, -1]].max() < 1e-12 < 0.01 < line.vertical_defect[1:-1].min()
+        assert reading["excess"][:-1].min() > 1e-4
+        aligned = page["aligned"][depth]
+        assert aligned.vertical_defect.max() < 1e-7
+        assert (aligned.balance_defect.max() < 1e-12) == (depth == 2)
+    gap = page["gap"]
+    assert gap[2] < 1e-11 < 1e-3 < min(gap[3], gap[4])
+
+
+def test_conjugate_points(run):
+    page = run("conjugate_points", 3)
+    for measured, closed in page["circumferences"].values():
+        assert measured == pytest.approx(closed, rel=1e-10)
+    first = {depth: times.min() for depth, times in page["conjugate"].items()}
+    assert first.pop(2) == np.inf
+    # Sooner at larger depths, and later at larger angles.
+    assert list(first.values()) == sorted(first.values(), reverse=True)
+    assert first[np.inf] > np.pi * np.sqrt(2)
+    for times in page["conjugate"].values():
+        seen = times[np.isfinite(times)]
+        assert (np.diff(seen) > 0).all()
+        assert np.isfinite(times[: seen.size]).all()
+
+
 def test_noise_and_training(run):
     page = run("noise_and_training", 2)
     # Loss, gap, and how often s_2 < 0.05: of the Langevin equation and of free layers.

@@ -75,7 +75,7 @@ class SpectralFunction(Spectral):
     ...     lambda s: s.sum(-1), np.ones_like, lambda s: np.zeros((*s.shape, s.shape[-1]))
     ... )
     >>> round(float(DLNObservableManifold(n=2, depth=3).metric.laplacian(nuclear, np.eye(2))), 12)
-    10.0
+    7.0
     """
 
     def __init__(

@@ -16,14 +16,13 @@ import numpy as np
 
 from dln_manifolds.checks import checked_point
 from dln_manifolds.dynamics.gibbs import GibbsMeasure
+from dln_manifolds.dynamics.kernels import LOST, AdjustedLangevin, beyond, crossed
 from dln_manifolds.dynamics.layer_langevin import (
     geodesic_polynomial,
     layer_point,
     settled,
     tangent_step,
 )
-from dln_manifolds.dynamics.progress import Progress, counted
-from dln_manifolds.dynamics.root_langevin import RootLangevin, chosen
 from dln_manifolds.errors import InvalidPointError, SamplingWarning
 from dln_manifolds.geometry.balancing import factor
 from dln_manifolds.geometry.chain import chain_of
@@ -31,9 +30,7 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-
-# Singular values of X beyond which a chain counts as lost: what comes then overflows.
-_LOST = 1e50
+from dln_manifolds.numerics.progress import Progress, told
 
 
 @dataclass(frozen=True)
@@ -91,46 +88,41 @@ class _Chains(Protocol):
 
 
 class _RootChains:
-    """Chains in the root chart, with Euler steps, adjusted by Metropolis and Hastings if asked."""
+    """Chains in the root chart, with Euler steps."""
 
-    def __init__(
-        self, measure: GibbsMeasure, start: Frame, step: float, adjust: bool, reflect: bool
-    ) -> None:
-        stratum = measure.space.stratum
-        self.step, self.adjust, self.reflect = step, adjust, reflect
-        self.square, self.bound = stratum.is_square, _LOST ** (1 / stratum.depth)
-        self.equation = RootLangevin(
-            stratum, measure.energy, measure.energy_gradient, measure.beta, measure.anisotropy
-        )
+    def __init__(self, measure: GibbsMeasure, start: Frame, step: float, reflect: bool) -> None:
+        self.measure, self.step, self.reflect = measure, np.asarray(step), reflect
+        self.equation = AdjustedLangevin(measure, self.step).equation
         self.now = self.equation.at(root_of(start))
-        self.density = (
-            self.equation.log_density(self.now) if adjust else np.zeros(len(start.values))
-        )
 
     def advance(self, rng: np.random.Generator) -> _Events:
-        now, step = self.now, np.asarray(self.step)
-        end = self.equation.step(now, step, rng.standard_normal(now.root.shape))
-        lost = _beyond(end, self.bound)
-        end[lost] = now.root[lost]
-        crossed = np.zeros(len(end), dtype=bool)
-        if self.square:
-            crossed = np.linalg.slogdet(end)[0] != np.linalg.slogdet(now.root)[0]
-        if not self.adjust:
-            self.now = self.equation.at(end, crossed if self.reflect else None)
-            return _Events(crossed, lost, ~lost)
-        fresh = self.equation.at(end)
-        density = self.equation.log_density(fresh)
-        ratio = density - self.density + self.equation.log_proposal(fresh, now.root, step)
-        ratio -= self.equation.log_proposal(now, end, step)
-        accepted = ~lost & (np.log(rng.random(len(end))) < ratio)
-        if self.reflect:
-            accepted &= ~crossed
-        self.now = chosen(accepted, fresh, now)
-        self.density = np.where(accepted, density, self.density)
-        return _Events(crossed & accepted, np.zeros_like(lost), accepted)
+        before = self.now.root
+        end = self.equation.step(self.now, self.step, rng.standard_normal(before.shape))
+        lost = beyond(end, LOST ** (1 / self.measure.depth))
+        end[lost] = before[lost]
+        passed = crossed(self.measure, before, end)
+        self.now = self.equation.at(end, passed if self.reflect else None)
+        return _Events(passed, lost, ~lost)
 
     def points(self) -> Array:
         frame = self.now.frame
+        return frame.compose(frame.singular_values)
+
+
+class _AdjustedChains:
+    """Chains in the root chart, whose steps are accepted or rejected."""
+
+    def __init__(self, kernel: AdjustedLangevin, start: Frame) -> None:
+        self.kernel, self.state = kernel, kernel.init(root_of(start))
+
+    def advance(self, rng: np.random.Generator) -> _Events:
+        before = self.state.root
+        self.state, info = self.kernel.step(rng, self.state)
+        passed = crossed(self.kernel.measure, before, self.state.root)
+        return _Events(passed, np.zeros(len(before), dtype=bool), info.accepted)
+
+    def points(self) -> Array:
+        frame = self.kernel.at(self.state).frame
         return frame.compose(frame.singular_values)
 
 
@@ -138,7 +130,7 @@ class _LayerChains:
     """Chains of balanced layers, with steps along geodesics to second order."""
 
     def __init__(self, measure: GibbsMeasure, start: Frame, step: float, reflect: bool) -> None:
-        stratum = measure.space.stratum
+        stratum = measure.stratum
         widths = stratum.every_width
         if widths is None:
             raise ValueError(
@@ -146,7 +138,7 @@ class _LayerChains:
                 f"scheme='root' takes every depth."
             )
         self.measure, self.step, self.reflect = measure, step, reflect
-        self.bound = _LOST ** (1 / stratum.depth)
+        self.bound = LOST ** (1 / stratum.depth)
         chain = chain_of(widths)
         self.now = layer_point(factor(start, chain), chain, stratum.rank)
         vertical = 2 * step / measure.beta
@@ -158,7 +150,7 @@ class _LayerChains:
         gradient = self.measure.energy_gradient(self.points())
         vector = tangent_step(now, self.step, self.variances, gradient, normal)
         end = now.layers + geodesic_polynomial(now.frame, vector)
-        lost = _beyond(end, self.bound)
+        lost = beyond(end, self.bound)
         end[lost] = now.layers[lost]
         self.now, crossed = settled(now, end, self.reflect)
         return _Events(crossed, lost, ~lost)
@@ -166,12 +158,6 @@ class _LayerChains:
     def points(self) -> Array:
         ends = self.now.frame.ends
         return ends.compose(ends.singular_values)
-
-
-def _beyond(points: Array, bound: float) -> Array:
-    """Return which chains left all bounds."""
-    largest = np.abs(points).reshape(len(points), -1).max(axis=-1)
-    return np.asarray(~(largest <= bound))
 
 
 def langevin(
@@ -185,7 +171,7 @@ def langevin(
     boundary: Literal["cross", "reflect"] = "cross",
     thin: int = 1,
     rng: np.random.Generator | int | None = None,
-    progress: Progress = None,
+    progress: Progress = False,
 ) -> LangevinPaths:
     r"""Follow the Riemannian Langevin equation of a Gibbs measure, one chain from each start.
 
@@ -217,9 +203,8 @@ def langevin(
         Every so many steps the points are kept.
     rng : numpy.random.Generator or int, optional
         Source of random numbers, or its seed.
-    progress : bool or callable, optional
-        True for a bar (by tqdm, the extra ``progress``), or a function of the steps done and of
-        all.
+    progress : bool or callable
+        True for a bar, or a function of the steps done and of all.
 
     Returns
     -------
@@ -240,7 +225,7 @@ def langevin(
         If chains left all bounds: their points are NaN from there on, not left out.
     """
     total, every = whole("n_steps", n_steps), whole("thin", thin)
-    points, frame, dtype = checked_point(measure.space.stratum, start, "start")
+    points, frame, dtype = checked_point(measure.stratum, start, "start")
     if points.ndim > 3:
         raise InvalidPointError(
             f"start has shape {points.shape}; chains start at (n_chains, m, n), or one at (m, n)."
@@ -253,16 +238,18 @@ def langevin(
     kept = np.empty((total // every, n_chains, *points.shape[-2:]), dtype)
     crossings, blow_ups, n_accepted = np.zeros((3, n_chains), dtype=int)
     try:
-        for number in counted(total, progress):
-            with np.errstate(over="ignore", invalid="ignore"):
-                crossed, lost, accepted = chains.advance(generator)
-            blow_ups[lost & (blow_ups == 0)] = number
-            crossings += crossed & (blow_ups == 0)
-            n_accepted += accepted
-            if number % every == 0:
-                kept[number // every - 1] = chains.points()
-                kept[number // every - 1, blow_ups > 0] = np.nan
-            done = number
+        with told(progress, total) as advance:
+            for number in range(1, total + 1):
+                with np.errstate(over="ignore", invalid="ignore"):
+                    passed, lost, accepted = chains.advance(generator)
+                blow_ups[lost & (blow_ups == 0)] = number
+                crossings += passed & (blow_ups == 0)
+                n_accepted += accepted
+                if number % every == 0:
+                    kept[number // every - 1] = chains.points()
+                    kept[number // every - 1, blow_ups > 0] = np.nan
+                done = number
+                advance(1)
     except KeyboardInterrupt:
         interrupted = True
     _warn(blow_ups, step, scheme)
@@ -288,7 +275,9 @@ def _chains(
                 "adjust=True needs noise to propose points by: at anisotropy 0 there is none in "
                 "the root chart, and no density."
             )
-        return _RootChains(measure, start, step, adjust, reflect)
+        if adjust:
+            return _AdjustedChains(AdjustedLangevin(measure, np.asarray(step), reflect), start)
+        return _RootChains(measure, start, step, reflect)
     if scheme != "layers":
         raise ValueError(f"scheme must be 'root' or 'layers', not {scheme!r}.")
     if adjust:

@@ -19,23 +19,20 @@ tangent part of the difference, whose determinant is the same from either end, s
 proposal densities are those of tangent vectors everywhere.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.checks import spread
+from dln_manifolds.dynamics.gibbs import GibbsMeasure, power_quotients, root_frame
 from dln_manifolds.geometry.coefficients import kappa
-from dln_manifolds.geometry.entropy import entropy, entropy_rates
+from dln_manifolds.geometry.entropy import entropy_rates
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
-from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.functions import coth_minus_reciprocal, damped_sinhc
+from dln_manifolds.numerics.functions import coth_minus_reciprocal
 from dln_manifolds.numerics.matrices import diagonal, parity_combine, transpose
-
-Function = Callable[[Array], Array]
 
 
 class RootPoint(NamedTuple):
@@ -45,15 +42,6 @@ class RootPoint(NamedTuple):
     frame: Frame
     root_kappa: Array
     drift: Array
-
-
-def root_frame(root: Array, depth: float, rank: int) -> Frame:
-    """Return the frame of T, cut at a rank."""
-    frame = Frame.of_root(root, depth)
-    if rank == frame.values.shape[-1]:
-        return frame
-    left, values, right_t = frame.left, frame.values, frame.right_t
-    return Frame(left[..., :rank], values[..., :rank], right_t[..., :rank, :], depth, depth)
 
 
 def laplacian_rates(frame: Frame) -> Array:
@@ -75,58 +63,43 @@ def laplacian_rates(frame: Frame) -> Array:
 
 def velocity_of_covector(frame: Frame, covector: Array) -> Array:
     """Return blocks of ``A_X(P)``, P the Euclidean gradient at X, as a velocity of T."""
-    roots, n, x = frame.roots, frame.depth, np.abs(frame.half_log_ratio)
-    power = roots ** (n - 1)
-    scale = np.maximum(power[..., :, None], power[..., None, :])
-    # (s_i + s_j) / (l_i + l_j) and (s_i - s_j) / (l_i - l_j)
-    even = scale * (1 + np.exp(-2 * n * x)) / (1 + np.exp(-2 * x))
-    odd = scale * n * damped_sinhc(n * x) / damped_sinhc(x)
-    blocks, r = frame.blocks(covector), roots.shape[-1]
-    core = parity_combine(even, odd, blocks[..., :r, :])
+    sums, differences, power = power_quotients(frame)
+    blocks, r = frame.blocks(covector), power.shape[-1]
+    core = parity_combine(sums, differences, blocks[..., :r, :])
     return np.concatenate([core, power[..., None, :] * blocks[..., r:, :]], axis=-2)
 
 
 @dataclass(frozen=True)
 class RootLangevin:
-    """The equation in the root chart of matrices of one stratum, and its Euler steps.
+    """The equation of a measure in the root chart, and its Euler steps.
 
-    ``energy`` E and its Euclidean ``gradient`` are functions of X, ``beta`` is b and ``anisotropy``
-    k. Steps may be one number or one for each chain.
+    Steps may be one number or one for each chain.
     """
 
-    stratum: MatrixStratum
-    energy: Function
-    gradient: Function
-    beta: float
-    anisotropy: float
+    measure: GibbsMeasure
 
     def at(self, root: Array, mirrored: Array | None = None) -> RootPoint:
         """Decompose T, shape ``(..., m, n)``; where ``mirrored``, with its least root negated."""
-        stratum = self.stratum
+        measure, stratum = self.measure, self.measure.stratum
         frame = root_frame(root, stratum.depth, stratum.rank)
         if mirrored is not None and mirrored.any():
             frame.left[..., -1] *= np.where(mirrored, -1.0, 1.0)[..., None]
             root = root_of(frame)
-        drift = -velocity_of_covector(frame, self.gradient(frame.compose(frame.singular_values)))
+        drift = -velocity_of_covector(
+            frame, measure.energy_gradient(frame.compose(frame.singular_values))
+        )
         rates = entropy_rates(frame, stratum.hidden_widths) / frame.roots
-        if self.anisotropy:
-            rates = rates + self.anisotropy * laplacian_rates(frame)
-        diagonal(drift[..., : stratum.rank, :])[...] += rates / self.beta
+        if measure.anisotropy:
+            rates = rates + measure.anisotropy * laplacian_rates(frame)
+        diagonal(drift[..., : stratum.rank, :])[...] += rates / measure.beta
         root_kappa = np.sqrt(kappa(frame.half_log_ratio, frame.depth))
         return RootPoint(root, frame, root_kappa, drift)
 
     def step(self, at: RootPoint, step: Array, normal: Array) -> Array:
         """Return T after an Euler step, from standard normal matrices ``(..., m, n)``."""
-        noise = _weighed(self.stratum.normal_blocks(at.frame, normal), 1 / at.root_kappa)
+        noise = weighed(self.measure.stratum.normal_blocks(at.frame, normal), 1 / at.root_kappa)
         h = step[..., None, None]
         return moved(at, h * at.drift + np.sqrt(self._variance(h)) * noise)
-
-    def log_density(self, at: RootPoint) -> Array:
-        """Return ``-(b E - S) / k``, the density by Lebesgue or Hausdorff measure, ``(...)``."""
-        values = at.frame.singular_values
-        volume = entropy(values, at.frame.depth, self.stratum.hidden_widths)
-        free = self.beta * self.energy(at.frame.compose(values)) - volume
-        return np.asarray(-free / self.anisotropy)
 
     def log_proposal(self, at: RootPoint, other: Array, step: Array) -> Array:
         """Return the logarithm of the density with which `step` proposes other T, ``(...)``.
@@ -134,15 +107,15 @@ class RootLangevin:
         Up to what is the same for the step back.
         """
         blocks = at.frame.blocks(other - at.root) - step[..., None, None] * at.drift
-        noise = _weighed(blocks, at.root_kappa)
+        noise = weighed(blocks, at.root_kappa)
         return -np.sum(noise * noise, axis=(-2, -1)) / (2 * self._variance(step))
 
     def _variance(self, step: Array) -> Array:
         """Return the variance ``2 k h / b`` of the noise in a step."""
-        return 2 * self.anisotropy / self.beta * step
+        return 2 * self.measure.anisotropy / self.measure.beta * step
 
 
-def _weighed(blocks: Array, even: Array) -> Array:
+def weighed(blocks: Array, even: Array) -> Array:
     """Weigh symmetric parts of the core, and antisymmetric ones by the inverse."""
     r = even.shape[-1]
     core = parity_combine(even, 1 / even, blocks[..., :r, :])

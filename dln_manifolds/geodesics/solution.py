@@ -240,6 +240,8 @@ class GeodesicSolution:
 
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
+        if not np.isfinite(times).all():
+            raise InvalidPointError(f"Times must be finite numbers, not {times.tolist()}.")
         batch, shape = self.length.shape, self.point_shape
         if self.length.size == 0 or not self.trajectory.times:
             # Of no member, or where no path was worth following.

@@ -102,7 +102,9 @@ def entropy_gradient(frame: Frame, widths: Widths = None) -> Array:
     It equals minus the push-forward of the mean curvature vector of the fibre.
     """
     rates = entropy_rates(frame, widths)
-    return frame.compose(unit_of(frame.depth) * frame.singular_values / frame.roots**2 * rates)
+    # One root after the other: their squares may be out of range.
+    sizes = frame.singular_values / frame.roots / frame.roots
+    return frame.compose(unit_of(frame.depth) * sizes * rates)
 
 
 def entropy_differential(frame: Frame, widths: Widths = None) -> Array:

@@ -72,6 +72,8 @@ class DLNBundle(FiberBundle):
     ) -> Array:
         """Return the horizontal vector over a tangent vector at X, ``(..., *point_shape)``.
 
+        Of rank r, over the tangent part of the vector: what is normal at X has no lift.
+
         Of the same length; to ``fiber_point``, ``(..., *point_shape)``, or if that is not given
         to the `lift` of ``base_point``, ``(..., m, n)``.
         """

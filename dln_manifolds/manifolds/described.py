@@ -30,8 +30,9 @@ class DescribedMetric:
         return [name for name in super().__dir__() if not self._only_raises(name)]
 
     def _impossible(self) -> frozenset[str]:
-        """Return further names of base classes that only raise here."""
-        return frozenset()
+        """Return further names that only raise here: symbols need coordinates."""
+        stratum = getattr(self, "stratum", None)
+        return frozenset() if stratum is None or stratum.is_open else frozenset(["christoffels"])
 
     def _only_raises(self, name: str) -> bool:
         method = inspect.getattr_static(type(self), name, None)

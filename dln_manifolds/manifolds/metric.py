@@ -66,9 +66,6 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
     def _make_system(self) -> System:
         """Return what the solvers of geodesics need to know of this geometry."""
 
-    def _impossible(self) -> frozenset[str]:
-        return frozenset() if self.stratum.is_open else frozenset(["christoffels"])
-
     @property
     def space(self) -> NetworkSpace:
         """The manifold that has this metric."""
@@ -147,15 +144,14 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
     def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself.
 
-        geomstats' ``FrechetMean``, which stops at an absolute variance of 1e-8, is told that of
-        points scaled to size one where they are smaller: its mean of small numbers is as good.
+        geomstats' ``FrechetMean``, which stops at a variance of 1e-8, is told that of points scaled
+        to size one where they are smaller: its mean of small numbers is as good.
         """
         if not asked_by("geomstats.learning.frechet_mean"):
             return self.inner_product(vector, vector, base_point)
         # Lengths go with the size of layers; at infinite depth, where roots are one, they do not.
-        length = self.norm(vector, base_point)
-        size = np.max(At(self.stratum, base_point).frame.roots, axis=-1)
-        return np.square(length / np.minimum(1.0, size)).astype(length.dtype)
+        length, roots = self.norm(vector, base_point), At(self.stratum, base_point).frame.roots
+        return np.square(length / np.minimum(1.0, np.max(roots, axis=-1))).astype(length.dtype)
 
     def norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Length of tangent vectors ``sqrt(g(v, v))``, shape ``(...)``, at every scale.

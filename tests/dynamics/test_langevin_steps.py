@@ -6,6 +6,7 @@ entropy is literal: ``a_ij`` as a sum of powers.
 """
 
 import math
+from types import SimpleNamespace
 
 import autograd.numpy as anp
 import mpmath
@@ -15,8 +16,9 @@ from autograd import grad
 from scipy.stats import multivariate_normal
 
 from dln_manifolds import BalancedManifold
-from dln_manifolds.dynamics import layer_langevin, root_langevin
-from dln_manifolds.dynamics.root_langevin import RootLangevin, laplacian_rates, root_frame
+from dln_manifolds.dynamics import GibbsMeasure, layer_langevin, root_langevin
+from dln_manifolds.dynamics.gibbs import root_frame
+from dln_manifolds.dynamics.root_langevin import RootLangevin, laplacian_rates
 from dln_manifolds.geometry.balancing import factor, relative_imbalance
 from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.coefficients import kappa
@@ -80,6 +82,11 @@ def gradient(X):
     return (u * (kept * (s - TARGET))[..., None, :]) @ vt
 
 
+def equation_of(stratum, anisotropy):
+    space = SimpleNamespace(stratum=stratum)
+    return RootLangevin(GibbsMeasure(space, energy, gradient, BETA, anisotropy))
+
+
 def start_of(stratum):
     rng, (m, n) = np.random.default_rng(0), stratum.shape
     u, v = (np.linalg.qr(rng.normal(size=(d, stratum.rank)))[0] for d in (m, n))
@@ -110,7 +117,7 @@ CASES += [((1, 1), 1, 3.0, 1.0)]
 
 def root_errors(shape, rank, depth, anisotropy, widths=None):
     stratum = MatrixStratum(shape, rank, depth, widths)
-    equation = RootLangevin(stratum, energy, gradient, BETA, anisotropy)
+    equation = equation_of(stratum, anisotropy)
     start = start_of(stratum)
     at = equation.at(start.compose(start.roots))
 
@@ -241,7 +248,7 @@ def test_laplacian_at_50_digits(ratio):
 def test_density_of_the_proposal():
     """A normal density with the mean of a step without noise, and the covariance of its noise."""
     rng, shape, step = np.random.default_rng(2), (3, 2), np.asarray(0.01)
-    equation = RootLangevin(MatrixStratum(shape, 2, 4.0), energy, gradient, BETA, 0.5)
+    equation = equation_of(MatrixStratum(shape, 2, 4.0), 0.5)
     at = equation.at(rng.normal(size=shape))
     mean = equation.step(at, step, np.zeros(shape)).ravel()
     units = np.eye(6).reshape(6, *shape)
@@ -260,7 +267,7 @@ def test_density_of_the_proposal():
 def test_the_step_of_lower_rank_is_undone_by_the_tangent_part():
     """And that has the same determinant from either end."""
     rng, rank = np.random.default_rng(3), 2
-    equation = RootLangevin(MatrixStratum((4, 3), rank, 3.0), energy, gradient, BETA, 1.0)
+    equation = equation_of(MatrixStratum((4, 3), rank, 3.0), 1.0)
     at = equation.at(rng.normal(size=(4, rank)) @ rng.normal(size=(rank, 3)))
     end = equation.step(at, np.asarray(0.05), rng.normal(size=(4, 3)))
     vector = at.frame.assemble(at.frame.blocks(end - at.root))

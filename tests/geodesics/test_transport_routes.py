@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from geomstats_cases import LONG, run_long_transport
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
@@ -80,3 +81,9 @@ def test_ladders_converge_at_their_order(scheme, alpha, order):
         )
         errors.append(space.metric.norm(ladder["transported_tangent_vec"] - exact, x))
     assert np.log2(errors[1] / errors[2]) == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize("how", ["ivp", "bvp"])
+@pytest.mark.parametrize("kind", LONG)
+def test_long_vectors_keep_their_lengths(kind, how):
+    run_long_transport(kind, how)

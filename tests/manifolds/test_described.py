@@ -11,7 +11,14 @@ from geomstats.learning.mdm import RiemannianMinimumDistanceToMean
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold, DLNQuotientMetric, costs
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    DLNQuotientMetric,
+    InvalidPointError,
+    costs,
+    pymanopt_problem,
+)
 
 SPACES = [
     DLNObservableManifold(2, 3),
@@ -166,6 +173,31 @@ def test_draws_from_a_generator_or_a_seed(space):
             np.testing.assert_array_equal(draw(first, 2, rng=1), draw(first, 2, rng=1))
             assert not np.array_equal(draw(first, rng=1), draw(first, rng=2))
         assert np.array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize("time", [np.nan, np.inf, -np.inf])
+def test_times_are_finite(time):
+    metric = SPACES[0].metric
+    for path in (
+        metric.geodesic(np.eye(2), initial_tangent_vec=np.eye(2)),
+        metric.geodesic(np.eye(2), end_point=2 * np.eye(2)),
+        metric.solve_exp(np.eye(2), np.eye(2)),
+    ):
+        with pytest.raises(InvalidPointError, match="Times must be finite"):
+            path([0.5, time])
+    with pytest.raises(ValueError, match="tolerance must be finite"):
+        costs.FrechetVariance([np.eye(2)], 2, tolerance=time)
+
+
+def test_lists_of_layers_are_refused_by_name():
+    space = SPACES[3]
+    layers = list(space.layers(space.random_point()))
+    cost = costs.OfLayers(costs.LinearRegression(np.eye(3), np.ones((3, 4))), widths=(3, 2, 4))
+    problem = pymanopt_problem(space, cost)
+    with pytest.raises(InvalidPointError, match=r"point is not a rectangular.*space.point"):
+        problem.cost(layers)
+    with pytest.raises(InvalidPointError, match="base_point is not a rectangular"):
+        space.metric.dist(layers, layers)
 
 
 def test_pymanopts_methods_take_keywords():
