@@ -156,7 +156,8 @@ def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> Res
     return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
 
 
-def _log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
+def log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
+    """Return the logarithm and its pullback."""
     solution = metric.solve_log(point, base_point)
     value = _resolved(metric, solution, solution.initial_velocity, point, base_point)
     return value, _of_members(solution, lambda k, c: log_pullback(solution, k, c)[::-1])
@@ -235,7 +236,7 @@ _NO_CURVATURE = Refusal(
 METRIC: Table = {
     **dict.fromkeys([*kinds.CURVATURE, "riemann_tensor", "christoffels"], _NO_CURVATURE),
     "exp": _exp,
-    "log": _log,
+    "log": log,
     "dist": _dist,
     "squared_dist": lambda metric, a, b: _dist(metric, a, b, squared=True),
     "dist_pairwise": _dist_pairwise,

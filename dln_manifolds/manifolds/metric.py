@@ -185,16 +185,6 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         drawn = self.space.random_tangent_vec(base_point, n_vectors, rng=rng)
         return self.normalize(drawn, base_point)
 
-    def injectivity_radius(self, base_point: OptionalArray = None) -> Array:
-        r"""Upper bound of the injectivity radius, shape ``(...)``: ``sqrt(N) s_r^(1/N)`` (ours).
-
-        That is the distance to matrices of lower rank, where geodesics end, in Frobenius norm of
-        the layers, infinite at infinite depth; a conjugate or cut point may come before. Chen
-        (arXiv 2510.07324) leaves the radius itself open.
-        """
-        at = At(self.stratum, base_point)
-        return at.cast(np.sqrt(at.frame.depth) * at.frame.roots[..., -1])
-
     def _follow(self, at: At, record: bool) -> GeodesicSolution:
         """Solve the initial-value problem from a point with its first vector as velocity."""
         start, velocity = Points(*at.flat_point()), at.flat(at.vectors[0])
