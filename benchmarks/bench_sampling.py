@@ -79,7 +79,8 @@ def nuts(n_chains: int, n_draws: int, n_warmup: int) -> tuple[np.ndarray, float]
     def logdensity(T):
         u, root, vt = jnp.linalg.svd(T)
         X = (u * root**DEPTH) @ vt
-        a = sum(l[:, None] ** (2 * (DEPTH - 1 - m)) * l[None, :] ** (2 * m) for m in range(DEPTH))
+        square = root[:, None] ** 2, root[None, :] ** 2
+        a = sum(square[0] ** (DEPTH - 1 - m) * square[1] ** m for m in range(DEPTH))
         pairs = jnp.triu_indices(3, 1)
         return -BETA * 0.5 * jnp.sum((X - target) ** 2) + 0.5 * jnp.sum(jnp.log(a[pairs]))
 
