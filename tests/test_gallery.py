@@ -131,6 +131,22 @@ def test_temperature(run):
     assert (np.diff(page["energies"]) > 0).all()
 
 
+def test_mixed_signs(run):
+    page = run("mixed_signs", 2)
+    table, averages = page["table"], page["averages"]
+    assert 5 < np.sum(page["signs"] > 0) < len(table) - 5
+    assert np.isfinite(table).all()
+    # The other task is farther than the other sign, and clusters are tasks.
+    assert averages["one task", "one sign"] < averages["one task", "two signs"]
+    assert averages["one task", "two signs"] < 0.7 * averages["two tasks", "one sign"]
+    assert page["purity"] > 0.9
+    assert page["shown"] > 0.5
+    path = page["path"]
+    assert path.success.all()
+    assert ((path.crossing_time > 0) & (path.crossing_time < 1)).all()
+    assert page["smallest"].min() < 1e-3 * page["smallest"].max()
+
+
 def test_adapters(run):
     page = run("adapters", 2)
     wins, n_splits = page["wins"], page["n_splits"]

@@ -18,6 +18,9 @@ _SHRINK = 0.2
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
 _LONG, _FEW = 9.0, 900
 _MAX_STEPS, _PATIENCE = 10_000, 8
+# Part of its way that a geodesic must go in so many steps, again and again: near singular matrices
+# these may become ever shorter.
+_STRETCH, _LEAST_WAY = 200, 1e-5
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
@@ -52,8 +55,12 @@ def flow(
     """
     run = _Run(system, state, span, tolerance, record)
     run.few = _FEW if long_steps else 0
-    pending = np.nonzero(run.status == _STALLED)[0]
-    for _ in range(_MAX_STEPS if max_steps is None else max_steps):
+    pending, before = np.nonzero(run.status == _STALLED)[0], np.full(len(state), -np.inf)
+    most = _MAX_STEPS if max_steps is None else max_steps
+    for number in range(most):
+        if number % min(_STRETCH, most) == 0:
+            pending = pending[(run.time - before >= _LEAST_WAY * span)[pending]]
+            before = run.time.copy()
         if pending.size == 0:
             break
         run.step(pending)
