@@ -9,7 +9,7 @@ from dln_manifolds.checks import At
 from dln_manifolds.completion import CompletedSolution, solve_completed
 from dln_manifolds.completion.ends import completed_ends, require_square
 from dln_manifolds.completion.through import flow_through
-from dln_manifolds.geodesics import Points, Status
+from dln_manifolds.geodesics import GeodesicSolution, Points, Status
 from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 
@@ -37,11 +37,16 @@ class CompletedDistances(GeodesicMetric, abc.ABC):
             With ``through_singular``, one that meets a matrix of rank n - 2 or lower, as rays
             through zero do, is not followed.
         """
-        if not through_singular:
-            return super().exp(tangent_vec, base_point)
-        require_square(self.stratum)
-        at = At(self.stratum, base_point, tangent_vec=tangent_vec)
+        if through_singular:
+            require_square(self.stratum)
+        at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         solution = self._follow(at, record=False)
+        if through_singular:
+            self._go_on(at, solution)
+        return at.cast(self.policy.resolve(solution, solution.end_point))
+
+    def _go_on(self, at: At, solution: GeodesicSolution) -> None:
+        """Replace the ends of geodesics that meet a singular matrix, in place."""
         met = np.flatnonzero(solution.status == Status.CROSSED)
         if met.size:
             value, frame = at.flat_point()
@@ -54,7 +59,6 @@ class CompletedDistances(GeodesicMetric, abc.ABC):
             )
             solution.end_point.reshape(value.shape)[met[reached]] = ends[reached]
             solution.status.reshape(-1)[met[reached]] = Status.CONVERGED
-        return at.cast(self.policy.resolve(solution, solution.end_point))
 
     def _complete(
         self, point: ArrayLike, base_point: ArrayLike, record: bool
