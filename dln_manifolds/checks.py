@@ -346,8 +346,8 @@ def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
             raise DisconnectedPointsError(
                 f"{which} has det of different signs{_member(where[:-1])} in base_point and point: "
                 f"they lie in different components of the balanced manifold, and no path joins "
-                f"them. Act with reflections h_p on both sides to change component; completed_dist of "
-                f"DLNObservableMetric is a distance of end-to-end matrices through det = 0."
+                f"them. Act with reflections h_p on both sides to change component; "
+                f"completed_dist of DLNObservableMetric joins end-to-end matrices through det = 0."
             )
         raise DisconnectedPointsError(
             f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "

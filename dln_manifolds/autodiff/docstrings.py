@@ -31,6 +31,7 @@ _OTHERS = {
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),
     "equip": ("bool", "Whether to equip the space with its metric."),
+    "through_singular": ("bool", "Whether to go on where a singular matrix is met."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }
 _HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)
