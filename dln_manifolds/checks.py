@@ -15,9 +15,10 @@ from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.rank import THRESHOLD, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.precision import coarsest, dtype_of_results, eps_of
 
 DOUBLE: DType = np.dtype(np.float64)
-SINGLE: DType = np.dtype(np.float32)
+HALF: DType = np.dtype(np.float16)
 
 # For `At`: the point may be any array of its shape, or missing.
 ANYWHERE = True
@@ -79,8 +80,7 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
             f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
             f"first; {advice}"
         )
-    # Single precision in any order of bytes.
-    dtype = SINGLE if array.dtype.kind == "f" and array.dtype.itemsize == 4 else DOUBLE
+    dtype = dtype_of_results(array.dtype)
     array = array.astype(DOUBLE, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
@@ -207,7 +207,7 @@ def _balanced(stratum: LayerStratum, layers: Array, dtype: DType, name: str) -> 
 
 
 def cast(value: Array, *dtypes: DType) -> Array:
-    """Return a result as float32 if every input was, else as float64."""
+    """Return a result in the precision of its inputs, the finest of them."""
     return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
 
 
@@ -215,7 +215,7 @@ class At:
     """The arguments of one call at a point: checked once, as float64, with the frame of the point.
 
     Its ``point`` with ``frame``, the ``vectors`` in the order given, their common ``batch`` shape,
-    and the ``dtype`` of results: float32 if all arguments have it.
+    and the ``dtype`` of results: the finest precision among the arguments.
     """
 
     __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
@@ -234,7 +234,7 @@ class At:
             self.point, self.frame, self.dtype = checked_point(stratum, point, name)
         else:
             # A missing point takes part in no batch; the dtype is that of the vectors.
-            self.point, self.dtype = np.empty(stratum.point_shape), SINGLE
+            self.point, self.dtype = np.empty(stratum.point_shape), HALF
             if point is not None:
                 self.point, _ = as_matrices(point, stratum.point_shape, name)
         self._gather(name, vectors)
@@ -257,8 +257,8 @@ class At:
     def add(self, value: ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
         """Check one more argument, shape ``(..., *shape)``, against the others."""
         array, dtype = as_matrices(value, shape, name)
-        if dtype is DOUBLE:
-            self.dtype = DOUBLE
+        if dtype is not self.dtype:
+            self.dtype = np.result_type(self.dtype, dtype)
         batch = array.shape[: array.ndim - len(shape)]
         if not self.batch:
             self.batch = batch
@@ -271,7 +271,7 @@ class At:
     def meet(self, other: At, **names: At) -> None:
         """Give two the same batch and dtype."""
         self.batch = other.batch = common_batch({key: at.batch for key, at in names.items()})
-        self.dtype = other.dtype = self.dtype if self.dtype is DOUBLE else other.dtype
+        self.dtype = other.dtype = np.result_type(self.dtype, other.dtype)
 
     def tangent(self) -> At:
         """Return the same, vectors without round-off; refuse vectors with normal parts."""
@@ -286,10 +286,10 @@ class At:
         normal = np.sqrt(np.sum((vector - tangent) ** 2, axis=axes))
         size = np.sqrt(np.sum(vector**2, axis=axes))
         # As tangent as the coarser of vector and base point can tell.
-        coarser = SINGLE if SINGLE in (dtype, self._dtypes[0]) else DOUBLE
+        coarser = coarsest(dtype, self._dtypes[0])
         # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is:
         # what is round-off for points passes.
-        rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(self.frame.values, axis=-1)
+        rounding = 64 * eps_of(coarser) * np.linalg.norm(self.frame.values, axis=-1)
         wrong = normal > balance_tolerance(coarser) * size + rounding
         if wrong.any():
             where = np.argwhere(wrong)[0]

@@ -71,6 +71,9 @@ class FrechetVariance(Cost):
         self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
 
+    def _about(self) -> str:
+        return f" to {len(self.points)} points"
+
     def _base(self, point: Array) -> Points:
         """Return the point, checked, as many times as there are data."""
         if point.ndim != 2:

@@ -11,6 +11,7 @@ import numpy as np
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import decomposed, transpose
+from dln_manifolds.numerics.precision import eps_of
 
 # The threshold in units of max(m, n) eps, and the factor above it of singular values that are
 # raised.
@@ -19,7 +20,7 @@ THRESHOLD, MARGIN = 4.0, 1.25
 
 def resolution(size: int, dtype: DType) -> float:
     """Singular values up to this part of the largest count as zero: ``4 max(m, n) eps``."""
-    return THRESHOLD * size * float(np.finfo(dtype).eps)
+    return THRESHOLD * size * eps_of(dtype)
 
 
 def has_rank(values: Array, rank: int, size: int, dtype: DType, atol: float = 0.0) -> Array:
