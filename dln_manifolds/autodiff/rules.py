@@ -150,7 +150,13 @@ def _resolved(
     return cast(metric.policy.resolve(solution, value), *dtypes)
 
 
-def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> Result:
+def _exp(
+    metric: RiemannianMetric, tangent_vec: Array, base_point: Array, through_singular: bool = False
+) -> Result:
+    if through_singular:
+        raise NotImplementedError(
+            "exp through singular matrices has no derivative rule: leave through_singular out."
+        )
     solution = metric.solve_exp(tangent_vec, base_point)
     value = _resolved(metric, solution, solution.end_point, tangent_vec, base_point)
     return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
