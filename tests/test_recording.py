@@ -70,7 +70,7 @@ def test_ten_lines_of_torch():
         torch.nn.init.orthogonal_(layer.weight, gain=0.5)
     inputs, target = torch.eye(3), torch.diag(torch.tensor([3.0, 2.0, 1.0]))
     # As training keeps the sign of det X.
-    target = target * torch.sign(torch.linalg.det(model(inputs)))
+    target = target * torch.sign(torch.linalg.det(model(inputs).detach()))
     optimizer, recorder = torch.optim.SGD(model.parameters(), lr=RATE), TrainingRecorder(model)
     for step in range(301):
         loss = 0.5 * ((model(inputs) - target) ** 2).sum()
