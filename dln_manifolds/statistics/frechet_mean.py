@@ -1,0 +1,427 @@
+"""Fréchet means of points, as an estimator in the manner of scikit-learn."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, Self
+
+import joblib
+import numpy as np
+
+from dln_manifolds.checks import At
+from dln_manifolds.errors import (
+    ConvergenceError,
+    DisconnectedPointsError,
+    GeodesicWarning,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
+from dln_manifolds.geodesics import FailurePolicy, GeodesicSolution, Points, System, solve_log
+from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.whitened import common_polar_factor, whitened_mean
+
+# Doubles in the end points of a block of samples, and samples of which a part comes first.
+_BLOCK, _MANY, _PART = 2**13, 4000, 1000
+# Tolerance of logarithms, and the gradient relative to the distances, before the last steps.
+_ROUGH, _ROUGH_GOAL = 1e-6, 1e-4
+_MEMORY, _MAX_HALVINGS = 10, 8
+# Rounding of gradients, relative to the size of the layers; distance, relative to it and for N <= 8
+# and else times 8/N, up to which geodesics are known to be the only shortest ones.
+_ROUNDING, _REACH, _SHALLOW = 64 * float(np.finfo(float).eps), 0.3, 8.0
+
+
+class Metric(Protocol):
+    """What of a metric with solved geodesics is needed."""
+
+    system: System
+    tolerance: float
+
+    def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
+        """Riemannian exponential."""
+
+    def inner_product(
+        self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: ArrayLike
+    ) -> Array:
+        """Inner products at a point."""
+
+    def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
+        """Solve for geodesics."""
+
+
+class Space(Protocol):
+    """What of a manifold is needed."""
+
+    @property
+    def stratum(self) -> Stratum:
+        """What its points are."""
+
+    @property
+    def metric(self) -> Metric:
+        """Its metric."""
+
+    def projection(self, point: ArrayLike) -> Array:
+        """Return a point near an array."""
+
+
+class _State(NamedTuple):
+    """A point with the mean of logs, the mean squared distance and the largest distance."""
+
+    point: Array
+    frame: Frame
+    step: Array
+    variance: float
+    norm: float
+    farthest: float
+
+
+class _Pair(NamedTuple):
+    """A step and by how much the gradient has changed with it."""
+
+    step: Array
+    change: Array
+
+
+class FrechetMean:
+    r"""Weighted Fréchet mean: a point where ``sum_k w_k log_X(Y_k) = 0``.
+
+    At N = 2 the mean of matrices with equal polar factors, positive definite ones among them, by
+    Newton's method in whitened coordinates (see :mod:`dln_manifolds.statistics.whitened`); others
+    by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks. Of more
+    than 4000 samples a random part comes first, whose Hessian is what the passes start with. All is
+    free of the scale of the points.
+
+    Parameters
+    ----------
+    space : DLNObservableManifold or BalancedManifold
+        The manifold, with its metric.
+    tolerance : float
+        Length of the mean of logs at the answer, relative to the root mean square of distances.
+    max_iter : int
+        Largest number of steps.
+    init_point : array-like or None
+        Where to start; by default near the mean of the entries.
+    warm_start : bool
+        Whether `fit` starts from the last estimate.
+    n_jobs : int
+        Workers of joblib for the passes over the samples, -1 for all processors.
+    progress : callable or None
+        Function of the number of steps done and of `max_iter`.
+
+    Attributes
+    ----------
+    estimate_ : ndarray, shape=[*point_shape]
+        The mean.
+    variance_ : float
+        Weighted mean of squared distances to it.
+    gradient_norm_ : float
+        Length of the mean of logs at it.
+    n_iter_ : int
+        Steps taken.
+    local_ : bool
+        Whether a sample is so far from the mean that geodesics which wind otherwise may be shorter
+        from elsewhere: other means may exist, and start points decide.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dln_manifolds import DLNObservableManifold
+    >>> from dln_manifolds.statistics import FrechetMean
+    >>> space = DLNObservableManifold(n=2, depth=2)
+    >>> FrechetMean(space).fit([np.eye(2), 9 * np.eye(2)]).estimate_.round(12)
+    array([[4., 0.],
+           [0., 4.]])
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        tolerance: float = 1e-11,
+        max_iter: int = 100,
+        init_point: ArrayLike | None = None,
+        warm_start: bool = False,
+        n_jobs: int = 1,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        self.estimate_: Array
+        self.space, self.tolerance, self.max_iter = space, tolerance, max_iter
+        self.init_point, self.warm_start = init_point, warm_start
+        self.n_jobs, self.progress = n_jobs, progress
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """Return the parameters by name; ``deep`` is there for scikit-learn."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters by name."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"{name} is no parameter; there are {', '.join(known)}.")
+            setattr(self, name, value)
+        return self
+
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Find the mean of points, ``shape=[n_samples, *point_shape]``.
+
+        Weights are not negative, and those of samples with weight zero leave them out; ``y`` is
+        there for scikit-learn.
+
+        Raises
+        ------
+        InvalidPointError, DisconnectedPointsError
+            For samples that are none or no points, or lie in different components.
+        ConvergenceError, IncompleteGeodesicError
+            If a geodesic from the first point to a sample is not found.
+
+        Warns
+        -----
+        GeodesicWarning
+            If the tolerance is not reached.
+        """
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
+        at = self._samples(X)
+        weights = _checked_weights(sample_weight, len(at.point))
+        rows = np.flatnonzero(weights)
+        samples = Points(at.point[rows], at.frame.take(rows))
+        weights = weights[rows] / weights[rows].sum()
+        signs = component(samples.frame)
+        apart = np.argwhere(signs != signs[:1])
+        if apart.size:
+            raise DisconnectedPointsError(
+                f"X: number {int(rows[apart[0][0]])} lies in another component than number "
+                f"{int(rows[0])}: the signs of det differ, and no mean exists."
+            )
+        self._fitted = samples.value
+        self._found: GeodesicSolution | None = None
+        if not self._fit_whitened(samples, weights):
+            self._fit_passes(samples, weights)
+        self.estimate_ = at.cast(self.estimate_)
+        return self
+
+    @property
+    def solution_(self) -> GeodesicSolution:
+        """Geodesics from the mean to the samples of weight not zero; solved when asked for."""
+        if self._found is None:
+            self._found = self.space.metric.solve_log(self._fitted, self.estimate_)
+        return self._found
+
+    def _samples(self, points: ArrayLike) -> At:
+        shape = np.shape(points)
+        if len(shape) and shape[0] == 0:
+            raise InvalidPointError("X is empty; a mean needs one sample at least.")
+        at = At(self.space.stratum, points, "X")
+        if len(at.batch) != 1:
+            raise InvalidPointError(
+                f"X has shape {at.point.shape}; one axis of samples is needed before the last "
+                f"{len(self.space.stratum.point_shape)}."
+            )
+        return at
+
+    def _fit_whitened(self, samples: Points, weights: Array) -> bool:
+        """Fit matrices with equal polar factors at N = 2; return whether these are such."""
+        frame = samples.frame
+        if frame.layered or frame.depth != 2 or not self.space.stratum.is_square:
+            return False
+        factor = common_polar_factor(samples.value)
+        if factor is None:
+            return False
+        # The rounding of roots is what can be reached.
+        found = whitened_mean(samples.value, weights, factor, 1e-2 * self.tolerance, self.max_iter)
+        self.estimate_, self.variance_, self.gradient_norm_ = found[:3]
+        self.n_iter_, self.local_ = found.n_iter, False
+        size = float(np.sqrt(found.variance)), _size(self.space.stratum.frame(found.point))
+        self._judge(self.tolerance * size[0] + _ROUNDING * size[1])
+        return True
+
+    def _fit_passes(self, samples: Points, weights: Array) -> None:
+        """Fit by passes over the samples."""
+        memory: list[_Pair] = []
+        point, self.n_iter_ = self._start(samples.value, weights), 0
+        if len(weights) > _MANY:
+            rows = np.random.default_rng(0).choice(len(weights), _PART, replace=False)
+            rows.sort()
+            part = Points(samples.value[rows], samples.frame.take(rows))
+            share = weights[rows] / weights[rows].sum()
+            point = self._descend(point, part, share, memory, _ROUGH, self.tolerance).point
+        if len(weights) > 1 and not samples.frame.layered:
+            point = self._descend(point, samples, weights, memory, _ROUGH, _ROUGH_GOAL).point
+        fine = self.space.metric.tolerance
+        state = self._descend(point, samples, weights, memory, fine, self.tolerance)
+        self.estimate_, self.variance_ = state.point, state.variance
+        self.gradient_norm_ = state.norm
+        self.local_ = state.farthest > _reach(state.frame)
+        self._judge(_goal(state, self.tolerance))
+
+    def _judge(self, goal: float) -> None:
+        """Warn if the mean is not what was asked for."""
+        if not self.gradient_norm_ <= goal:
+            warnings.warn(
+                f"The mean of logs has length {self.gradient_norm_:.2g} after {self.n_iter_} "
+                f"steps, more than {goal:.2g}. Raise max_iter, or start elsewhere by init_point.",
+                GeodesicWarning,
+                stacklevel=4,
+            )
+
+    def _start(self, samples: Array, weights: Array) -> Array:
+        """Return a first point: the mean of the entries, or else the sample nearest to it."""
+        if self.warm_start and hasattr(self, "estimate_"):
+            return np.asarray(self.estimate_, dtype=np.float64)
+        if self.init_point is not None:
+            return At(self.space.stratum, self.init_point, "init_point").point
+        if len(samples) == 1:
+            return samples[0]
+        mean, stratum = np.tensordot(weights, samples, 1), self.space.stratum
+        apart = np.sum((samples - mean).reshape(len(samples), -1) ** 2, axis=1)
+        nearest: Array = samples[apart.argmin()]
+        near, frame = stratum.frame(nearest), None
+        if not near.layered:
+            mean = np.asarray(self.space.projection(mean))
+            frame = stratum.frame(mean)
+        usable = frame is not None and (component(frame) == component(near)).all()
+        if usable and frame is not None:
+            usable = bool(frame.values[-1] > 0.1 * near.values[-1])
+        return mean if usable else nearest
+
+    def _descend(
+        self,
+        point: Array,
+        samples: Points,
+        weights: Array,
+        memory: list[_Pair],
+        tolerance: float,
+        goal: float,
+    ) -> _State:
+        """Take steps from a point until the mean of logs is short."""
+        state = self._state(point, samples, weights, tolerance)
+        while state.norm > _goal(state, goal) and self.n_iter_ < self.max_iter:
+            self.n_iter_ += 1
+            after = self._moved(state, samples, weights, memory, tolerance)
+            if self.progress is not None:
+                self.progress(self.n_iter_, self.max_iter)
+            if after is None:
+                if not memory:
+                    break
+                memory.clear()
+                continue
+            state = after
+        return state
+
+    def _moved(
+        self,
+        state: _State,
+        samples: Points,
+        weights: Array,
+        memory: list[_Pair],
+        tolerance: float,
+    ) -> _State | None:
+        """Return the next point, and keep what its step tells of the Hessian."""
+        metric, stratum = self.space.metric, self.space.stratum
+        step = self._direction(state, memory)
+        for _ in range(_MAX_HALVINGS):
+            try:
+                point = metric.exp(step, state.point)
+                after = self._state(point, samples, weights, tolerance)
+            except (IncompleteGeodesicError, ConvergenceError, DisconnectedPointsError):
+                step = 0.5 * step
+                continue
+            if after.norm < state.norm or after.variance < (1 - 1e-10) * state.variance:
+                moved = [stratum.tangent_part(after.frame, x) for x in (step, state.step)]
+                pairs = [
+                    _Pair(*(stratum.tangent_part(after.frame, x) for x in pair)) for pair in memory
+                ]
+                pair = _Pair(moved[0], moved[1] - after.step)
+                if metric.inner_product(pair.step, pair.change, point) > 0:
+                    pairs.append(pair)
+                memory[:] = pairs[-_MEMORY:]
+                return after
+            step = 0.5 * step
+        return None
+
+    def _direction(self, state: _State, memory: list[_Pair]) -> Array:
+        """Return the quasi-Newton step of limited memory (Nocedal 1980)."""
+        product, at = self.space.metric.inner_product, state.point
+        step, shares = state.step, []
+        for pair in reversed(memory):
+            weight = 1 / product(pair.step, pair.change, at)
+            share = weight * product(pair.step, step, at)
+            step = step - share * pair.change
+            shares.append((weight, share))
+        for pair, (weight, share) in zip(memory, reversed(shares), strict=True):
+            step = step + (share - weight * product(pair.change, step, at)) * pair.step
+        ahead = product(step, state.step, at) > 0
+        return step if ahead else state.step
+
+    def _state(self, point: Array, samples: Points, weights: Array, tolerance: float) -> _State:
+        """Solve for the geodesics from a point to the samples, block by block."""
+        stratum, system = self.space.stratum, self.space.metric.system
+        frame = stratum.frame(point[None])
+        base, size = Points(point[None], frame), int(np.prod(stratum.point_shape))
+        block = max(32, _BLOCK // size)
+        task = joblib.delayed(_solve_block)
+        tolerance = max(tolerance, self.space.metric.tolerance)
+        tasks = (
+            task(system, tolerance, base, _some(samples, rows), weights[rows])
+            for low in range(0, len(weights), block)
+            for rows in [slice(low, low + block)]
+        )
+        steps, squares, farthest = zip(*joblib.Parallel(n_jobs=self.n_jobs)(tasks), strict=True)
+        step = np.sum(steps, axis=0)
+        square = float(self.space.metric.inner_product(step, step, point))
+        norm = float(np.sqrt(max(square, 0.0)))
+        return _State(point, stratum.frame(point), step, float(sum(squares)), norm, max(farthest))
+
+
+def _solve_block(
+    system: System, tolerance: float, base: Points, samples: Points, weights: Array
+) -> tuple[Array, float, float]:
+    """Return sums over a block: of weighted logs and squares, and the largest distance."""
+    start = Points(
+        np.repeat(base.value, len(weights), axis=0),
+        base.frame.take(np.zeros(len(weights), dtype=int)),
+    )
+    solution = solve_log(system, start, samples, tolerance=tolerance, record=False)
+    velocity = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
+    length = solution.length
+    step = np.tensordot(weights, velocity, 1)
+    return step, float(weights @ length**2), float(length.max())
+
+
+def _some(points: Points, rows: slice) -> Points:
+    return Points(points.value[rows], points.frame.take(np.arange(len(points.value))[rows]))
+
+
+def _checked_weights(weights: ArrayLike | None, n_samples: int) -> Array:
+    if weights is None:
+        return np.ones(n_samples)
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (n_samples,):
+        raise ValueError(f"sample_weight has shape {array.shape}, not ({n_samples},).")
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"sample_weight[{wrong[0]}] is {array[wrong[0]]}; weights are finite and >= 0."
+        )
+    if not array.any():
+        raise ValueError("sample_weight is zero throughout; one weight at least must be positive.")
+    return array / array.max()
+
+
+def _size(frame: Frame) -> float:
+    """Return the norm of the layers of a point; at infinite depth, of N g, without its factor."""
+    size = float(np.linalg.norm(frame.roots))
+    return size if np.isinf(frame.depth) else float(np.sqrt(frame.depth)) * size
+
+
+def _reach(frame: Frame) -> float:
+    """Return how far from a point shortest geodesics are known to be unique."""
+    deep = _SHALLOW if np.isinf(frame.depth) else min(1.0, _SHALLOW / frame.depth)
+    return _REACH * deep * _size(frame)
+
+
+def _goal(state: _State, tolerance: float) -> float:
+    """Return the length of the mean of logs that counts as none."""
+    return tolerance * float(np.sqrt(state.variance)) + _ROUNDING * _size(state.frame)
