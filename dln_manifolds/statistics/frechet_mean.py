@@ -3,9 +3,8 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self
+from typing import Self
 
-import joblib
 import numpy as np
 
 from dln_manifolds.checks import At
@@ -16,71 +15,27 @@ from dln_manifolds.errors import (
     IncompleteGeodesicError,
     InvalidPointError,
 )
-from dln_manifolds.geodesics import FailurePolicy, GeodesicSolution, Points, System, solve_log
-from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.geodesics import GeodesicSolution, Points
+from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.passes import (
+    ROUNDING,
+    Pair,
+    Space,
+    State,
+    direction,
+    evaluated,
+    goal_of,
+    reach,
+    size_at,
+)
 from dln_manifolds.statistics.whitened import common_polar_factor, whitened_mean
 
-# Doubles in the end points of a block of samples, and samples of which a part comes first.
-_BLOCK, _MANY, _PART = 2**13, 4000, 1000
+# Samples of which a part comes first, and how many these are.
+_MANY, _PART = 4000, 1000
 # Tolerance of logarithms, and the gradient relative to the distances, before the last steps.
 _ROUGH, _ROUGH_GOAL = 1e-6, 1e-4
 _MEMORY, _MAX_HALVINGS = 10, 8
-# Rounding of gradients, relative to the size of the layers; distance, relative to it and for N <= 8
-# and else times 8/N, up to which geodesics are known to be the only shortest ones.
-_ROUNDING, _REACH, _SHALLOW = 64 * float(np.finfo(float).eps), 0.3, 8.0
-
-
-class Metric(Protocol):
-    """What of a metric with solved geodesics is needed."""
-
-    system: System
-    tolerance: float
-
-    def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
-        """Riemannian exponential."""
-
-    def inner_product(
-        self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: ArrayLike
-    ) -> Array:
-        """Inner products at a point."""
-
-    def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
-        """Solve for geodesics."""
-
-
-class Space(Protocol):
-    """What of a manifold is needed."""
-
-    @property
-    def stratum(self) -> Stratum:
-        """What its points are."""
-
-    @property
-    def metric(self) -> Metric:
-        """Its metric."""
-
-    def projection(self, point: ArrayLike) -> Array:
-        """Return a point near an array."""
-
-
-class _State(NamedTuple):
-    """A point with the mean of logs, the mean squared distance and the largest distance."""
-
-    point: Array
-    frame: Frame
-    step: Array
-    variance: float
-    norm: float
-    farthest: float
-
-
-class _Pair(NamedTuple):
-    """A step and by how much the gradient has changed with it."""
-
-    step: Array
-    change: Array
 
 
 class FrechetMean:
@@ -233,13 +188,13 @@ class FrechetMean:
         found = whitened_mean(samples.value, weights, factor, 1e-2 * self.tolerance, self.max_iter)
         self.estimate_, self.variance_, self.gradient_norm_ = found[:3]
         self.n_iter_, self.local_ = found.n_iter, False
-        size = float(np.sqrt(found.variance)), _size(self.space.stratum.frame(found.point))
-        self._judge(self.tolerance * size[0] + _ROUNDING * size[1])
+        size = float(np.sqrt(found.variance)), size_at(self.space.stratum.frame(found.point))
+        self._judge(self.tolerance * size[0] + ROUNDING * size[1])
         return True
 
     def _fit_passes(self, samples: Points, weights: Array) -> None:
         """Fit by passes over the samples."""
-        memory: list[_Pair] = []
+        memory: list[Pair] = []
         point, self.n_iter_ = self._start(samples.value, weights), 0
         if len(weights) > _MANY:
             rows = np.random.default_rng(0).choice(len(weights), _PART, replace=False)
@@ -253,8 +208,8 @@ class FrechetMean:
         state = self._descend(point, samples, weights, memory, fine, self.tolerance)
         self.estimate_, self.variance_ = state.point, state.variance
         self.gradient_norm_ = state.norm
-        self.local_ = state.farthest > _reach(state.frame)
-        self._judge(_goal(state, self.tolerance))
+        self.local_ = state.farthest > reach(state.frame)
+        self._judge(goal_of(state, self.tolerance))
 
     def _judge(self, goal: float) -> None:
         """Warn if the mean is not what was asked for."""
@@ -291,13 +246,14 @@ class FrechetMean:
         point: Array,
         samples: Points,
         weights: Array,
-        memory: list[_Pair],
+        memory: list[Pair],
         tolerance: float,
         goal: float,
-    ) -> _State:
+    ) -> State:
         """Take steps from a point until the mean of logs is short."""
-        state = self._state(point, samples, weights, tolerance)
-        while state.norm > _goal(state, goal) and self.n_iter_ < self.max_iter:
+        space = self.space
+        state = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
+        while state.norm > goal_of(state, goal) and self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
             after = self._moved(state, samples, weights, memory, tolerance)
             if self.progress is not None:
@@ -312,86 +268,34 @@ class FrechetMean:
 
     def _moved(
         self,
-        state: _State,
+        state: State,
         samples: Points,
         weights: Array,
-        memory: list[_Pair],
+        memory: list[Pair],
         tolerance: float,
-    ) -> _State | None:
+    ) -> State | None:
         """Return the next point, and keep what its step tells of the Hessian."""
-        metric, stratum = self.space.metric, self.space.stratum
-        step = self._direction(state, memory)
+        space, metric, stratum = self.space, self.space.metric, self.space.stratum
+        step = direction(self.space, state, memory)
         for _ in range(_MAX_HALVINGS):
             try:
                 point = metric.exp(step, state.point)
-                after = self._state(point, samples, weights, tolerance)
+                after = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
             except (IncompleteGeodesicError, ConvergenceError, DisconnectedPointsError):
                 step = 0.5 * step
                 continue
             if after.norm < state.norm or after.variance < (1 - 1e-10) * state.variance:
                 moved = [stratum.tangent_part(after.frame, x) for x in (step, state.step)]
                 pairs = [
-                    _Pair(*(stratum.tangent_part(after.frame, x) for x in pair)) for pair in memory
+                    Pair(*(stratum.tangent_part(after.frame, x) for x in pair)) for pair in memory
                 ]
-                pair = _Pair(moved[0], moved[1] - after.step)
+                pair = Pair(moved[0], moved[1] - after.step)
                 if metric.inner_product(pair.step, pair.change, point) > 0:
                     pairs.append(pair)
                 memory[:] = pairs[-_MEMORY:]
                 return after
             step = 0.5 * step
         return None
-
-    def _direction(self, state: _State, memory: list[_Pair]) -> Array:
-        """Return the quasi-Newton step of limited memory (Nocedal 1980)."""
-        product, at = self.space.metric.inner_product, state.point
-        step, shares = state.step, []
-        for pair in reversed(memory):
-            weight = 1 / product(pair.step, pair.change, at)
-            share = weight * product(pair.step, step, at)
-            step = step - share * pair.change
-            shares.append((weight, share))
-        for pair, (weight, share) in zip(memory, reversed(shares), strict=True):
-            step = step + (share - weight * product(pair.change, step, at)) * pair.step
-        ahead = product(step, state.step, at) > 0
-        return step if ahead else state.step
-
-    def _state(self, point: Array, samples: Points, weights: Array, tolerance: float) -> _State:
-        """Solve for the geodesics from a point to the samples, block by block."""
-        stratum, system = self.space.stratum, self.space.metric.system
-        frame = stratum.frame(point[None])
-        base, size = Points(point[None], frame), int(np.prod(stratum.point_shape))
-        block = max(32, _BLOCK // size)
-        task = joblib.delayed(_solve_block)
-        tolerance = max(tolerance, self.space.metric.tolerance)
-        tasks = (
-            task(system, tolerance, base, _some(samples, rows), weights[rows])
-            for low in range(0, len(weights), block)
-            for rows in [slice(low, low + block)]
-        )
-        steps, squares, farthest = zip(*joblib.Parallel(n_jobs=self.n_jobs)(tasks), strict=True)
-        step = np.sum(steps, axis=0)
-        square = float(self.space.metric.inner_product(step, step, point))
-        norm = float(np.sqrt(max(square, 0.0)))
-        return _State(point, stratum.frame(point), step, float(sum(squares)), norm, max(farthest))
-
-
-def _solve_block(
-    system: System, tolerance: float, base: Points, samples: Points, weights: Array
-) -> tuple[Array, float, float]:
-    """Return sums over a block: of weighted logs and squares, and the largest distance."""
-    start = Points(
-        np.repeat(base.value, len(weights), axis=0),
-        base.frame.take(np.zeros(len(weights), dtype=int)),
-    )
-    solution = solve_log(system, start, samples, tolerance=tolerance, record=False)
-    velocity = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
-    length = solution.length
-    step = np.tensordot(weights, velocity, 1)
-    return step, float(weights @ length**2), float(length.max())
-
-
-def _some(points: Points, rows: slice) -> Points:
-    return Points(points.value[rows], points.frame.take(np.arange(len(points.value))[rows]))
 
 
 def _checked_weights(weights: ArrayLike | None, n_samples: int) -> Array:
@@ -408,20 +312,3 @@ def _checked_weights(weights: ArrayLike | None, n_samples: int) -> Array:
     if not array.any():
         raise ValueError("sample_weight is zero throughout; one weight at least must be positive.")
     return array / array.max()
-
-
-def _size(frame: Frame) -> float:
-    """Return the norm of the layers of a point; at infinite depth, of N g, without its factor."""
-    size = float(np.linalg.norm(frame.roots))
-    return size if np.isinf(frame.depth) else float(np.sqrt(frame.depth)) * size
-
-
-def _reach(frame: Frame) -> float:
-    """Return how far from a point shortest geodesics are known to be unique."""
-    deep = _SHALLOW if np.isinf(frame.depth) else min(1.0, _SHALLOW / frame.depth)
-    return _REACH * deep * _size(frame)
-
-
-def _goal(state: _State, tolerance: float) -> float:
-    """Return the length of the mean of logs that counts as none."""
-    return tolerance * float(np.sqrt(state.variance)) + _ROUNDING * _size(state.frame)

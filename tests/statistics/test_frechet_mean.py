@@ -8,7 +8,7 @@ import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.errors import DisconnectedPointsError, GeodesicWarning, InvalidPointError
-from dln_manifolds.statistics import FrechetMean, frechet_mean
+from dln_manifolds.statistics import FrechetMean, frechet_mean, passes
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_one_sample_is_its_mean(rng):
 def test_many_samples_come_in_blocks(rng, monkeypatch):
     monkeypatch.setattr(frechet_mean, "_MANY", 200)
     monkeypatch.setattr(frechet_mean, "_PART", 100)
-    monkeypatch.setattr(frechet_mean, "_BLOCK", 400)
+    monkeypatch.setattr(passes, "_BLOCK", 400)
     space = DLNObservableManifold(n=2, depth=3)
     points = np.eye(2) + 0.1 * rng.normal(size=(250, 2, 2))
     found = FrechetMean(space).fit(points)
