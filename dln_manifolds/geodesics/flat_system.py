@@ -61,9 +61,6 @@ class FlatSystem(Submanifold[Anywhere]):
         frames = first.frame, last.frame
         return Bounds(lower_bound(*frames), upper_bound(*frames))
 
-    def verified(self, start: Points, end: Points) -> None:
-        """Return None: what is known in closed form is followed."""
-
     def frame(self, points: Array) -> Anywhere:
         """Return nothing of them."""
         return Anywhere()

@@ -114,9 +114,6 @@ class LayerSystem(Submanifold[Frame]):
         """Geodesics with pairs of vectors that are transported: ``U' = II(V, U)``."""
         return _Parallel(self.widths, self.rank)
 
-    def verified(self, start: Points, end: Points) -> None:
-        """Return None: what is known in closed form is followed."""
-
     def frame(self, points: Array) -> Frame:
         """Decompose points."""
         return Frame.of_layers(points, self.chain, self.rank)
