@@ -3,8 +3,9 @@
 The gradient of half the mean squared distance is minus the mean of the logs; its norm at the answer
 is computed again here. The time is compared with the same iterations made of single calls. Gaussian
 matrices are farther apart than a mean is unique: geomstats' gradient descent jumps there, and its
-32 iterations do not reach the goal. Then the package's own estimator, and matrices that are positive
-definite at N = 2, beside geomstats' Bures-Wasserstein metric and pyRiemann's mean, if that is there.
+32 iterations do not reach the goal. Then the package's own estimator, and matrices that are
+positive definite at N = 2, beside geomstats' Bures-Wasserstein metric and pyRiemann's mean, if that
+is there.
 """
 
 from __future__ import annotations
