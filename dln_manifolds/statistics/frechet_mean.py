@@ -201,15 +201,24 @@ class FrechetMean:
             rows.sort()
             part = Points(samples.value[rows], samples.frame.take(rows))
             share = weights[rows] / weights[rows].sum()
-            point = self._descend(point, part, share, memory, _ROUGH, self.tolerance).point
+            point = self._approached(point, part, share, memory, self.tolerance)
         if len(weights) > 1 and not samples.frame.layered:
-            point = self._descend(point, samples, weights, memory, _ROUGH, _ROUGH_GOAL).point
+            point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
         fine = self.space.metric.tolerance
         state = self._descend(point, samples, weights, memory, fine, self.tolerance)
         self.estimate_, self.variance_ = state.point, state.variance
         self.gradient_norm_ = state.norm
         self.local_ = state.farthest > reach(state.frame)
         self._judge(goal_of(state, self.tolerance))
+
+    def _approached(
+        self, point: Array, samples: Points, weights: Array, memory: list[Pair], goal: float
+    ) -> Array:
+        """Return a point nearer the mean by rough logarithms, or the same where these fail."""
+        try:
+            return self._descend(point, samples, weights, memory, _ROUGH, goal).point
+        except (ConvergenceError, IncompleteGeodesicError):
+            return point  # the full tolerance decides
 
     def _judge(self, goal: float) -> None:
         """Warn if the mean is not what was asked for."""

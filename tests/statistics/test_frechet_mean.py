@@ -193,3 +193,12 @@ def test_too_few_steps_are_told(rng):
     points = near(rng, space, 3)
     with pytest.warns(GeodesicWarning, match="Raise max_iter"):
         FrechetMean(space, max_iter=1).fit(points)
+
+
+def test_rough_steps_may_fail(rng, monkeypatch):
+    space = DLNObservableManifold(n=3, depth=4)
+    points = near(rng, space, 4)
+    expected = FrechetMean(space).fit(points).estimate_
+    # So loose that no logarithm is found.
+    monkeypatch.setattr(frechet_mean, "_ROUGH", 1e-3)
+    np.testing.assert_allclose(FrechetMean(space).fit(points).estimate_, expected, atol=1e-9)
