@@ -201,7 +201,7 @@ class FrechetMean:
             rows.sort()
             part = Points(samples.value[rows], samples.frame.take(rows))
             share = weights[rows] / weights[rows].sum()
-            point = self._approached(point, part, share, memory, self.tolerance)
+            point = self._approached(point, part, share, memory, _ROUGH)
         if len(weights) > 1 and not samples.frame.layered:
             point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
         fine = self.space.metric.tolerance
