@@ -2,18 +2,19 @@
 
 A deep linear network is a list of layers without bias, the first of which acts first:
 ``X = W_N ... W_1`` (Chen, arXiv 2510.07324, equation (1.1)). Here such lists, of NumPy arrays or in
-a ``torch.nn.Sequential``, become layers W, balanced if that is asked for, and return. Layers of one
-width n are arrays of shape ``(N, n, n)``, layers of unequal widths vectors: one layer after the
-other, row by row, as points of ``BalancedManifold(widths=bridges.widths_of(network))``. PyTorch is
-imported when one of its models is asked for.
+a model of PyTorch or its ``state_dict``, become layers W, balanced if that is asked for, and
+return. Layers of one width n are arrays of shape ``(N, n, n)``, layers of unequal widths vectors:
+one layer after the other, row by row, as points of
+``BalancedManifold(widths=bridges.widths_of(network))``. PyTorch is imported when one of its models
+is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = ["from_layers", "from_torch", "to_layers", "to_torch", "widths_of"]
 
+# A model of PyTorch, or its ``state_dict``.
+Network: TypeAlias = "torch.nn.Module | Mapping[str, torch.Tensor]"
+
 # Weights that a layer computes are those that were written up to so many roundings.
 _ROUNDINGS = 16
 
 
-def widths_of(network: torch.nn.Module | Iterable[ArrayLike]) -> tuple[int, ...]:
-    r"""Return the widths ``d_0, ..., d_N`` of a PyTorch model, or of a list of layers.
+def widths_of(network: Network | Iterable[ArrayLike]) -> tuple[int, ...]:
+    r"""Return the widths ``d_0, ..., d_N`` of a PyTorch model, its state, or a list of layers.
 
     Layer p is ``d_p x d_{p-1}``: ``DLNObservableManifold(widths=...)`` is the manifold of the
     end-to-end matrices ``W_N ... W_1``, ``BalancedManifold(widths=...)`` that of balanced layers.
@@ -47,6 +51,8 @@ def widths_of(network: torch.nn.Module | Iterable[ArrayLike]) -> tuple[int, ...]
     >>> bridges.widths_of([np.ones((32, 64)), np.ones((10, 32))])
     (64, 32, 10)
     """
+    if isinstance(network, Mapping):
+        return _widths([tuple(weight.shape) for weight in _weights(network).values()])
     if hasattr(network, "named_parameters"):
         return _widths(_shapes(_linear_layers(network)))
     return _widths([matrix.shape for matrix in _matrices(network)])
@@ -61,9 +67,9 @@ def from_layers(layers: Iterable[ArrayLike], balance: bool = True) -> Array:
     ``sum |W_p|^2 = N sum s^(2/N)`` (Lindsey and Menon, arXiv 2511.01137). Without it they stay as
     they are.
 
-    The ``layers`` are matrices, of which the first acts first, on column vectors. Raises
-    `InvalidPointError` if one has not as many columns as that before has rows, or if X has a rank
-    below the least width and layers are to be balanced.
+    The ``layers`` are matrices, tensors and parameters among them, of which the first acts first,
+    on column vectors. Raises `InvalidPointError` if one has not as many columns as that before has
+    rows, or if X has a rank below the least width and layers are to be balanced.
     """
     matrices = _matrices(layers)
     widths = _widths([matrix.shape for matrix in matrices])
@@ -99,33 +105,38 @@ def to_layers(point: ArrayLike, widths: Sequence[int] | None = None) -> list[Arr
     return [layer.astype(dtype) for layer in chain.layers(array)]
 
 
-def from_torch(model: torch.nn.Module, balance: bool = True) -> Array:
-    r"""Return the layers of a PyTorch model, balanced by default as by `from_layers`.
+def from_torch(model: Network, balance: bool = True) -> Array:
+    r"""Return the layers of a PyTorch model or its state, balanced by default as by `from_layers`.
 
     ``torch.nn.Linear`` computes ``x W^T`` on rows, which is W on columns: its ``weight`` is the
     layer. The result, ``(N, n, n)`` or a vector as `from_layers` says, is a copy in the precision
     of the model, float32 or float64; half precision is taken as float32, which NumPy has. Weights
     that a layer computes from other parameters (a weight norm, pruning) are read as it uses them.
 
-    The ``model`` is a ``Linear`` without bias, or a ``Sequential`` (nested or not) of such;
-    ``Identity`` counts as nothing. Raises `TypeError` if it holds anything else, and
-    `InvalidPointError` if a layer has a bias or does not fit the layer before it, or if the
-    end-to-end matrix has a rank below the least width and layers are to be balanced.
+    The ``model`` is a ``Linear`` without bias, a ``Sequential`` (nested or not) of such, or any
+    module that has such parts and applies them in their order, which is tried out; ``Identity``
+    counts as nothing. Or it is a ``state_dict``, whose weights act in its order. Raises `TypeError`
+    if it holds or does anything else, and `InvalidPointError` if a layer has a bias or does not fit
+    the layer before it, or if the end-to-end matrix has a rank below the least width and layers are
+    to be balanced.
     """
+    if isinstance(model, Mapping):
+        return from_layers(list(_weights(model).values()), balance)
     return from_layers([_weight(layer) for _, layer in _linear_layers(model)], balance)
 
 
 def to_torch(
     point: ArrayLike,
-    model: torch.nn.Module | None = None,
+    model: Network | None = None,
     widths: Sequence[int] | None = None,
-) -> torch.nn.Module:
-    """Return a PyTorch model with the given layers.
+) -> Network:
+    """Return a PyTorch model, or its state, with the given layers.
 
     Of the layers W the first acts first; ``total.factor(X)`` gives those of a matrix X. A vector
     of layers of unequal widths needs the ``widths`` where there is no model. The weights of a
     ``model`` of N linear layers are overwritten in place, in its precision and on its device, and
-    it is returned; without one, a new ``torch.nn.Sequential``.
+    it is returned; without one, a new ``torch.nn.Sequential``. For a ``state_dict`` there is a new
+    one, of the same names, for ``model.load_state_dict``.
 
     Weights under ``torch.nn.utils.parametrize`` are assigned, so that the parameters behind them
     are set. All weights are read again: raises `TypeError` that names the layer, and leaves the
@@ -144,29 +155,32 @@ def to_torch(
             for rows, columns in given
         ]
         model = torch.nn.Sequential(*linear)
-    targets = list(_linear_layers(model))
-    shapes = _shapes(targets)
+    state = _weights(model) if isinstance(model, Mapping) else None
+    targets = [] if isinstance(model, Mapping) else list(_linear_layers(model))
+    shapes = _shapes(targets) if state is None else [tuple(x.shape) for x in state.values()]
     if shapes != given:
         raise InvalidPointError(
             f"point has {len(given)} layers of shapes {given}, and the model has layers of shapes "
             f"{shapes}."
         )
+    if state is not None:
+        both = zip(state.items(), tensors, strict=True)
+        return {name: tensor.to(weight) for (name, weight), tensor in both}
     _write(targets, tensors)
     return model
 
 
 def _matrices(layers: Iterable[ArrayLike]) -> list[Array]:
     """Return layers as arrays; tensors that NumPy has no numbers for, as float32."""
-    named = [(f"Layer {p}", layer) for p, layer in enumerate(layers)]
-    return [
-        as_array(layer.float() if _is_half(layer) else layer, name)  # type: ignore[union-attr]
-        for name, layer in named
-    ]
+    return [as_array(_detached(layer), f"Layer {p}") for p, layer in enumerate(layers)]
 
 
-def _is_half(layer: object) -> bool:
-    """Whether a layer is a tensor of half precision; NumPy has no bfloat16."""
-    return hasattr(layer, "element_size") and layer.element_size() == 2
+def _detached(layer: Any) -> Any:
+    """Return a tensor without its history, of half precision as float32; all else as it is."""
+    if not hasattr(layer, "element_size"):
+        return layer
+    layer = layer.detach().cpu()
+    return layer.float() if layer.element_size() == 2 else layer
 
 
 def _widths(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -196,6 +210,22 @@ def _torch() -> ModuleType:
     return torch
 
 
+def _weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of a state in their order, by name; raise if it holds anything else."""
+    for name, value in state.items():
+        if name.rpartition(".")[2] == "bias":
+            raise InvalidPointError(
+                f"{name!r} is a bias, and a deep linear network has none. Make the layer with "
+                f"bias=False."
+            )
+        if name.rpartition(".")[2] != "weight" or not hasattr(value, "element_size"):
+            raise TypeError(
+                f"{name!r} is no weight of a linear layer; the state of a deep linear network has "
+                f"these alone. Give the model itself if it computes its weights."
+            )
+    return dict(state)
+
+
 # A linear layer with its name in the model.
 _Named = tuple[str, "torch.nn.Linear"]
 
@@ -203,9 +233,13 @@ _Named = tuple[str, "torch.nn.Linear"]
 def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[_Named]:
     """Yield the linear layers of a model in the order in which they act, by name."""
     nn = _torch().nn
-    if isinstance(model, nn.Sequential):
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
         for k, child in enumerate(model):
             yield from _linear_layers(child, f"{name}[{k}]")
+    elif _is_of_parts(model):
+        layers = [pair for key, x in model.named_children() for pair in _linear_layers(x, key)]
+        _try_out(model, name, layers)
+        yield from layers
     elif isinstance(model, nn.Linear) and not isinstance(model, nn.LazyLinear):
         if model.bias is not None:
             raise InvalidPointError(
@@ -217,6 +251,44 @@ def _linear_layers(model: torch.nn.Module, name: str = "model") -> Iterator[_Nam
         raise TypeError(
             f"{name} is a {type(model).__name__}; a deep linear network is a Sequential of Linear "
             f"layers without bias."
+        )
+
+
+def _is_of_parts(model: torch.nn.Module) -> bool:
+    """Whether a module is one of the user's own, which has parts and no parameters beside them."""
+    ours = not type(model).__module__.startswith("torch.nn.")
+    own = [*model.parameters(recurse=False), *model.buffers(recurse=False)]
+    return ours and any(True for _ in model.children()) and not own
+
+
+def _try_out(model: torch.nn.Module, name: str, layers: Sequence[_Named]) -> None:
+    """Raise `TypeError` unless a module applies its layers one after the other."""
+    torch = _torch()
+    if not layers:
+        raise TypeError(f"{name} is a {type(model).__name__} without linear layers.")
+    first, modes = layers[0][1], {part: part.training for part in model.modules()}
+    some = next(first.parameters())
+    given = torch.linspace(-1.0, 2.0, 3 * first.in_features, dtype=torch.float64).cos()
+    given = given.reshape(3, -1).to(some)
+    given[1] = -given[0]  # which few functions but linear ones map so
+    model.eval()
+    try:
+        with torch.no_grad():
+            found, wanted = model(given), given
+            for _, layer in layers:
+                wanted = layer(wanted)
+        bound = _ROUNDINGS * torch.finfo(wanted.dtype).eps * wanted.abs().max()
+        same = found.shape == wanted.shape and bool(((found - wanted).abs() <= bound).all())
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        same = False
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    if not same:
+        raise TypeError(
+            f"{name} is a {type(model).__name__} whose forward does something else than to apply "
+            f"its linear layers {', '.join(key for key, _ in layers)} in this order. Give these as "
+            f"a list: from_layers([layer.weight for layer in ...])."
         )
 
 

@@ -12,12 +12,13 @@ from dln_manifolds.geometry.balancing import rebalance, relative_imbalance
 from dln_manifolds.geometry.chain import Matrices
 from dln_manifolds.geometry.frame import Frame, full_nodes
 from dln_manifolds.geometry.layer_stratum import LayerStratum
-from dln_manifolds.geometry.rank import MARGIN, has_rank, resolution
+from dln_manifolds.geometry.rank import THRESHOLD, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.precision import coarsest, dtype_of_results, eps_of
 
 DOUBLE: DType = np.dtype(np.float64)
-SINGLE: DType = np.dtype(np.float32)
+HALF: DType = np.dtype(np.float16)
 
 # For `At`: the point may be any array of its shape, or missing.
 ANYWHERE = True
@@ -79,8 +80,7 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
             f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
             f"first; {advice}"
         )
-    # Single precision in any order of bytes.
-    dtype = SINGLE if array.dtype.kind == "f" and array.dtype.itemsize == 4 else DOUBLE
+    dtype = dtype_of_results(array.dtype)
     array = array.astype(DOUBLE, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
@@ -175,16 +175,16 @@ def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> Non
     if actual > rank:
         raise InvalidPointError(
             f"{name} has rank {actual}, more than {rank}{member}: singular value {rank + 1} is "
-            f"{found[rank]:.3g}, above {MARGIN:g} max(m, n) eps times the largest, "
-            f"{MARGIN * unit:.3g}. space.projection(point) returns the nearest matrix of rank "
+            f"{found[rank]:.3g}, above {THRESHOLD:g} max(m, n) eps times the largest, "
+            f"{unit:.3g}. space.projection(point) returns the nearest matrix of rank "
             f"{rank}; {elsewhere}."
         )
     what = "is singular" if stratum.is_square else f"has rank {actual}, less than {rank}"
     raise InvalidPointError(
         f"{name} {what}{member}: its singular values run from {found[0]:.3g} to {found[-1]:.3g}, "
-        f"and number {rank} is {found[rank - 1]:.3g}, not above max(m, n) eps times the largest, "
-        f"{unit:.3g}. space.projection(point) raises the singular values that are too small; "
-        f"{elsewhere}."
+        f"and number {rank} is {found[rank - 1]:.3g}, not above {THRESHOLD:g} max(m, n) eps times "
+        f"the largest, {unit:.3g}. space.projection(point) raises the singular values that are too "
+        f"small; {elsewhere}."
     )
 
 
@@ -208,7 +208,7 @@ def _balanced(stratum: LayerStratum, layers: Array, dtype: DType, name: str) -> 
 
 
 def cast(value: Array, *dtypes: DType) -> Array:
-    """Return a result as float32 if every input was, else as float64."""
+    """Return a result in the precision of its inputs, the finest of them."""
     return np.asarray(value).astype(np.result_type(*dtypes), copy=False)
 
 
@@ -216,7 +216,7 @@ class At:
     """The arguments of one call at a point: checked once, as float64, with the frame of the point.
 
     Its ``point`` with ``frame``, the ``vectors`` in the order given, their common ``batch`` shape,
-    and the ``dtype`` of results: float32 if all arguments have it.
+    and the ``dtype`` of results: the finest precision among the arguments.
     """
 
     __slots__ = ("_dtypes", "_names", "batch", "dtype", "frame", "point", "stratum", "vectors")
@@ -235,7 +235,7 @@ class At:
             self.point, self.frame, self.dtype = checked_point(stratum, point, name)
         else:
             # A missing point takes part in no batch; the dtype is that of the vectors.
-            self.point, self.dtype = np.empty(stratum.point_shape), SINGLE
+            self.point, self.dtype = np.empty(stratum.point_shape), HALF
             if point is not None:
                 self.point, _ = as_matrices(point, stratum.point_shape, name)
         self._gather(name, vectors)
@@ -258,8 +258,8 @@ class At:
     def add(self, value: ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
         """Check one more argument, shape ``(..., *shape)``, against the others."""
         array, dtype = as_matrices(value, shape, name)
-        if dtype is DOUBLE:
-            self.dtype = DOUBLE
+        if dtype is not self.dtype:
+            self.dtype = np.result_type(self.dtype, dtype)
         batch = array.shape[: array.ndim - len(shape)]
         if not self.batch:
             self.batch = batch
@@ -272,7 +272,7 @@ class At:
     def meet(self, other: At, **names: At) -> None:
         """Give two the same batch and dtype."""
         self.batch = other.batch = common_batch({key: at.batch for key, at in names.items()})
-        self.dtype = other.dtype = self.dtype if self.dtype is DOUBLE else other.dtype
+        self.dtype = other.dtype = np.result_type(self.dtype, other.dtype)
 
     def tangent(self) -> At:
         """Return the same, vectors without round-off; refuse vectors with normal parts."""
@@ -287,10 +287,10 @@ class At:
         normal = np.sqrt(np.sum((vector - tangent) ** 2, axis=axes))
         size = np.sqrt(np.sum(vector**2, axis=axes))
         # As tangent as the coarser of vector and base point can tell.
-        coarser = SINGLE if SINGLE in (dtype, self._dtypes[0]) else DOUBLE
+        coarser = coarsest(dtype, self._dtypes[0])
         # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is:
         # what is round-off for points passes.
-        rounding = 64 * np.finfo(coarser).eps * np.linalg.norm(self.frame.values, axis=-1)
+        rounding = 64 * eps_of(coarser) * np.linalg.norm(self.frame.values, axis=-1)
         wrong = normal > balance_tolerance(coarser) * size + rounding
         if wrong.any():
             where = np.argwhere(wrong)[0]

@@ -60,3 +60,7 @@ class InvalidFileError(DLNError, ValueError):
 
 class GeodesicWarning(UserWarning):
     """A geodesic is missing: told by metrics made with ``on_failure="warn"``, and by chords."""
+
+
+class SamplingWarning(UserWarning):
+    """Draws are not what they were asked to be: chains that were lost, or have not mixed."""

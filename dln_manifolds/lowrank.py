@@ -16,13 +16,16 @@ import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices, cast, checked_point
 from dln_manifolds.errors import InvalidPointError
-from dln_manifolds.geometry.rank import MARGIN, resolution
+from dln_manifolds.geometry.rank import THRESHOLD, resolution
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.observable import DLNObservableManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 from dln_manifolds.numerics.matrices import tall_qr, transpose
 
 __all__ = ["CommonCore", "common_core"]
+
+# What rounding leaves of a product of factors that cancel, in eps times the sum of their sizes.
+_CANCELLING = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +218,7 @@ def _check_rank(middle: Array, cancelling: Array, size: int, dtype: DType, label
     values = np.linalg.svd(middle, compute_uv=False)
     # That of the space of small matrices, and what rounding leaves of factors of lower rank: less
     # than eps sum_j |b_j| |a_j|, at every size.
-    rounding = MARGIN * float(np.finfo(dtype).eps) * cancelling
+    rounding = _CANCELLING * float(np.finfo(dtype).eps) * cancelling
     least = np.maximum(resolution(size, dtype) * values[:, 0], rounding)
     wrong = np.flatnonzero(~(values[:, -1] > least))
     if len(wrong):
@@ -224,6 +227,6 @@ def _check_rank(middle: Array, cancelling: Array, size: int, dtype: DType, label
         advice = f"Use factors of width {actual}" if actual else "Zero has no space: leave it out"
         raise InvalidPointError(
             f"{label}[{k}]: its product has rank {actual}, less than {rank}: singular value {rank} "
-            f"is {values[k, -1]:.3g}, not above {least[k]:.3g}, the larger of max(p, q) eps times "
-            f"the first and {MARGIN:g} eps sum_j |b_j| |a_j|. {advice}."
+            f"is {values[k, -1]:.3g}, not above {least[k]:.3g}, the larger of {THRESHOLD:g} max(p, "
+            f"q) eps times the first and {_CANCELLING:g} eps sum_j |b_j| |a_j|. {advice}."
         )

@@ -158,9 +158,7 @@ def plot_singular_values(
     ax = _axes(ax)
     times, points = _points(geodesic, n_times, "n_times")
     values = np.linalg.svd(points, compute_uv=False)
-    zero = (
-        values <= rank.MARGIN * rank.resolution(max(points.shape[1:]), values.dtype) * values[:, :1]
-    )
+    zero = values <= rank.resolution(max(points.shape[1:]), values.dtype) * values[:, :1]
     lines = ax.semilogy(times, values[:, ~zero.all(axis=0)], **_look(style))
     if label is not None:
         lines[0].set_label(label)

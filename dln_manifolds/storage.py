@@ -1,19 +1,26 @@
 """Spaces, geodesics and arrays in one file, without pickle.
 
-The file is NumPy's ``.npz``, readable without this package: arrays stand under ``name`` or
-``name/field``, all else as JSON under ``contents``. Loading never executes what a file holds: it is
-read with ``allow_pickle=False``, and only the classes of this package are made.
+The file is NumPy's ``.npz``, readable without this package: arrays stand under ``/name`` or
+``/name/field``, all else as JSON under ``contents``, with a digest of everything. In these names a
+slash, and what is no plain letter, is written as in addresses of the web. Loading never executes
+what a file holds: it is read with ``allow_pickle=False``, and only the classes of this package are
+made.
 """
 
 import dataclasses
+import errno
+import hashlib
 import inspect
+import io
 import json
+import os
+import uuid
 import zipfile
-import zlib
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import numpy as np
 from geomstats.geometry.manifold import Manifold
@@ -35,71 +42,153 @@ from dln_manifolds.numerics.arrays import Array
 
 __all__ = ["load", "save"]
 
-_FORMAT, _CONTENTS = 2, "contents"
+_FORMAT, _CONTENTS, _SUFFIX = 3, "contents", ".npz"
+# Longer names of arrays are cut and numbered.
+_LONG_NAME = 100
+_PLAIN_NAME = " !#$&'()*+,:;<=>?@[]^`{|}"
 
 
-def save(file: str | PathLike[str], /, **items: Any) -> None:
+def save(file: str | PathLike[str], /, **items: Any) -> Path:
     """Save named spaces, geodesics and arrays; `load` returns them bit by bit as they were.
 
-    ``save("run.npz", space=space, X=X, geodesic=solution)`` writes a file whose name by custom ends
-    in ``.npz``; an existing one is replaced. Spaces keep the arguments of their metrics, and a
-    flattened view its space. Arrays may hold numbers or strings; single ones, booleans and None are
-    kept as they are. Raises `TypeError` if an item is of none of these kinds, or a list that is no
-    rectangular array; nothing is written then.
+    ``save("run.npz", space=space, X=X, geodesic=solution)`` writes a file and returns its path,
+    which has ``.npz`` at the end if no suffix is given. What is there already is replaced when the
+    new file is complete: a save that fails, or is interrupted, leaves it as it was. Names may be
+    any text.
+
+    Spaces keep the arguments of their metrics, and a flattened view its space. Arrays may hold
+    numbers or strings; lists of them come back as arrays. Single numbers, of NumPy too, strings,
+    bytes, booleans and None come back as they are. Raises `TypeError` if an item is of none of
+    these kinds, a list that is no rectangular array of one kind, or an array with masked entries;
+    nothing is written then.
     """
     arrays: dict[str, Array] = {}
-    contents = {name: _describe(name, item, arrays) for name, item in items.items()}
+    contents = {
+        name: _describe(name, _key(name, place), item, arrays)
+        for place, (name, item) in enumerate(items.items())
+    }
     # Names of arguments of savez_compressed could clash with names of items: hence the slash.
-    stored: dict[str, Any] = {f"/{name}": array for name, array in arrays.items()}
-    stored[_CONTENTS] = np.array(json.dumps({"format": _FORMAT, "items": contents}))
-    with Path(file).open("wb") as stream:
-        np.savez_compressed(stream, **stored)
+    stored: dict[str, Any] = {f"/{key}": array for key, array in arrays.items()}
+    described = {"format": _FORMAT, "digest": _digest(contents, arrays), "items": contents}
+    stored[_CONTENTS] = np.array(json.dumps(described))
+    path = Path(file)
+    path = path if path.suffix else path.with_name(f"{path.name}{_SUFFIX}")
+    _write(path, stored)
+    return path
 
 
 def load(file: str | PathLike[str]) -> dict[str, Any]:
     """Return what `save` wrote, by name: spaces with their metrics, callable geodesics, arrays.
 
-    Raises `InvalidFileError` if the file is damaged, was not written by `save`, or by a newer
-    version of this package.
+    ``file`` is what `save` was given or returned. Raises `InvalidFileError` if the file is damaged,
+    was not written by `save`, or by a newer version of this package.
     """
-    with Path(file).open("rb") as stream:
+    path = Path(file)
+    suffixed = path.with_name(f"{path.name}{_SUFFIX}") if path.name else path
+    path = suffixed if not path.suffix and suffixed.exists() else path
+    with path.open("rb") as stream:
         try:
             return _read(stream)
         except InvalidFileError as error:
-            raise InvalidFileError(f"{file} {error}") from error
-        except (*_OF_BYTES, *_OF_ITEMS) as error:
+            raise InvalidFileError(f"{path} {error}") from error
+        # Readers of archives, arrays and JSON raise errors of many kinds for bytes without sense.
+        except Exception as error:
             raise InvalidFileError(
-                f"{file} is damaged, or was not written by dln_manifolds.storage.save "
+                f"{path} is damaged, or was not written by dln_manifolds.storage.save "
                 f"({type(error).__name__}: {error}). Save it again, or take a copy that is whole."
             ) from error
 
 
-# What readers of archives and arrays, and what follows on JSON, raise for bytes without sense.
-_OF_BYTES = (EOFError, NotImplementedError, OSError, SyntaxError, zipfile.BadZipFile, zlib.error)
-_OF_ITEMS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+def _write(path: Path, stored: dict[str, Any]) -> None:
+    """Write an archive beside a file and put it in its place when it is complete."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():  # a device, or a folder, which cannot be opened
+        with target.open("wb") as stream:
+            np.savez_compressed(stream, **stored)
+        return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    beside = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with beside.open("xb") as stream:
+            np.savez_compressed(stream, **stored)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            beside.chmod(target.stat().st_mode & 0o777)
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _key(name: str, place: int) -> str:
+    """Return under which name the array of an item stands: no slash, and none for two items."""
+    key = quote(name, safe=_PLAIN_NAME, errors="surrogatepass")
+    key = key.replace("..", "%2E%2E").replace(".npy", "%2Enpy")
+    return key if len(key) <= _LONG_NAME else f"{key[:_LONG_NAME]}%{place}%"
+
+
+def _digest(contents: dict[str, Any], arrays: dict[str, Array]) -> str:
+    """Return a hash of all that a file says."""
+    found = hashlib.sha256(json.dumps(contents).encode())
+    for key in sorted(arrays):
+        array = arrays[key]
+        found.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def _read(stream: IO[bytes]) -> dict[str, Any]:
-    archive = np.load(stream, allow_pickle=False)
-    # What is no archive comes back as an array.
-    if isinstance(archive, np.ndarray) or _CONTENTS not in archive:
+    if stream.read(6) == b"\x93NUMPY":
         raise InvalidFileError("was not written by dln_manifolds.storage.save.")
-    arrays = {name.removeprefix("/"): archive[name] for name in archive}
-    contents = json.loads(str(arrays.pop(_CONTENTS)))
+    stored: dict[str, Array] = {}
+    with zipfile.ZipFile(stream) as archive:
+        for member in archive.infolist():
+            # All of it first, which compares the checksum.
+            content = io.BytesIO(archive.read(member))
+            name = member.filename.removesuffix(".npy")
+            array = np.lib.format.read_array(content, allow_pickle=False)  # type: ignore[no-untyped-call]
+            stored[name] = array
+    if _CONTENTS not in stored:
+        raise InvalidFileError("was not written by dln_manifolds.storage.save.")
+    contents = json.loads(str(stored.pop(_CONTENTS)))
+    arrays = {name.removeprefix("/"): array for name, array in stored.items()}
     if contents["format"] > _FORMAT:
         raise InvalidFileError("was written by a newer version of dln_manifolds: update it.")
-    return {name: _restore(name, item, arrays) for name, item in contents["items"].items()}
+    items = contents["items"]
+    if contents["format"] < 3:
+        return {name: _restore(name, item, arrays) for name, item in items.items()}
+    if contents["digest"] != _digest(items, arrays):
+        raise InvalidFileError("is damaged: its digest is another one. Take a copy that is whole.")
+    return {
+        name: _restore(_key(name, place), item, arrays)
+        for place, (name, item) in enumerate(items.items())
+    }
 
 
-def _describe(name: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
+def _describe(name: str, key: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
     """Return what JSON can hold of an item, and put the rest among the arrays."""
     if isinstance(item, GeodesicSolution):
-        return {"kind": "geodesic", **_describe_solution(name, item, arrays)}
+        return {"kind": "geodesic", **_describe_solution(key, item, arrays)}
     if _is_space(item):
         return _describe_space(item)
-    if item is None or isinstance(item, str | bool | int | float):
-        # np.float64 is a float, and comes back as one.
+    if item is None or isinstance(item, str | bool | int):
         return {"kind": "value", "value": item}
+    if isinstance(item, bytes):
+        arrays[key] = np.frombuffer(item, dtype=np.uint8)
+        return {"kind": "bytes"}
+    arrays[key] = _array(name, item)
+    # Of numbers, NumPy's and others, those kinds come back that went.
+    single = isinstance(item, np.generic | float | complex)
+    python = isinstance(item, float | complex) and not isinstance(item, np.generic)
+    return {"kind": "python number" if python else "number" if single else "array"}
+
+
+def _array(name: str, item: Any) -> Array:
+    """Return an item as an array that can be saved; raise `TypeError` if it is none."""
+    if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise TypeError(f"{name} has masked entries. Save item.filled(value), or data and mask.")
     try:
         array = np.asarray(item)
     except (ValueError, RuntimeError, TypeError) as error:
@@ -112,8 +201,16 @@ def _describe(name: str, item: Any, arrays: dict[str, Array]) -> dict[str, Any]:
             f"{name} is a {type(item).__name__}; spaces of this package, GeodesicSolution, arrays "
             f"of numbers or strings, and plain values can be saved."
         )
-    arrays[name] = array
-    return {"kind": "array"}
+    if isinstance(item, list | tuple):
+        given = np.empty(array.shape, dtype=object)
+        given[...] = item
+        kept = array.astype(object)
+        if not ((kept == given) | ((kept != kept) & (given != given))).all():
+            raise TypeError(
+                f"{name} is a {type(item).__name__} of several kinds, which would not come back as "
+                f"they are from one array. Save its parts under names of their own."
+            )
+    return array
 
 
 def _is_space(item: Any) -> bool:
@@ -151,6 +248,8 @@ _SYSTEMS = {system.__name__: system for system in (FlatSystem, LayerSystem, Obse
 # What the first files call flows of layers, and parts of solutions.
 _FIRST_LAYERS = "BalancedField"
 _FIRST_NAMES = {"trajectory": "_trajectory", "between": "_between", "system": "_field"}
+# Fields of solutions that older files do not have.
+_LATER = "upper_bound", "conjugate_time"
 
 
 def _describe_solution(
@@ -176,6 +275,10 @@ def _restore(name: str, item: dict[str, Any], arrays: dict[str, Array]) -> Any:
         return item["value"]
     if item["kind"] == "array":
         return arrays[name]
+    if item["kind"] == "bytes":
+        return arrays[name].tobytes()
+    if item["kind"] in ("number", "python number"):
+        return arrays[name].item() if item["kind"] == "python number" else arrays[name][()]
     if item["kind"] == "geodesic":
         return _restore_solution(name, item["values"], arrays)
     return _restore_space(item)
@@ -223,7 +326,7 @@ def _restore_solution(
             kinds = ("times", "states") if first else ("times", "states", "scales")
             recorded = (list(arrays[f"{key}/{kind}"]) for kind in kinds)
             parts[part.name] = Trajectory(*recorded)
-        elif part.name not in parts and part.name != "upper_bound":
+        elif part.name not in parts and part.name not in _LATER:
             parts[part.name] = values[stored]
     if first:
         # Upper bounds were not known then; the length is one.

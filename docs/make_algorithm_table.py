@@ -78,11 +78,18 @@ method with derivatives instead of differences (also with the autograd or pytorc
 `FrechetMean` stops at a squared gradient norm of `epsilon * dim` with `epsilon = 1e-4`: set
 `epsilon` to get more digits, for example `FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
 
-All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, verbose=10)` solves them
-in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`, many
-times faster than the single calls of the nearest neighbors above. `examples/classify_networks.py`
-tells with it which task a network was trained on, and compares the answer with those of the
-Frobenius and of the affine-invariant distance.
+geomstats' `FrechetMean`, and so every estimator that holds one (nearest mean, K-means, tangent
+PCA), can be pickled but not unpickled, on its own spaces too: `n_jobs=2` of scikit-learn's
+`cross_val_score` dies, and `joblib.dump` writes what cannot be read. What works: joblib's
+`parallel_config(backend="threading")`, tables of distances with `metric="precomputed"`, and
+`dln_manifolds.storage.save` of the mean itself. `GridSearchCV` varies the `space__depth` of any of
+them.
+
+All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, progress=True)` solves
+them in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`,
+many times faster than the single calls of the nearest neighbors above.
+`examples/classify_networks.py` tells with it which task a network was trained on, and compares the
+answer with those of the Frobenius and of the affine-invariant distance.
 """
 
 

@@ -167,7 +167,7 @@ def run(
     metric = DLNObservableManifold(setup.width, setup.depth).metric
     outcomes = []
     for name, function in (
-        ("deep linear network", lambda X: metric.dist_pairwise(X, verbose=10 * progress)),
+        ("deep linear network", lambda X: metric.dist_pairwise(X, progress=progress)),
         ("Frobenius", frobenius),
         ("affine-invariant, X^T X", affine_invariant),
     ):

@@ -5,6 +5,7 @@ them does; here every case runs once, from the random state that the tests start
 """
 
 import inspect
+import math
 
 import geomstats.backend as gs
 import numpy as np
@@ -182,3 +183,17 @@ def run_quotient(name, **network):
     case.space.equip_with_metric(DLNQuotientMetric)
     case.data_generator = DataGenerator(case.space, amplitude=4.0)
     run(case, name, n_points=3, atol=QUOTIENT_TESTS[name])
+
+
+# Spaces, and factors by which vectors are shortened: several times as long as elsewhere.
+LONG = {
+    "matrices": (DLNObservableManifold(3, 4), 2.0),
+    "infinite depth": (DLNObservableManifold(3, math.inf), 0.5),
+    "layers": (BalancedManifold(2, 3), 2.0),
+}
+
+
+def run_long_transport(kind, how):
+    """Run geomstats' test that transport keeps lengths along long geodesics, at one trial."""
+    space, amplitude = LONG[kind]
+    run_metric(space, f"parallel_transport_{how}_norm", amplitude, 2)

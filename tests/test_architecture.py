@@ -21,7 +21,7 @@ MAX_LINES = 400
 MAX_LINES_IN_ALL = 22_000
 MAX_BODY = 60
 MAX_ANY = 150
-MAX_SOLVER_MODULES = 15
+MAX_SOLVER_MODULES = 16
 # Modules that one log enters without those of formulas, and without the integrator: some geodesics
 # are followed in steps, most in one.
 MAX_VISITED = 10
@@ -54,7 +54,8 @@ BELOW = {
 FOREIGN = {
     "_version": set(),
     "errors": {"numpy"},
-    "numerics": {"numpy"},
+    # A bar for long work, where it is installed.
+    "numerics": {"numpy", "tqdm"},
     "geometry": {"numpy", "scipy"},
     "geodesics": {"numpy", "scipy"},
     "completion": {"numpy"},

@@ -135,6 +135,16 @@ def test_lowrank_rows(load, rng):
         assert not dense or float(row[-1]) < 1e-8
 
 
+def test_curvature_rows(load, rng):
+    curvature = load("bench_curvature")
+    for n, batch in ((5, ()), (2, (4,))):
+        row = curvature.sectional_row(rng, n, batch, 3, 1e9, repeats=1)
+        assert len(row) == len(curvature.HEADER)
+        assert float(row[-1]) < 1e-12
+    row = curvature.growth_row(rng, 3, (2, 4), repeats=1)
+    assert len(row) == len(curvature.GROWTH_HEADER)
+
+
 def test_two_checkouts_in_turns(load):
     versions = load("bench_versions")
     row = next(row for row in versions.rows(full=False) if row.name == "exp layers n=3 N=2")

@@ -364,6 +364,105 @@ class TestComputedWeights:
         np.testing.assert_allclose(bridges.from_layers(tensors, False), W, rtol=eps, atol=eps)
 
 
+class TestAnyModule:
+    """Modules of the user's own, their states, and lists of parameters."""
+
+    WIDTHS = (4, 3, 3, 5)
+
+    @pytest.fixture
+    def torch(self):
+        return pytest.importorskip("torch")
+
+    @pytest.fixture
+    def network(self, torch):
+        """Return a class of modules that apply layers in a way that is given."""
+        widths = self.WIDTHS
+
+        class Network(torch.nn.Module):
+            def __init__(self, way):
+                super().__init__()
+                self.way = way
+                self.inner = torch.nn.Linear(widths[0], widths[1], bias=False)
+                self.rest = torch.nn.Sequential(
+                    torch.nn.Linear(widths[1], widths[2], bias=False),
+                    torch.nn.Identity(),
+                    torch.nn.Linear(widths[2], widths[3], bias=False),
+                )
+
+            def forward(self, x):
+                return self.way(self.inner, self.rest, x)
+
+        torch.manual_seed(0)
+        return Network
+
+    def test_of_parts_applied_in_their_order(self, torch, network):
+        model = network(lambda inner, rest, x: rest(inner(x)))
+        model.rest.eval()
+        W = bridges.from_torch(model, balance=False)
+        assert bridges.widths_of(model) == self.WIDTHS
+        assert model.training
+        assert not model.rest.training
+        x = np.random.normal(size=(2, 4)).astype(np.float32)
+        space = BalancedManifold(widths=self.WIDTHS)
+        found = model(torch.as_tensor(x)).detach().numpy()
+        np.testing.assert_allclose(found, x @ space.end_to_end(W).T, atol=1e-6)
+        bridges.to_torch(2 * W, model)
+        np.testing.assert_allclose(model(torch.as_tensor(x)).detach(), 8 * found, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            lambda inner, rest, x: rest(inner(x).relu()),
+            lambda inner, rest, x: rest(inner(x)) + 1,
+            lambda inner, rest, x: 2 * rest(inner(x)),
+            lambda inner, rest, x: rest[2](inner(x)),
+            lambda inner, rest, x: rest[2](rest[0](rest[0](inner(x)))),
+            lambda inner, rest, x: inner(rest(x)),
+            lambda inner, rest, x: None,
+        ],
+    )
+    def test_what_does_something_else_is_refused(self, network, way):
+        with pytest.raises(TypeError, match=r"something else.*inner, rest\[0\], rest\[2\].*order"):
+            bridges.from_torch(network(way))
+
+    def test_states(self, torch, network):
+        model = network(lambda inner, rest, x: rest(inner(x)))
+        state = model.state_dict()
+        W = bridges.from_torch(state, balance=False)
+        np.testing.assert_array_equal(W, bridges.from_torch(model, balance=False))
+        assert bridges.widths_of(state) == self.WIDTHS
+        twice = bridges.to_torch(2 * W, state)
+        assert list(twice) == list(state)
+        model.load_state_dict(twice)
+        np.testing.assert_array_equal(bridges.from_torch(model, balance=False), 2 * W)
+        half = {name: weight.bfloat16() for name, weight in state.items()}
+        assert {x.dtype for x in bridges.to_torch(W, half).values()} == {torch.bfloat16}
+        np.testing.assert_allclose(bridges.from_torch(half, balance=False), 2 * W, rtol=1e-2)
+
+    def test_what_is_no_state_of_layers(self, torch):
+        with pytest.raises(InvalidPointError, match=r"'0\.bias' is a bias"):
+            bridges.from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2)).state_dict())
+        normal = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2, bias=False))
+        with pytest.raises(TypeError, match=r"'parametrizations\.weight\.original0' is no weight"):
+            bridges.from_torch(normal.state_dict())
+        with pytest.raises(InvalidPointError, match="no layers"):
+            bridges.from_torch({})
+        with pytest.raises(InvalidPointError, match="Layer 1"):
+            bridges.from_torch({"a.weight": torch.ones(2, 3), "b.weight": torch.ones(2, 3)})
+        with pytest.raises(InvalidPointError, match="the model has layers of shapes"):
+            bridges.to_torch(np.ones((1, 2, 2)), {"weight": torch.ones(3, 3)})
+        with pytest.raises(TypeError, match="is no weight"):
+            bridges.from_torch({"weight": [[1.0]]})
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+    def test_lists_of_parameters(self, torch, network, dtype):
+        model = network(lambda inner, rest, x: rest(inner(x))).to(getattr(torch, dtype))
+        W = bridges.from_layers(model.parameters(), balance=False)
+        np.testing.assert_array_equal(W, bridges.from_torch(model, balance=False))
+        assert bridges.widths_of(list(model.parameters())) == self.WIDTHS
+        assert BalancedManifold(widths=self.WIDTHS).belongs(bridges.from_layers(model.parameters()))
+
+
 def test_message_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="PyTorch is not installed"):

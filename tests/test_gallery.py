@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from scipy.stats import spearmanr
 
 from dln_manifolds import DLNObservableManifold
 
@@ -179,6 +180,136 @@ def test_any_network(run):
     frechet, plain = page["means"].values()
     assert abs(frechet - plain) <= 0.01
     assert page["scores"][:4].min() > frechet > page["scores"][4:].max()
+
+
+def test_curvature(run):
+    page = run("curvature", 2)
+    for depth, values in page["curvatures"].items():
+        unit = depth if np.isfinite(depth) else 1.0
+        bound = (depth**2 - 1) / (3 * depth) if np.isfinite(depth) else 1 / 3
+        # Diagonal and stretch, diagonal and turn, stretch and turn, at equal singular values.
+        np.testing.assert_allclose(values[:, -1], [3 * bound, -bound, -bound], rtol=1e-12)
+        # One small singular value is no singularity, but for N < 2.
+        assert (np.abs(values[:, 0]).max() < unit) == (depth >= 2)
+        if depth >= 2:
+            assert values.min() >= -bound * (1 + 1e-12)
+            assert values.max() <= 3 * bound * (1 + 1e-12)
+    assert page["report"].keys() == {2, 3, 8, np.inf}
+    for row in page["report"].values():
+        assert 0.2 < row["negative"] < 0.5
+        assert 0.4 < row["least"] <= 1
+        assert 0.4 < row["largest"] <= 1
+
+
+def test_lemma_2_2(run):
+    page = run("lemma_2_2", 1)
+    lemma = page["lemma"]
+    assert lemma.pop("nothing in common")["imbalance"] > 0.1
+    for name, row in lemma.items():
+        assert row["imbalance"] < 1e-14
+        assert row["identity"] < 1e-14
+        assert row["vertical"] > 0.1
+        assert name == "alternating" or row["singular"] == np.inf
+    for depth, reading in page["readings"].items():
+        line = reading["line"]
+        assert line.balanced.all()
+        # Horizontal where the matrices commute, at both ends of the angles, and nowhere else.
+        assert line.vertical_defect[[0, -1]].max() < 1e-12 < 0.01 < line.vertical_defect[1:-1].min()
+        assert reading["excess"][:-1].min() > 1e-4
+        aligned = page["aligned"][depth]
+        assert aligned.vertical_defect.max() < 1e-7
+        assert (aligned.balance_defect.max() < 1e-12) == (depth == 2)
+    gap = page["gap"]
+    assert gap[2] < 1e-11 < 1e-3 < min(gap[3], gap[4])
+
+
+def test_conjugate_points(run):
+    page = run("conjugate_points", 3)
+    for measured, closed in page["circumferences"].values():
+        assert measured == pytest.approx(closed, rel=1e-10)
+    first = {depth: times.min() for depth, times in page["conjugate"].items()}
+    assert first.pop(2) == np.inf
+    # Sooner at larger depths, and later at larger angles.
+    assert list(first.values()) == sorted(first.values(), reverse=True)
+    assert first[np.inf] > np.pi * np.sqrt(2)
+    for times in page["conjugate"].values():
+        seen = times[np.isfinite(times)]
+        assert (np.diff(seen) > 0).all()
+        assert np.isfinite(times[: seen.size]).all()
+
+
+def test_noise_and_training(run):
+    page = run("noise_and_training", 2)
+    # Loss, gap, and how often s_2 < 0.05: of the Langevin equation and of free layers.
+    for beta, ((mean, error), (free, free_error)) in page["table"].items():
+        away = np.abs(mean - free) / np.hypot(error, free_error)
+        assert away[:2].max() < 4
+        assert away[2] < 4 if beta == 64 else away[2] > 5
+        assert beta == 64 or free[2] < mean[2]
+    assert page["imbalance"] > 0.5
+    np.testing.assert_allclose(page["measured"] / page["predicted"], 1, atol=0.12)
+    np.testing.assert_allclose(page["equal"] / page["predicted"][0, 0], 1, atol=0.15)
+    assert page["predicted"][0, 0] > 4 * page["predicted"][1, 1]
+
+
+def test_depth_melts_rank(run):
+    page = run("depth_melts_rank", 1)
+    known = {1: 0.010, 2: 0.049, 3: 0.097, 5: 0.193, 10: 0.399, 30: 0.767}
+    assert page["exact"] == pytest.approx(known, abs=6e-4)
+    for depth, (share, error) in page["sampled"].items():
+        assert abs(share - known[depth]) < 4 * error
+    # Melted where it is deep and hot.
+    assert (np.diff(page["picture"], axis=1) > -1e-9).all()
+    assert (np.diff(page["picture"], axis=0) < 1e-9).all()
+
+
+def test_noisy_training(run):
+    page = run("noisy_training", 2)
+    for temperature, (energy, _) in page["ends"].items():
+        assert energy == pytest.approx(2 * temperature, rel=0.15)
+        assert not page["runs"][temperature].blow_ups.any()
+    first, *_, last = page["least"].values()
+    np.testing.assert_allclose(first, page["wanted"], atol=0.05)
+    assert last[1] > first[1]
+
+
+def test_clock(run):
+    page = run("clock", 1)
+    names, ratios, part = (
+        page["names"],
+        dict(zip(page["names"], page["ratios"], strict=True)),
+        page["part"],
+    )
+    assert len(page["time"]) >= 200
+    assert np.all(ratios["DLN"] <= 1)
+    assert all(np.any(ratios[name] > 1) for name in names[1:3])
+    medians = [np.median(ratios["DLN"][part == k]) for k in range(3)]
+    np.testing.assert_allclose(medians, [0.90, 0.956, 0.54], atol=0.05)
+    plateau = part == 0
+    correlation = {
+        name: spearmanr(bound[plateau], page["time"][plateau])[0]
+        for name, bound in zip(names, page["bounds"], strict=True)
+    }
+    assert correlation["DLN"] > 0.97
+    assert max(correlation[name] for name in names[1:]) < 0.9
+    assert page["right"] == len(page["deep"])
+
+
+def test_merging(run):
+    page = run("merging", 2)
+    losses = dict(zip(page["ways"], page["losses"], strict=True))
+    assert losses["Euclidean mean"] < losses["Fréchet mean"] < losses["Euclidean mean"] + 0.03
+    assert losses["Fréchet mean"] < losses["one network"] < losses["raw weights"]
+    assert losses["aligned weights"] == pytest.approx(losses["Fréchet mean"], abs=5e-3)
+    *_, aligned, frechet = page["kept"]
+    np.testing.assert_allclose(aligned, frechet, atol=0.02 * np.linalg.norm(frechet))
+    sizes = dict(zip(page["edits"], page["sizes"], strict=True))
+    # A chord is no longer than its arc, and the nearest factorization is nearest.
+    assert sizes["aligned layers"] <= sizes["geodesic"] + 1e-9 <= 1
+    assert sizes["last layer only"] > 5
+    assert page["crossing"]["geodesic"] == 0
+    assert page["crossing"]["straight line"] > 0.5
+    assert abs(page["swelling"]["geodesic"]) < 0.15 < page["swelling"]["straight line"]
 
 
 def test_every_page_has_a_test():

@@ -14,6 +14,7 @@ import functools
 import importlib
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -83,13 +84,18 @@ class Evaluation:
     arguments: list[Array]
     positions: list[int]
 
-    def gradients(self, cotangent: Array) -> list[Array]:
-        """Return the gradients by ``arguments``, each of its shape and dtype."""
+    def gradients(self, cotangent: Array, wanted: Sequence[int] | None = None) -> list[Array]:
+        """Return the gradients by ``arguments``, or some of them, each of its shape and dtype."""
         everything = self.pullback(np.asarray(cotangent, dtype=np.float64))
+        both = list(zip(self.positions, self.arguments, strict=True))
         return [
             _unbroadcast(everything[place] if place < len(everything) else None, argument)
-            for place, argument in zip(self.positions, self.arguments, strict=True)
+            for place, argument in (both if wanted is None else [both[k] for k in wanted])
         ]
+
+
+# From plain arguments, and whether they are differentiated, to result and pullback.
+Evaluate = Callable[[Sequence[object], bool], tuple[object, Pullback | None]]
 
 
 class Host(Protocol):
@@ -109,6 +115,12 @@ class Host(Protocol):
 
     def attach(self, evaluation: Evaluation, arrays: Sequence[object]) -> object:
         """Return a value that knows its derivative by the given arrays."""
+
+    def is_transformed(self, values: Sequence[object]) -> bool:
+        """Whether a value stands for others, with no numbers of its own."""
+
+    def transform(self, evaluate: Evaluate, values: Sequence[object], joins: bool) -> object:
+        """Return the result for such values; ``joins`` if batches in front come out in front."""
 
 
 Derivative = tuple[Pullback, list[object], list[int]]
@@ -150,8 +162,9 @@ def every_backend(
                 # A method inherited from a decorated class is decorated anew, with these rules.
                 plain = getattr(method, "numpy_method", method)
                 signature = inspect.signature(plain)
-                call = _on_every_backend(plain, signature, rules.get(name))
-                call.__doc__ = complete(plain.__doc__ or "", signature, kinds.get(name, ""), points)
+                kind = kinds.get(name, "")
+                call = _on_every_backend(plain, signature, rules.get(name), kind)
+                call.__doc__ = complete(plain.__doc__ or "", signature, kind, points)
                 setattr(cls, name, call)
         return cls
 
@@ -159,9 +172,9 @@ def every_backend(
 
 
 def _on_every_backend(
-    method: Method, signature: inspect.Signature, given: AnyRule | None
+    method: Method, signature: inspect.Signature, given: AnyRule | None, kind: str
 ) -> Method:
-    rule = given.rule if isinstance(given, Listed) else given
+    plan = _Plan(method, signature, given, kind)
 
     @functools.wraps(method)
     def call(self: object, *args: object, **kwargs: object) -> object:
@@ -169,31 +182,73 @@ def _on_every_backend(
         if library is None:
             return method(self, *args, **kwargs)
         host = cast(Host, importlib.import_module(library))
-        if library == _TORCH and not kwargs and asked_by("pymanopt"):
-            return method(self, *(host.to_numpy(host.gathered(value)) for value in args))
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        values = list(bound.arguments.values())[1:]
-        if isinstance(given, Listed) and given.is_list(self, values[0]):
-            return _of_list(given.rule, host, self, *values)
-        values = [host.gathered(value) for value in values]
-        traced = [place for place, value in enumerate(values) if host.is_traced(value)]
-        if traced and isinstance(rule, Composite):
-            return rule.function(host, self, *values)
-        plain = [host.to_numpy(value) for value in values]
-        if not traced or rule is None or isinstance(rule, (Composite, Refusal)):
-            bound.arguments.update(zip(list(bound.arguments)[1:], plain, strict=True))
-            result = method(*bound.args, **bound.kwargs)
-            if not traced:
-                return _give(result, host, values)
-            pullback = _refusing(method, rule)
-        else:
-            plain = [np.asarray(x) if isinstance(x, (list, tuple)) else x for x in plain]
-            result, pullback = rule(self, *plain)
-        return _give(result, host, values, (pullback, plain, traced))
+        if library == _TORCH:
+            return host.opaque(_called, plan, host, self, args, kwargs)  # type: ignore[attr-defined]
+        return _called(plan, host, self, args, kwargs)
 
     call.numpy_method = method  # type: ignore[attr-defined]
+    # What PyTorch's compiler looks for: it leaves such functions alone.
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]
     return call
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A method for NumPy's arrays with its signature, its rule and what its arguments are."""
+
+    method: Method
+    signature: inspect.Signature
+    given: AnyRule | None
+    kind: str
+
+    @property
+    def rule(self) -> Rule | Composite | Refusal | None:
+        return self.given.rule if isinstance(self.given, Listed) else self.given
+
+    @property
+    def joins_batches(self) -> bool:
+        """Whether batches that are put in front of all arguments come out in front."""
+        one_by_one = self.method.__name__ in ("dist_pairwise", "closest_neighbor_index")
+        return bool(self.kind) and not one_by_one and set(self.kind.split(":")[0]) <= set("pvcaw")
+
+    def evaluate(
+        self, owner: object, plain: Sequence[object], traced: bool
+    ) -> tuple[object, Pullback | None]:
+        """Return the result for NumPy's arrays, and the pullback if there is to be one."""
+        rule = self.rule
+        if traced and rule is not None and not isinstance(rule, (Composite, Refusal)):
+            return rule(
+                owner, *(np.asarray(x) if isinstance(x, list | tuple) else x for x in plain)
+            )
+        bound = inspect.BoundArguments(self.signature, OrderedDict())
+        names = list(self.signature.parameters)
+        bound.arguments.update(zip(names, [owner, *plain], strict=True))
+        result = self.method(*bound.args, **bound.kwargs)
+        return result, _refusing(self.method, rule) if traced else None
+
+
+def _called(
+    plan: _Plan, host: Host, owner: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> object:
+    """Call a method with the arrays of a host."""
+    if host.__name__ == _TORCH and not kwargs and asked_by("pymanopt"):  # type: ignore[attr-defined]
+        return plan.method(owner, *(host.to_numpy(host.gathered(value)) for value in args))
+    bound = plan.signature.bind(owner, *args, **kwargs)
+    bound.apply_defaults()
+    values = list(bound.arguments.values())[1:]
+    if isinstance(plan.given, Listed) and plan.given.is_list(owner, values[0]):
+        return _of_list(plan.given.rule, host, owner, *values)
+    values = [host.gathered(value) for value in values]
+    traced = [place for place, value in enumerate(values) if host.is_traced(value)]
+    transformed = host.is_transformed(values)
+    if (traced or transformed) and isinstance(plan.rule, Composite):
+        return plan.rule.function(host, owner, *values)
+    if transformed:
+        return host.transform(functools.partial(plan.evaluate, owner), values, plan.joins_batches)
+    plain = [host.to_numpy(value) for value in values]
+    result, pullback = plan.evaluate(owner, plain, bool(traced))
+    derivative = None if pullback is None else (pullback, plain, traced)
+    return _give(result, host, values, derivative)
 
 
 def _of_list(rule: Rule, host: Host, owner: object, members: Any, *others: object) -> object:
@@ -210,7 +265,8 @@ def asked_by(package: str, beyond: str = f"{_PACKAGE}.") -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if not name.startswith((f"{_PACKAGE}.", beyond)):
+        # What keeps PyTorch's compiler away stands between.
+        if not name.startswith((f"{_PACKAGE}.", "torch._dynamo", beyond)):
             return bool(name.startswith(package))
         frame = frame.f_back
     return False

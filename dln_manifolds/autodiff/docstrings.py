@@ -24,13 +24,19 @@ _MEANINGS = {
 }
 _ENTRIES = {"m, n": "m n", "*point_shape": "size"}
 _OTHERS = {
+    "cost": ("Cost", "A smooth function of end-to-end matrices: one of `dln_manifolds.costs`."),
     "n_samples": ("int", "How many to draw; more than one give a first axis."),
     "n_vectors": ("int", "How many to draw; more than one give a first axis."),
     "bound": ("float", "Half the width of the interval of ``log s``."),
     "atol": ("float", "Relative tolerance."),
+    "deep": ("bool", "Whether to list the parameters of a space within, too."),
+    "params": ("object", "New values by name."),
+    "rng": ("numpy.random.Generator or int", "Source of random numbers."),
     "n_jobs": ("int", "Number of workers; -1 for all processors."),
+    "progress": ("bool or callable", "Whether to tell how much is done."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),
     "equip": ("bool", "Whether to equip the space with its metric."),
+    "conjugate_points": ("bool", "Whether to seek conjugate points along the geodesics."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }
 _HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)
@@ -49,7 +55,7 @@ def _parameters(signature: inspect.Signature, given: str, points: str, batch: st
     """Describe the arguments, those without a letter by their names; nothing if one is unknown."""
     lines = []
     for place, parameter in enumerate(list(signature.parameters.values())[1:]):
-        if place < len(given):
+        if place < len(given) and given[place] != "f":
             kind, meaning = _array(given[place], points, batch)
         elif parameter.name in _OTHERS:
             kind, meaning = _OTHERS[parameter.name]

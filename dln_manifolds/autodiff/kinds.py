@@ -6,7 +6,7 @@ A letter for each argument in its order, then what comes out:
   the last point named; ``a``: an array of the shape of points, whatever it holds;
 - ``x``: an end-to-end matrix below layers, ``z``: a tangent vector there; ``g``: group elements;
 - ``q``: a point or a singular matrix; ``s``: a number for each point or pair; ``m``: a square
-  matrix on entries.
+  matrix on entries; ``f``: a cost.
 """
 
 
@@ -28,6 +28,10 @@ COORDINATES = _table("orthonormal_coordinates vp:w   from_orthonormal_coordinate
 CURVATURE = _table("""
     curvature     vvvp:v   sectional_curvature vvp:s   scalar_curvature p:s
     ricci_tensor  p:m      connection          vvp:a
+""")
+#: Beside these, of arguments that are needed.
+VARIATIONS = _table("""
+    jacobi_field vvp:v   exp_adjoint avp:v   exp_inverse avp:v   conjugate_time vp:s
 """)
 DENSITIES = _table("log_volume_density p:s   volume_density p:s")
 
@@ -57,9 +61,10 @@ POINT_FIRST = _table("""
 
 # What docstrings say beside these, and of all methods of a class: ``b`` is a truth, and a star in
 # front stands for one point at a time.
-OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE
+OF_METRIC = METRIC | COORDINATES | DENSITIES | CURVATURE | VARIATIONS
 OF_METRIC |= _table("""
     parallel_transport vpvp:v   solve_exp vp:   solve_log pp:   geodesic ppv:   bounds pp:
+    hessian fvp:v   laplacian fp:s
     riemann_tensor p:   christoffels p:   curvature_derivative vvvvp:
 """)
 OF_SPACE = SPACE | FIBRE | {name: f"*{kind}" for name, kind in POINT_FIRST.items()}

@@ -6,9 +6,9 @@ point, their last argument. Their *gradients* are given as functions of the poin
 the vectors before it and, unless the result is a number, of the gradient c by the result.
 """
 
+import typing
 from collections.abc import Callable
 from operator import attrgetter
-from typing import cast
 
 import numpy as np
 from geomstats.geometry.manifold import Manifold
@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.dispatch import (
     Result,
     Rule,
 )
-from dln_manifolds.checks import SINGLE, At, one_of, spread
+from dln_manifolds.checks import At, cast, one_of, spread
 from dln_manifolds.geodesics import (
     GeodesicSolution,
     exp_pullback,
@@ -32,6 +32,7 @@ from dln_manifolds.geodesics import (
     squared_length_gradients,
 )
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.precision import dtype_of_results
 
 Gradients = Callable[..., tuple[Array | None, ...]]
 # By two vectors and by their point.
@@ -145,8 +146,8 @@ def _resolved(
     metric: RiemannianMetric, solution: GeodesicSolution, value: Array, *given: Array
 ) -> Array:
     """Return a result of a solver as its method does."""
-    single = all(np.asarray(array).dtype == SINGLE for array in given)
-    return metric.policy.resolve(solution, value).astype(SINGLE if single else float, copy=False)
+    dtypes = (dtype_of_results(np.asarray(array).dtype) for array in given)
+    return cast(metric.policy.resolve(solution, value), *dtypes)
 
 
 def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> Result:
@@ -218,8 +219,8 @@ def _geodesic(
 
     def path(t: Array) -> Array:
         times = t
-        if not host.is_traced(t):
-            times = cast(Array, host.from_numpy(np.asarray(host.to_numpy(t), float), ()))
+        if not (host.is_traced(t) or host.is_transformed([t])):
+            times = typing.cast(Array, host.from_numpy(np.asarray(host.to_numpy(t), float), ()))
         steps = times.reshape(-1, *(1,) * len(axes)) * velocity[late]
         return metric.exp(steps, initial_point[late])
 

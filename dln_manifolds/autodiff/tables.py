@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
-from dln_manifolds.checks import SINGLE, At, cast, gathered
+from dln_manifolds.checks import DOUBLE, At, cast, gathered
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -249,7 +249,7 @@ def _layer_projection(space: Manifold, point: Array, vector: Array | None) -> Re
 
 def _layer_balance(space: Manifold, point: Array, balance: Callable[[Array], Array]) -> Result:
     value, array = balance(point), np.asarray(point, dtype=float)
-    balanced = value if value.dtype != SINGLE else balance(array)
+    balanced = value if value.dtype == DOUBLE else balance(array)
     frame, chain, rank = space.stratum.frame(balanced), space.stratum.chain, space.stratum.rank
 
     def pull(cotangent: Array) -> tuple[Array]:
@@ -289,7 +289,8 @@ def _of_several_shapes(space: Manifold, value: object) -> bool:
 
 def _layers(host: Host, space: Manifold, point: Array) -> tuple[Array, ...]:
     """Take the array of the host apart."""
-    space.layers(host.to_numpy(point))
+    if not host.is_transformed([point]):
+        space.layers(host.to_numpy(point))
     return tuple(space.stratum.chain.layers(point))
 
 

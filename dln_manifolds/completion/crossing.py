@@ -28,6 +28,7 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
     frobenius,
     rotation_angles,
+    size_of,
     transpose,
     weigh,
 )
@@ -76,6 +77,9 @@ class CrossingFlow:
 
     def chart(self, state: Array, rate: Array) -> None:
         """Return None: rays may pass the tip of the cone."""
+
+    def lines(self, state: Array, span: Array) -> None:
+        """Return None: none is known."""
 
     def grown(self, position: Array, growth: Array) -> Array:
         """Return positions that have moved along rays."""
@@ -164,7 +168,7 @@ def solve_crossing(
     ``record`` says whether the curves have to be callable.
     """
     depth = first.depth
-    cone = Cone(*(np.linalg.norm(frame.roots, axis=-1) for frame in (first, last)))
+    cone = Cone(*(size_of(frame.roots) for frame in (first, last)))
     paths, left, target, work = _contest(first, last, starts)
     paths, count = _broken(paths)
     blunt = (last.values == 0).sum(axis=-1) > 1
@@ -202,7 +206,7 @@ def _ends(first: Frame, last: Frame, start: Flips) -> tuple[Ends, Array, Array]:
     """Return ends of size one as a start sees them, the left basis, and T_1 in the bases."""
     n = first.values.shape[-1]
     left, right = first.left * start.first[:, None, :], transpose(first.right_t)
-    roots, goal = (x.roots / np.linalg.norm(x.roots, axis=-1, keepdims=True) for x in (first, last))
+    roots, goal = (x.roots / size_of(x.roots)[:, None] for x in (first, last))
     into_left, into_right = transpose(left) @ last.left, last.right_t @ right
     target = (into_left * goal[:, None, :]) @ into_right
     vectors, angles = rotation_angles((into_left * start.last[:, None, :]) @ into_right)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from dln_manifolds.errors import ConvergenceError
+from dln_manifolds.geodesics.solution import summary
 from dln_manifolds.geodesics.system import Status
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
@@ -19,7 +20,7 @@ class Curves(Protocol):
         """Return points X at times ``(n_batch, n_times)``, ``(n_batch, n_times, n, n)``."""
 
 
-@dataclass
+@dataclass(repr=False)
 class CompletedSolution:
     r"""A batch of geodesics of the metric completion, with how well each was solved.
 
@@ -63,6 +64,11 @@ class CompletedSolution:
     # Geodesics with the members that they belong to, by their place in the flat batch.
     curves: list[tuple[Array, Curves]] = field(repr=False)
     point_shape: tuple[int, int] = field(repr=False)
+
+    def __repr__(self) -> str:
+        """Return a line: how many were solved, lengths and residuals."""
+        crossed = np.count_nonzero(np.isfinite(self.crossing_time))
+        return summary(self, f"points {self.point_shape}, {crossed} across det = 0")
 
     @property
     def success(self) -> Array:

@@ -39,7 +39,7 @@ from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.rank import MARGIN, resolution
 from dln_manifolds.numerics.arrays import Array, DType
-from dln_manifolds.numerics.matrices import frobenius
+from dln_manifolds.numerics.matrices import size_of
 
 # Depth from which geodesics between points of one sign, or of rank n - 1, do not cross.
 CONVEX = 2
@@ -169,7 +169,7 @@ class _Batch:
         ends = [frame.compose(frame.roots) for frame in (self.first.frame, self.last.frame)]
         if self.depth == 1:
             ends = [self.first.value, self.last.value]
-        self.length = np.sqrt(self.depth) * np.linalg.norm(ends[1] - ends[0], axis=(-2, -1))
+        self.length = np.sqrt(self.depth) * size_of(ends[1] - ends[0])
         self.residual, self.solved = np.zeros(len(self.length)), np.ones(len(self.length), bool)
         here, there = (rank < self.n for rank in self.ranks)
         origin = np.where(here[:, None, None], np.eye(self.n), ends[0])
@@ -182,7 +182,7 @@ class _Batch:
         self.curves = [(rows, curves)]
         times = np.where(np.isfinite(self.time), self.time, 0.5)[:, None, None]
         first, last = ((1 - times) * ends[0], times * ends[1])
-        size = frobenius(first) + frobenius(last)
+        size = size_of(first) + size_of(last)
         roots = np.linalg.svd(first + last, compute_uv=False)
         self._note(rows, self.time, roots / size[:, None])
 

@@ -10,6 +10,7 @@ from dln_manifolds.costs.entropy import Entropy, free_energy
 from dln_manifolds.costs.frechet import FrechetVariance
 from dln_manifolds.costs.layers import OfLayers
 from dln_manifolds.costs.losses import LinearRegression, MatrixCompletion, MatrixSensing
+from dln_manifolds.costs.spectral import SpectralFunction
 
 __all__ = [
     "Cost",
@@ -20,5 +21,6 @@ __all__ = [
     "MatrixCompletion",
     "MatrixSensing",
     "OfLayers",
+    "SpectralFunction",
     "free_energy",
 ]

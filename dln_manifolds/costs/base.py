@@ -133,6 +133,15 @@ class Domain(NamedTuple):
         written = rank != inf and float(depth).is_integer()
         return (int(rank),) * (int(depth) - 1) if written else hidden
 
+    def described(self) -> str:
+        """Return what is known of the points, in words."""
+        named = {None: "points", False: "end-to-end matrices", True: "layers"}[self.of_layers]
+        size = f" {self.shape[0]} x {self.shape[1]}" if self.shape else ""
+        facts = [f", depth {self.depth:g}"] if self.depth is not None else []
+        facts += [f", rank {self.rank:g}"] if self.rank not in (None, inf) else []
+        facts += [f", hidden widths {self.hidden}"] if self.hidden else []
+        return named + size + "".join(facts)
+
     @classmethod
     def of_shape(cls, shape: tuple[int, ...]) -> Domain:
         """Return what can be read off the shape of a single point."""
@@ -164,6 +173,14 @@ class Cost(ABC):
         for name in _METHODS & vars(cls).keys():
             setattr(cls, name, _of_plain_arrays(vars(cls)[name]))
 
+    def __repr__(self) -> str:
+        """Return a line: the class, and what it is a cost of."""
+        return f"<{type(self).__name__}{self._about()} of {self.domain.described()}>"
+
+    def _about(self) -> str:
+        """Return what a class says of its data."""
+        return ""
+
     @abstractmethod
     def __call__(self, point: Array) -> Array:
         """Return the value, shape ``(...)``."""
@@ -175,6 +192,11 @@ class Cost(ABC):
     @abstractmethod
     def euclidean_hessian(self, point: Array, vector: Array) -> Array:
         """Return the derivative of the Euclidean gradient along a vector, of its shape."""
+
+    @property
+    def parts(self) -> list[tuple[float, Cost]]:
+        """What this is a sum of, with factors: of a single cost, itself."""
+        return [(1.0, self)]
 
     def lower_bound(self, point: Array) -> float:
         """Return what the value at a point is not below: cheap where the value is dear.
@@ -210,6 +232,15 @@ class _Sum(Cost):
         self.terms, self.factors = terms, factors
         for term in terms:
             self.domain = self.domain.agree(term.domain, "One term of a sum of costs", "another")
+
+    @property
+    def parts(self) -> list[tuple[float, Cost]]:
+        pairs = zip(self.factors, self.terms, strict=True)
+        return [(outer * inner, part) for outer, term in pairs for inner, part in term.parts]
+
+    def __repr__(self) -> str:
+        parts = zip(self.factors, self.terms, strict=True)
+        return f"({' + '.join(f'{factor:g} * {term!r}' for factor, term in parts)})"
 
     def _combine(self, parts: Iterable[Array]) -> Array:
         return reduce(np.add, [f * part for f, part in zip(self.factors, parts, strict=True)])

@@ -1,22 +1,19 @@
 """The Boltzmann entropy as a cost, and the free energy of a loss."""
 
-from dataclasses import replace
 from math import inf
 
 import numpy as np
 
 from dln_manifolds.costs.base import Cost, Domain, real_number
-from dln_manifolds.geometry.entropy import EntropyHessian, entropy, entropy_differential
+from dln_manifolds.costs.spectral import Spectral
+from dln_manifolds.geometry.entropy import entropy, entropy_jet
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.spectral_functions import SpectralJet
 from dln_manifolds.geometry.stratum import MatrixStratum, whole
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.cache import PointMemo
-
-# Least singular value, relative to the largest: squares of its inverse are doubles.
-_LEAST = 1e-100
 
 
-class Entropy(Cost):
+class Entropy(Spectral):
     r"""The entropy ``S(X) = log vol(O_X)`` of an end-to-end matrix.
 
     Exact at equal singular values too. It stays bounded where one singular value vanishes, with an
@@ -38,29 +35,16 @@ class Entropy(Cost):
             stratum = MatrixStratum.of(depth=depth, rank=rank, widths=widths)
             self.rank, self.hidden_widths = stratum.rank, stratum.hidden_widths
             self.domain = Domain.of_network(False, stratum)
-        self._frames = PointMemo(self._frame)
-        self._hessians = PointMemo(self._hessian)
-
-    def _frame(self, point: Array) -> Frame:
-        frame = Frame.of_point(point, self.depth, self.rank)
-        least = _LEAST * frame.values[..., :1] + np.finfo(float).tiny
-        return replace(frame, values=np.maximum(frame.values, least))
-
-    def _hessian(self, point: Array) -> EntropyHessian:
-        return EntropyHessian(self._frames(point), self.hidden_widths)
+        super().__init__()
 
     def __call__(self, point: Array) -> Array:
         """Return S(X)."""
         values = self._frames(point).singular_values
         return np.asarray(entropy(values, self.depth, self.hidden_widths))[()]
 
-    def euclidean_gradient(self, point: Array) -> Array:
-        """Return ``U diag(dS/ds_i) V^T``."""
-        return entropy_differential(self._frames(point), self.hidden_widths)
-
-    def euclidean_hessian(self, point: Array, vector: Array) -> Array:
-        """Return the derivative of that along Z."""
-        return self._hessians(point).apply(vector)
+    def jet(self, frame: Frame) -> SpectralJet:
+        """Return first and second derivatives by the logarithms of singular values."""
+        return entropy_jet(frame, self.hidden_widths)
 
 
 def free_energy(

@@ -55,7 +55,8 @@ class FrechetVariance(Cost):
         rank: int | None = None,
         tolerance: float = 1e-13,
     ) -> None:
-        self.depth, self.tolerance = real_number(depth, "depth", at_least=1), tolerance
+        self.depth = real_number(depth, "depth", at_least=1)
+        self.tolerance = real_number(tolerance, "tolerance", at_least=1e-14)
         points = real_array(points, "points")
         if points.ndim != 3 or len(points) == 0:
             raise InvalidPointError(f"points must have shape (k, m, n), not {points.shape}.")
@@ -70,6 +71,9 @@ class FrechetVariance(Cost):
         _, frames, _ = checked_point(self._stratum, self.points, "points")
         self._data = Points(self.points, frames)
         self._states = PointMemo(self._state)
+
+    def _about(self) -> str:
+        return f" to {len(self.points)} points"
 
     def _base(self, point: Array) -> Points:
         """Return the point, checked, as many times as there are data."""

@@ -1,6 +1,14 @@
 """Geodesics: exp, log, parallel transport and their derivatives, verified; no host known."""
 
-from dln_manifolds.geodesics.adjoint import exp_pullback, log_pullback, squared_length_gradients
+from dln_manifolds.geodesics.adjoint import (
+    exp_adjoint,
+    exp_inverse,
+    exp_pullback,
+    jacobi_fields,
+    log_pullback,
+    squared_length_gradients,
+)
+from dln_manifolds.geodesics.conjugate import conjugate_times
 from dln_manifolds.geodesics.flat_system import FlatSystem
 from dln_manifolds.geodesics.layer_system import LayerSystem
 from dln_manifolds.geodesics.observable_system import ObservableSystem, system_of_matrices
@@ -20,7 +28,11 @@ __all__ = [
     "Status",
     "System",
     "Trajectory",
+    "conjugate_times",
+    "exp_adjoint",
+    "exp_inverse",
     "exp_pullback",
+    "jacobi_fields",
     "log_pullback",
     "parallel_transport",
     "solve_exp",

@@ -1,4 +1,8 @@
-r"""Derivatives of exp, log and the squared distance, by variations that are followed backwards.
+r"""Jacobi fields, and derivatives of exp, log and the squared distance: variations of geodesics.
+
+A Jacobi field J is a variation of geodesics, carried by the linearized flow. Its covariant
+derivative is that of the velocity along J, so that both are entered and left by the rates of a
+system's parallel vectors along J itself.
 
 The flow of geodesics keeps a form on its variations: the symplectic form of a Hamiltonian flow,
 ``<dx, mu> - <xi, dp>``; for Jacobi fields of a submanifold ``<J, I'> - <J', I>``. With the
@@ -11,14 +15,22 @@ dimensions, in one batch, are the matrix that the implicit function theorem inve
 are differentiated covariantly at the start, which makes results independent of the chart.
 """
 
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
 from dln_manifolds.geodesics.integrate import flow
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.geodesics.system import Status, System, Unit
+from dln_manifolds.geodesics.solve import followed
+from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Unit
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import weigh
+from dln_manifolds.numerics.matrices import transpose, weigh
 
 # Condition at which the differential of exp counts as singular.
 _SINGULAR = 1e12
@@ -104,7 +116,7 @@ def _backwards(
     """
     n_batch, k = covectors.shape[:2]
     state = np.zeros((n_batch, 2, 1 + k, *end.shape[3:]))
-    size = np.sqrt(np.sum(covectors.reshape(n_batch, -1) ** 2, axis=1))
+    size = np.sqrt(np.sum(covectors**2, axis=tuple(range(1, covectors.ndim))))
     size[size == 0] = 1.0
     # Reversing time turns the signs of rates.
     state[:, 0, 0], state[:, 1, 0] = end[:, 0, 0], -end[:, 1, 0]
@@ -122,10 +134,12 @@ def solve_variations(variations: Array, target: Array) -> Array:
     """Return the coordinates of vectors in the span of variations, shape ``(n_batch, k)``.
 
     ``variations`` are as many vectors, ``(n_batch, k, *shape)``, as their span has dimensions if
-    all is well, and ``target`` vectors in that span. Raises `ConjugatePointsError` if they are
+    all is well, and ``target`` vectors in that span, or several, ``(n_batch, m, *shape)``, whose
+    coordinates have the shape ``(n_batch, m, k)``. Raises `ConjugatePointsError` if variations are
     linearly dependent.
     """
-    matrix = np.swapaxes(variations.reshape(*variations.shape[:2], -1), 1, 2)
+    size = math.prod(variations.shape[2:])
+    matrix = np.swapaxes(variations.reshape(*variations.shape[:2], size), 1, 2)
     left, values, right_t = np.linalg.svd(matrix, full_matrices=False)
     dependent = ~(values[:, -1] * _SINGULAR > values[:, 0])
     if dependent.any():
@@ -133,5 +147,218 @@ def solve_variations(variations: Array, target: Array) -> Array:
             f"Batch member {int(np.argmax(dependent))}: the end points are conjugate along their "
             f"geodesic, where log has no derivative. Move one of them."
         )
-    inner = np.einsum("bik,bi->bk", left, target.reshape(len(target), -1)) / values
-    return np.einsum("bki,bk->bi", right_t, inner)
+    single = target.ndim < variations.ndim
+    several = target[:, None] if single else target
+    found = (several.reshape(*several.shape[:2], size) @ left) / values[:, None] @ right_t
+    return found[:, 0] if single else found
+
+
+# --- fields and states
+
+
+def _each(function: Callable[[Unit, Array], Array], unit: Unit, many: Array) -> Array:
+    """Apply what takes one array at a point to several, ``(n_batch, k, *shape)``."""
+    n_batch, k = many.shape[:2]
+    rows = np.repeat(np.arange(n_batch), k)
+    found = function(unit.take(rows), many.reshape(n_batch * k, *many.shape[2:]))
+    return found.reshape(n_batch, k, *found.shape[1:])
+
+
+def _moved(system: System, state: Array, fields: Array) -> Array:
+    """Return how states move along fields, momenta, if their rate is taken along parallel.
+
+    ``state`` has the shape ``(n_batch, 2, *shape)``, ``fields`` and each part of the result
+    ``(n_batch, k, *shape)``; the result ``(n_batch, 2, k, *shape)``.
+    """
+    n_batch, k = fields.shape[:2]
+    each = np.zeros((n_batch, k, 2, 2, *fields.shape[2:]))
+    each[:, :, 0, 0], each[:, :, 1, 0] = state[:, None, 0], fields
+    each[:, :, 0, 1] = state[:, None, 1]
+    rates = system.parallel.rates(each.reshape(n_batch * k, *each.shape[2:]))[0]
+    return np.moveaxis(rates[:, 0].reshape(n_batch, k, 2, *fields.shape[2:]), 1, 2)
+
+
+def entered(system: System, state: Array, fields: Array, slopes: Array) -> Array:
+    """Return states ``(n_batch, 2, 1 + k, *shape)`` with the variations of Jacobi fields.
+
+    ``fields`` and ``slopes`` are momenta of J and J', ``(n_batch, k, *shape)``.
+    """
+    varied = np.zeros((len(state), 2, 1 + fields.shape[1], *state.shape[2:]))
+    varied[:, :, 0] = state
+    varied[:, 1, 1:] = slopes
+    if fields.any():
+        varied[:, :, 1:] += _moved(system, state, fields)
+    return varied
+
+
+def left_as(system: System, state: Array) -> tuple[Unit, Array, Array]:
+    """Return points, and of the variations there the vectors J and the momenta of J'."""
+    first = state[:, :, 0]
+    unit = system.at(first[:, 0], np.zeros(len(state)))
+    fields, changes = system.gauged(first, state[:, 0, 1:], state[:, 1, 1:])
+    moved = _moved(system, first, _each(system.momentum, unit, fields))
+    return unit, fields, changes - system.gauged(first, moved[:, 0], moved[:, 1])[1]
+
+
+class Basis(NamedTuple):
+    """An orthonormal basis of tangent spaces, ``(n_batch, dim, *shape)``, and its momenta."""
+
+    vectors: Array
+    momenta: Array
+
+    @classmethod
+    def of(cls, system: System, unit: Unit) -> Basis:
+        """Return a basis at points."""
+        momenta = system.covector_basis(unit)
+        vectors = _each(system.vector, unit, momenta)
+        inverse = np.linalg.inv(np.linalg.cholesky(pairings(momenta, vectors)))
+        return cls(vectors, momenta).combined(inverse)
+
+    @classmethod
+    def joined(cls, parts: list[Basis]) -> Basis:
+        """Return the bases of several batches."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def coordinates(self, momenta: Array) -> Array:
+        """Return the coordinates of momenta, ``(n_batch, k, dim)``, without normal parts."""
+        return pairings(momenta, self.vectors)
+
+    def combined(self, coordinates: Array) -> Basis:
+        """Return vectors and momenta of coordinates."""
+        shape = (*coordinates.shape[:2], *self.vectors.shape[2:])
+        flat = (x.reshape(*x.shape[:2], math.prod(shape[2:])) for x in self)
+        return Basis(*((coordinates @ x).reshape(shape) for x in flat))
+
+    def take(self, members: Array) -> Basis:
+        """Return some members."""
+        return Basis(self.vectors[members], self.momenta[members])
+
+
+def pairings(first: Array, second: Array) -> Array:
+    """Return pairings, ``(n_batch, k, l)``, of lists of momenta and vectors."""
+    size = math.prod(first.shape[2:])
+    flat = (x.reshape(*x.shape[:2], size) for x in (first, second))
+    return next(flat) @ transpose(next(flat))
+
+
+# --- one field
+
+
+def jacobi_fields(
+    system: System,
+    start: Points,
+    velocity: Array,
+    values: Array,
+    slopes: Array,
+    times: Array,
+    *,
+    tolerance: float,
+) -> tuple[Array, GeodesicSolution]:
+    """Return Jacobi fields at times, ``(n_batch, n_times, k, *point_shape)``, and the geodesics.
+
+    ``values`` and ``slopes`` are J and its covariant derivative at t = 0, ``(n_batch, k,
+    *point_shape)``; ``times`` are not negative. Fields are NaN where a geodesic does not reach the
+    last time; the solution is that until then, not callable.
+    """
+    last = times.max(initial=0.0)
+    end = last if last > 0 else 1.0
+    unit = system.unit(start)
+    state = _start(system, unit, velocity * end)
+    here = [_each(system.flat, unit, x) for x in (values, slopes * end)]
+    varied = entered(system, state, *here)
+    span = np.full(len(state), last / end)
+    result = flow(system.linearized, varied, span, tolerance=tolerance, record=times.size > 1)
+    ends = (
+        result.state[:, None]
+        if times.size == 1
+        else _between(system, result, times / end, tolerance)
+    )
+    ends = ends.reshape(-1, *ends.shape[2:])
+    there, found, _ = left_as(system, ends)
+    scale = np.repeat(unit.scale, times.size)
+    there = system.at(there.position, scale)
+    fields = _velocities(system, there, _each(system.momentum, there, found))
+    fields = fields.reshape(len(state), times.size, *values.shape[1:])
+    fields[result.status != Status.CONVERGED] = np.nan
+    whole = replace(result, state=result.state[:, :, :1])
+    solution = followed(
+        system, start, velocity * end, unit, state[:, 1], whole, tolerance, record=False
+    )
+    return fields, replace(solution, crossing_time=solution.crossing_time * end)
+
+
+def _start(system: System, unit: Unit, velocity: Array) -> Array:
+    """Return states ``(n_batch, 2, *shape)`` of geodesics."""
+    return np.stack([unit.position, system.flat(unit, velocity)], axis=1)
+
+
+def _between(system: System, result: FlowResult, times: Array, tolerance: float) -> Array:
+    """Return states at times, ``(n_batch, n_times, 2, 1 + k, *shape)``, from the steps before."""
+    knots, states = np.stack(result.trajectory.times), np.stack(result.trajectory.states)
+    before = np.maximum((knots[:, :, None] <= times).sum(axis=0) - 1, 0)
+    members = np.arange(len(before))[:, None]
+    origin = states[before, members]
+    lapse = np.maximum(times - knots[before, members], 0.0)
+    flat = origin.reshape(-1, *origin.shape[2:])
+    found = flow(system.linearized, flat, lapse.ravel(), tolerance=tolerance)
+    return found.state.reshape(origin.shape)
+
+
+# --- the differential of exp
+
+
+def exp_adjoint(
+    system: System, start: Points, velocity: Array, vectors: Array, *, tolerance: float
+) -> tuple[Array, GeodesicSolution]:
+    """Apply the adjoint, in the metric, of the differential of exp by its vector.
+
+    ``vectors`` at the end points have the shape ``(n_batch, k, *point_shape)``; their normal parts
+    drop out. NaN where a geodesic ends before; the solution is not callable.
+    """
+    unit, _, result, solution = _to_end(system, start, velocity, tolerance)
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    basis = Basis.of(system, last)
+    momenta = basis.combined(basis.coordinates(_each(system.flat, last, vectors)))[1]
+    fields = _backwards(system, result.state, momenta, tolerance)[2]
+    found = _velocities(system, unit, -_each(system.momentum, unit, fields))
+    found[~solution.success] = np.nan
+    return found, solution
+
+
+def exp_inverse(
+    system: System, start: Points, velocity: Array, vectors: Array, *, tolerance: float
+) -> tuple[Array, GeodesicSolution]:
+    """Apply the inverse of the differential of exp by its vector.
+
+    Arguments as for `exp_adjoint`. Raises `ConjugatePointsError` where there is none.
+    """
+    unit, state, result, solution = _to_end(system, start, velocity, tolerance)
+    first = Basis.of(system, unit)
+    leaving = entered(system, state, np.zeros_like(first.momenta), first.momenta)
+    span = np.where(solution.success, 1.0, 0.5 * result.time)
+    moved = flow(system.linearized, leaving, span, tolerance=tolerance).state
+    last, fields, _ = left_as(system, moved)
+    basis = Basis.of(system, last)
+    target = basis.coordinates(_each(system.flat, system.at(last.position, unit.scale), vectors))
+    matrix = transpose(pairings(basis.momenta, fields))
+    momenta = first.combined(solve_variations(matrix, target))[1]
+    found = _velocities(system, unit, momenta)
+    found[~solution.success] = np.nan
+    return found, solution
+
+
+def _to_end(
+    system: System, start: Points, velocity: Array, tolerance: float
+) -> tuple[Unit, Array, FlowResult, GeodesicSolution]:
+    """Follow geodesics for unit time."""
+    unit = system.unit(start)
+    state = _start(system, unit, velocity)
+    result = flow(system, state[:, :, None], np.ones(len(state)), tolerance=tolerance)
+    rate = state[:, 1]
+    solution = followed(system, start, velocity, unit, rate, result, tolerance, record=False)
+    return unit, state, result, solution
+
+
+def _velocities(system: System, unit: Unit, momenta: Array) -> Array:
+    """Return velocities, ``(n_batch, k, *point_shape)``, of momenta ``(n_batch, k, *shape)``."""
+    return _each(lambda each, momentum: system.sharp(each, momentum, each.scale), unit, momenta)

@@ -6,7 +6,15 @@ import numpy as np
 
 from dln_manifolds.geodesics import collocation, runge_kutta
 from dln_manifolds.geodesics.runge_kutta import Attempt, Now
-from dln_manifolds.geodesics.system import Flow, FlowResult, Status, System, Trajectory, never
+from dln_manifolds.geodesics.system import (
+    Flow,
+    FlowResult,
+    Status,
+    System,
+    Trajectory,
+    Unit,
+    never,
+)
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, transpose, weigh
@@ -115,6 +123,29 @@ def flow_anyhow(system: System, state: Array, *, tolerance: float, record: bool)
     return result
 
 
+def carry(
+    system: System, unit: Unit, rate: Array, vectors: Array, tolerance: float
+) -> tuple[Array, FlowResult]:
+    """Transport vectors ``(n_batch, k, *point_shape)`` parallel along geodesics for unit time.
+
+    Returns them at the end, NaN where there is none, and the result of the flow.
+    """
+    n_batch, k = vectors.shape[:2]
+    # Both rows of a state hold vectors; the last place stays empty where k is odd.
+    state = np.zeros((n_batch, 2, 1 + (k + 1) // 2, *rate.shape[1:]))
+    state[:, 0, 0], state[:, 1, 0] = unit.position, rate
+    places = [(place % 2, 1 + place // 2) for place in range(k)]
+    for place, (row, column) in enumerate(places):
+        state[:, row, column] = system.flat(unit, vectors[:, place])
+    parallel = system.parallel
+    result = flow(parallel, parallel.project(state), np.ones(n_batch), tolerance=tolerance)
+    last = system.at(result.state[:, 0, 0], unit.scale)
+    rates = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
+    transported = np.stack(rates, axis=1)
+    transported[result.status != Status.CONVERGED] = np.nan
+    return transported, result
+
+
 class _Run:
     """A batch of geodesics on their way."""
 
@@ -138,6 +169,7 @@ class _Run:
         self.weight, self.few = 40 + state[:1, 0].size, _FEW
         if state.shape[2] == 1:
             self._leave_radial()
+            self._leave_straight()
 
     def _leave_radial(self) -> None:
         """Solve the members that move along rays of the cone, which end at its tip if anywhere."""
@@ -162,6 +194,21 @@ class _Run:
         self.time[rest] = self.span[rest]
         growth = 1 + pace[radial & ~into_tip] * self.span[rest]
         self.state[rest, 0, 0] = self.system.grown(self.state[rest, 0, 0], growth)
+        if self.record:
+            self._note()
+
+    def _leave_straight(self) -> None:
+        """Solve the members that are known in closed form."""
+        pending = np.nonzero(self.status == _STALLED)[0]
+        found = self.system.lines(self.state[pending], self.span[pending])
+        if found is None or found[0].size == 0:
+            return
+        rows, ends, singular = pending[found[0]], *found[1:]
+        reached = np.isinf(singular)
+        self.status[rows] = np.where(reached, _CONVERGED, _CROSSED)
+        self.crossing[rows] = singular
+        done = rows[reached]
+        self.state[done], self.time[done] = ends[reached], self.span[done]
         if self.record:
             self._note()
 

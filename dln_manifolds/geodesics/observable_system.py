@@ -31,6 +31,7 @@ from dln_manifolds.geometry.polar_transport import parallel_polar_rates
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
 from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.scaling import PolarCone, rescaled
+from dln_manifolds.geometry.straight_factors import straight_flow
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
@@ -167,7 +168,11 @@ class ObservableSystem:
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""
         frame = _frame(first)
-        blocks, known = closed_form_velocity(frame.frame, _frame(last).frame)
+        ends = (
+            _frame(unit).rounded if self.depth == 2 else _frame(unit).frame
+            for unit in (first, last)
+        )
+        blocks, known = closed_form_velocity(*ends)
         if not known.any():
             return np.zeros_like(first.position), known
         return frame.lowered(frame.body_of(blocks)), known
@@ -264,6 +269,13 @@ class ObservableSystem:
         stretch *= growth[:, None, None]
         stretch += self.depth * (growth - 1)[:, None, None] * identity
         return moved
+
+    def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array] | None:
+        """Return those of depth 2 along one polar factor."""
+        if self.depth != 2 or not self.layout.full:
+            return None
+        which, ends, singular = straight_flow(state[:, :, 0], span, self.layout)
+        return which, ends[:, :, None], singular
 
     def radial(self, unit: Unit, pace: Array) -> Array:
         """Return the rates of moving by ``X' = pace X``."""

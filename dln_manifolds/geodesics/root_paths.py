@@ -376,6 +376,9 @@ class RootChart:
         """Return T and its velocity."""
         return state[:, 0, 0], rate[:, 0, 0]
 
+    def lines(self, state: Array, span: Array) -> None:
+        """Return None: none is known."""
+
     def grown(self, position: Array, growth: Array) -> Array:
         """Return multiples."""
         return weigh(growth, position)

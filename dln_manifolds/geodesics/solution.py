@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
-from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGeodesicError
-from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.errors import (
+    ConvergenceError,
+    GeodesicWarning,
+    IncompleteGeodesicError,
+    InvalidPointError,
+)
+from dln_manifolds.geodesics.integrate import carry, flow
 from dln_manifolds.geodesics.system import Status, System, Trajectory
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
@@ -26,7 +32,7 @@ _OF_DISCONNECTED = {
 _BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
-@dataclass
+@dataclass(repr=False)
 class GeodesicSolution:
     r"""A batch of geodesics ``X(t)``, with how well each was solved.
 
@@ -60,6 +66,9 @@ class GeodesicSolution:
         Time t* of the first singular matrix on [0, 1], infinite if there is none.
     message : str
         One sentence on the whole batch.
+    conjugate_time : ndarray, shape=[...], or None
+        First time in (0, 1] whose point is conjugate to that at 0, infinite if there is none; None
+        unless ``solve_log`` was asked for it.
 
     Notes
     -----
@@ -82,6 +91,11 @@ class GeodesicSolution:
     system: System = field(repr=False)
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
+    conjugate_time: Array | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Return a line: how many were solved, lengths and residuals."""
+        return summary(self, f"depth {self.depth:g}, points {self.point_shape}")
 
     @property
     def point_shape(self) -> tuple[int, ...]:
@@ -97,6 +111,19 @@ class GeodesicSolution:
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
         return np.asarray(self.status == Status.CONVERGED)
+
+    @property
+    def is_locally_minimizing(self) -> Array:
+        """Whether no shorter curve is near, shape ``(...)``: no point before the end is conjugate.
+
+        There may be a shorter one elsewhere. Known after ``solve_log(..., conjugate_points=True)``.
+        """
+        if self.conjugate_time is None:
+            raise ValueError(
+                "Conjugate points were not sought. Solve with metric.solve_log(point, base_point, "
+                "conjugate_points=True)."
+            )
+        return np.asarray(self.conjugate_time >= 1)
 
     @property
     def ends(self) -> tuple[Array, Array]:
@@ -173,8 +200,48 @@ class GeodesicSolution:
             solution=self,
         )
 
+    def transport(self, vector: ArrayLike) -> Array:
+        """Transport vectors parallel along the geodesics, from t = 0 to t = 1.
+
+        Integrated with them: lengths and angles are kept. As ``metric.parallel_transport`` does,
+        but for the geodesics at hand, several vectors for each at the price of one.
+
+        Parameters
+        ----------
+        vector : array-like, shape=[..., m, n]
+            Tangent vectors at the base points, normal parts drop out; the batch shape of the
+            solution ends theirs.
+
+        Returns
+        -------
+        transported : ndarray, shape=[..., m, n]
+            Tangent vectors at the end points; NaN where the geodesic was not solved.
+        """
+        shape, batch = self.point_shape, self.length.shape
+        given = np.asarray(vector, dtype=float)
+        whole = given.shape[: max(given.ndim - len(shape), 0)]
+        several = whole[: max(len(whole) - len(batch), 0)] + batch
+        fits = all(a in (1, b) for a, b in zip(whole[::-1], batch[::-1], strict=False))
+        if given.shape != whole + shape or not fits:
+            raise InvalidPointError(
+                f"vector has shape {given.shape}; its last axes must be {shape}, those of a point, "
+                f"and {batch} before them, those of the solution."
+            )
+        vectors = np.broadcast_to(given, several + shape).reshape(-1, self.length.size, *shape)
+        moved = np.full((self.length.size, len(vectors), *shape), np.nan)
+        pick = np.nonzero(self.success.ravel())[0]
+        if pick.size:
+            state, scale = self.trajectory.states[0][pick], self.trajectory.scales[0][pick]
+            unit = self.system.at(state[:, 0, 0], scale)
+            carried = np.moveaxis(vectors[:, pick], 0, 1)
+            rate = state[:, 1, 0]
+            moved[pick], _ = carry(self.system, unit, rate, carried, self.tolerance)
+        return np.moveaxis(moved, 1, 0).reshape(several + shape)
+
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
+        if not np.isfinite(times).all():
+            raise InvalidPointError(f"Times must be finite numbers, not {times.tolist()}.")
         batch, shape = self.length.shape, self.point_shape
         if self.length.size == 0 or not self.trajectory.times:
             # Of no member, or where no path was worth following.
@@ -202,6 +269,30 @@ class GeodesicSolution:
         points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)
+
+
+class Solved(Protocol):
+    """What solutions of every kind say of their members."""
+
+    length: Array
+    residual: Array
+
+    @property
+    def success(self) -> Array:
+        """Whether each member was solved."""
+
+
+def summary(solution: Solved, what: str) -> str:
+    """Return a line on a solution: what it is of, how many were solved, lengths and residuals."""
+    said = [what] + ([f"batch {solution.length.shape}"] if solution.length.ndim else [])
+    said.append(f"{np.count_nonzero(solution.success)} of {solution.length.size} solved")
+    for name, values in (("length", solution.length), ("residual", solution.residual)):
+        known = values[~np.isnan(values)]
+        if known.size:
+            least, most = known.min(), known.max()
+            upto = f" to {most:.3g}" if most != least else ""
+            said.append(f"{name} {least:.3g}{upto}")
+    return f"<{type(solution).__name__}: {', '.join(said)}>"
 
 
 def failure(

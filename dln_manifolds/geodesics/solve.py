@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dln_manifolds.geodesics.integrate import flow, flow_anyhow
+from dln_manifolds.geodesics.integrate import carry, flow_anyhow
 from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
@@ -34,7 +34,7 @@ def solve_exp(
     _straighten(system, start, velocity, unit, rate)
     state = np.stack([unit.position, rate], axis=1)[:, :, None]
     result = flow_anyhow(system, state, tolerance=tolerance, record=record)
-    return _followed(system, start, velocity, unit, rate, result, tolerance, record)
+    return followed(system, start, velocity, unit, rate, result, tolerance, record)
 
 
 def _straighten(system: System, start: Points, velocity: Array, unit: Unit, rate: Array) -> None:
@@ -44,7 +44,7 @@ def _straighten(system: System, start: Points, velocity: Array, unit: Unit, rate
         rate[radial] = system.radial(unit.take(radial), pace[radial])
 
 
-def _followed(
+def followed(
     system: System,
     start: Points,
     velocity: Array,
@@ -166,7 +166,6 @@ def parallel_transport(
     ``vectors`` what to transport, ``(n_batch, k, *point_shape)``. Returns the vectors at the end
     points, NaN where a geodesic does not get there, and the geodesics, not callable.
     """
-    n_batch, k = vectors.shape[:2]
     narrow = system.narrowed(start, vectors=np.concatenate([direction[:, None], vectors], axis=1))
     if narrow is not None:
         small, within = narrow
@@ -176,19 +175,9 @@ def parallel_transport(
         )
         return within.expanded(moved), _expanded(system, within, solution, direction)
     unit = system.unit(start)
-    # Both rows of a state hold vectors; the last place stays empty where k is odd.
-    state = np.zeros((n_batch, 2, 1 + (k + 1) // 2, *unit.position.shape[1:]))
-    state[:, 0, 0], state[:, 1, 0] = unit.position, system.flat(unit, direction)
-    places = [(place % 2, 1 + place // 2) for place in range(k)]
-    for place, (row, column) in enumerate(places):
-        state[:, row, column] = system.flat(unit, vectors[:, place])
-    result = flow(system.parallel, state, np.ones(n_batch), tolerance=tolerance)
-    last = system.at(result.state[:, 0, 0], unit.scale)
-    rates = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
-    transported = np.stack(rates, axis=1)
-    transported[result.status != Status.CONVERGED] = np.nan
-    rate = state[:, 1, 0]
-    return transported, _followed(
+    rate = system.flat(unit, direction)
+    transported, result = carry(system, unit, rate, vectors, tolerance)
+    return transported, followed(
         system, start, direction, unit, rate, result, tolerance, record=False
     )
 

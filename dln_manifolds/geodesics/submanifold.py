@@ -123,7 +123,7 @@ class Submanifold(System, Generic[D]):
     def unit(self, points: Points) -> Unit:
         """Scale points to a Frobenius norm of one."""
         size = size_of(points.value)
-        return Unit(weigh(1 / size, points.value), size)
+        return Unit((points.value.T / size).T, size)  # 1 / size may be out of range
 
     def at(self, position: Array, scale: Array) -> Unit:
         """Return positions."""
@@ -135,7 +135,7 @@ class Submanifold(System, Generic[D]):
 
     def flat(self, unit: Unit, velocity: Array) -> Array:
         """Return velocities divided by the scale."""
-        return weigh(1 / unit.scale, velocity)
+        return np.asarray((velocity.T / unit.scale).T)
 
     def sharp(self, unit: Unit, rate: Array, scale: Array) -> Array:
         """Return velocities."""

@@ -114,6 +114,14 @@ class Flow(Protocol):
     def grown(self, position: Array, growth: Array) -> Array:
         """Return positions that have moved along their rays by a factor."""
 
+    def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array] | None:
+        """Return geodesics known in closed form: which, their states after a time, and when to end.
+
+        Of geodesics alone; None where none is known. Times of singular matrices are infinite where
+        these are not met.
+        """
+        return None
+
 
 class Chart(Flow, Protocol):
     """A chart in which geodesics of a system are followed."""

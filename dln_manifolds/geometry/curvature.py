@@ -39,6 +39,8 @@ from dln_manifolds.numerics.matrices import diagonal, transpose
 _MOST_LAYERS = 64
 # Sines of the angle between vectors that rounding alone tells from zero.
 _PARALLEL = 64 * np.finfo(float).eps
+# Those below which one subtraction leaves too much of the other vector.
+_OBLIQUE = 0.5
 
 
 class Curvature(ABC):
@@ -119,10 +121,11 @@ class MatrixCurvature(Curvature):
     def sectional(self, x: Array, y: Array) -> Array:
         """Return ``<F(x, x), Phi(y, y)> + <F(x, y) - 2 F(y, x), Phi(x, y)>``, x, y orthonormal."""
         x, y, plane = orthonormal_plane(self._enter(x), self._enter(y))
-        xy = self.product(x, y)
-        value = self._inner(self.product(x, x), self.solve(self.product(y, y)))
-        value = value + self._inner(xy - 2 * self.turned(xy), self.solve(xy))
-        return np.where(plane, value, np.nan)
+        # All at once: small matrices cost by the call.
+        products = self.product(np.stack([x, y, x]), np.stack([x, y, y]))
+        xx, _, xy = products
+        value = self._inner(np.stack([xx, xy - 2 * self.turned(xy)]), self.solve(products[1:]))
+        return np.where(plane, value.sum(axis=0), np.nan)
 
     def riemann(self) -> Array:
         """Return all ``<R(e_j, e_k) e_i, e_l>`` from one matrix of products of pairs."""
@@ -201,7 +204,7 @@ class LayeredCurvature(MatrixCurvature):
         depth = int(frame.depth)
         self.direction = sectors.horizontal_direction(frame.roots, depth)
         self._sines = sectors.sine_matrix(depth)
-        self._weights = sectors.frequencies(frame.roots, depth) ** -2.0
+        self._weights = 1 / np.square(sectors.frequencies(frame.roots, depth))
 
     def _lift(self, x: Array) -> tuple[Array, Array, Array]:
         core, left, right = self.frame.split(x)
@@ -319,17 +322,22 @@ def orthonormal_plane(
     x: Array, y: Array, axes: tuple[int, ...] = (-2, -1)
 ) -> tuple[Array, Array, Array]:
     """Return orthonormal vectors of the same plane, and where there is one."""
-    x, rest, size = _unit(x, axes)[0], _unit(y, axes)[0], np.ones(())
-    # Twice is enough.
-    for _ in range(2):
-        rest, length = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
-        size = size * length
+    x, rest = _unit(_scaled(np.stack(np.broadcast_arrays(x, y)), axes), axes)[0]
+    rest, size = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
+    if (size < _OBLIQUE).any():
+        # Twice is enough.
+        rest, again = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
+        size = size * again
     return x, rest, np.any(size > _PARALLEL, axis=axes)
 
 
-def _unit(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return unit vectors, zero of zero, and lengths, at every scale."""
+def _scaled(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return vectors whose largest entry is one, at every scale; zero stays zero."""
     largest = np.abs(x).max(axis=axes, keepdims=True, initial=0.0)
-    x = x / np.where(largest == 0, 1.0, largest)
+    return np.asarray(x / np.where(largest == 0, 1.0, largest))
+
+
+def _unit(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return unit vectors, zero of zero, and lengths."""
     length = np.sqrt(np.sum(x * x, axis=axes, keepdims=True))
-    return x / np.where(length == 0, 1.0, length), length * largest
+    return x / np.where(length == 0, 1.0, length), length

@@ -28,9 +28,9 @@ from dln_manifolds.geometry.coefficients import (
     unit_of,
 )
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.spectral_functions import SpectralHessian, SpectralJet
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.functions import sinhc
-from dln_manifolds.numerics.matrices import diagonal, parity_combine
+from dln_manifolds.numerics.matrices import diagonal
 from dln_manifolds.numerics.polynomials import gauss
 
 # Hidden widths of a network; None for as wide as the rank.
@@ -88,7 +88,7 @@ def log_riemannian_density_differential(frame: Frame) -> Array:
     return frame.compose(rates / frame.singular_values)
 
 
-def _entropy_rates(frame: Frame, widths: Widths) -> Array:
+def entropy_rates(frame: Frame, widths: Widths) -> Array:
     """Return ``dS/d log(s_i) = (1/2) sum_{j != i} d log a_ij / d log s_i + D / N``."""
     rates = log_a_derivative(frame.log_ratio, frame.depth)
     # The diagonal holds the value at tau = 0, which does not belong to the sum over j != i.
@@ -101,13 +101,15 @@ def entropy_gradient(frame: Frame, widths: Widths = None) -> Array:
 
     It equals minus the push-forward of the mean curvature vector of the fibre.
     """
-    rates = _entropy_rates(frame, widths)
-    return frame.compose(unit_of(frame.depth) * frame.singular_values / frame.roots**2 * rates)
+    rates = entropy_rates(frame, widths)
+    # One root after the other: their squares may be out of range.
+    sizes = frame.singular_values / frame.roots / frame.roots
+    return frame.compose(unit_of(frame.depth) * sizes * rates)
 
 
 def entropy_differential(frame: Frame, widths: Widths = None) -> Array:
     r"""Return the Euclidean gradient ``U diag(dS/ds_i) V^T`` of the entropy, ``(..., m, n)``."""
-    return frame.compose(_entropy_rates(frame, widths) / frame.singular_values)
+    return frame.compose(entropy_rates(frame, widths) / frame.singular_values)
 
 
 # Divided differences are means of derivatives over intervals of length below _NEAR, with poles at
@@ -116,53 +118,30 @@ _NODES, _WEIGHTS = gauss(8)
 _NEAR = 1.0
 
 
-class EntropyHessian:
-    r"""Euclidean second derivative of the entropy along tangent vectors, for repeated application.
+def entropy_jet(frame: Frame, widths: Widths = None) -> SpectralJet:
+    """Return the first and second derivatives of the entropy by ``log(s)``."""
+    tau = frame.log_ratio
+    rates = entropy_rates(frame, widths)
+    bend = 0.5 * log_a_second_derivative(tau, frame.depth)
+    diagonal(bend)[...] = 0.0
+    seconds = -bend
+    diagonal(seconds)[...] = bend.sum(axis=-1)
+    # (g_i - g_j) / tau_ij of the rates g, with limits at tau = 0.
+    far = np.abs(tau) >= _NEAR
+    difference = rates[..., :, None] - rates[..., None, :]
+    quotients = np.where(far, difference, 0.0) / np.where(far, tau, 1.0)
+    *member, i, j = np.nonzero(~far)
+    if len(i):
+        # g_i - g_j sums differences of one function at tau_ik and tau_jk, over all k.
+        start, gap = tau[(*member, j)], tau[(*member, i, j)]
+        nodes = start[:, None, :] + gap[:, None, None] * _NODES[:, None]
+        bends = log_a_second_derivative(nodes, frame.depth)
+        quotients[(*member, i, j)] = 0.5 * np.einsum("q,pqk->p", _WEIGHTS, bends)
+    return SpectralJet(rates, seconds, quotients)
 
-    With ``f_i = dS/ds_i`` the derivative of ``U diag(f) V^T`` along Z is, in the frame,
-    ``sum_j (df_i/ds_j) Z~_jj`` on the diagonal; beside it ``(f_i - f_j)/(s_i - s_j)`` times the
-    symmetric part of Z~ plus ``(f_i + f_j)/(s_i + s_j)`` times the antisymmetric one. Columns of
-    the blocks beside the core are multiplied by ``f_j / s_j``.
-    """
+
+class EntropyHessian(SpectralHessian):
+    """Euclidean second derivative of the entropy along tangent vectors, to apply often."""
 
     def __init__(self, frame: Frame, widths: Widths = None) -> None:
-        self.frame = frame
-        s = frame.singular_values
-        tau = frame.log_ratio
-        rates = _entropy_rates(frame, widths)
-        slopes = rates / s
-        row, column = s[..., :, None], s[..., None, :]
-        bend = 0.5 * log_a_second_derivative(tau, frame.depth)
-        diagonal(bend)[...] = 0.0
-        self._diagonal = -bend / (row * column)
-        diagonal(self._diagonal)[...] = (bend.sum(axis=-1) - rates) / s**2
-
-        # (g_i - g_j) / tau_ij of g_i = s_i f_i, with limits at tau = 0.
-        far = np.abs(tau) >= _NEAR
-        difference = rates[..., :, None] - rates[..., None, :]
-        quotient = np.where(far, difference, 0.0) / np.where(far, tau, 1.0)
-        *member, i, j = np.nonzero(~far)
-        if len(i):
-            # g_i - g_j sums differences of one function at tau_ik and tau_jk, over all k.
-            start, gap = tau[(*member, j)], tau[(*member, i, j)]
-            nodes = start[:, None, :] + gap[:, None, None] * _NODES[:, None]
-            seconds = log_a_second_derivative(nodes, frame.depth)
-            quotient[(*member, i, j)] = 0.5 * np.einsum("q,pqk->p", _WEIGHTS, seconds)
-        # By the larger s_i: ((g_i - g_j)/(s_i - s_j) - g_j/s_j) / s_i.
-        quotient /= np.sqrt(row) * np.sqrt(column) * sinhc(0.5 * tau)
-        slope_of_smaller = np.where(row >= column, slopes[..., None, :], slopes[..., :, None])
-        self._symmetric = (quotient - slope_of_smaller) / np.maximum(row, column)
-        self._beside = (slopes / s)[..., None, :]
-        self._antisymmetric = (slopes[..., :, None] + slopes[..., None, :]) / (row + column)
-
-    def apply(self, vector: Array) -> Array:
-        """Return the derivative of the Euclidean gradient along Z, shape ``(..., m, n)``."""
-        inside = self.frame.blocks(vector)
-        rank = self.frame.values.shape[-1]
-        core = inside[..., :rank, :]
-        image = parity_combine(self._symmetric, self._antisymmetric, core)
-        diagonal(image)[...] = (self._diagonal @ diagonal(core)[..., None])[..., 0]
-        if any(self.frame.sides):
-            sides = self._beside * inside[..., rank:, :]
-            image = np.concatenate([image, sides], axis=-2)
-        return self.frame.assemble(image)
+        super().__init__(frame, entropy_jet(frame, widths))

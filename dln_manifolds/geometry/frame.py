@@ -11,7 +11,7 @@ from dln_manifolds.geometry.chain import Chain, chain_of, uniform
 from dln_manifolds.geometry.coefficients import a, a_side, log_ratio
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
-from dln_manifolds.numerics.matrices import prefix_products, transpose
+from dln_manifolds.numerics.matrices import decomposed, prefix_products, transpose
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Frame:
     @classmethod
     def of_point(cls, point: Array, depth: float, rank: int | None = None) -> Self:
         """Decompose end-to-end matrices X; of given rank, all else is cut off as rounding."""
-        left, values, right_t = np.linalg.svd(point, full_matrices=False)
+        left, values, right_t = decomposed(point)
         if rank is not None and rank < values.shape[-1]:
             left, values, right_t = left[..., :rank], values[..., :rank], right_t[..., :rank, :]
         return cls(left, values, right_t, depth, 1.0)

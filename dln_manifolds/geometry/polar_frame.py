@@ -10,7 +10,7 @@ in its core and in the blocks beside, and covectors are taken to the chart by th
 metric ``N g_N`` weighs h by alpha, k by ``4 mean^2 / alpha`` and y by ``N l^2``. (Ours.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,6 +89,12 @@ class PolarFrame:
         """Return X, with mu as the scale."""
         logs = log_values_of(self.stretch, self.layout.depth) + scale[:, None]
         return self.frame.compose(np.exp(logs))
+
+    @property
+    def rounded(self) -> Frame:
+        """The frame with the singular values of the stretch, which loses digits of small ones."""
+        values = np.exp(log_values_of(self.stretch, self.layout.depth))
+        return replace(self.frame, values=values)
 
     @cached_property
     def _values(self) -> Array:

@@ -1,23 +1,26 @@
 """The rank of matrices: which one it is, the nearest ones of a given rank, and how those curve.
 
-Singular values ``s_1 >= s_2 >= ...`` of an m x n matrix in a dtype with unit eps are those of rank
-r if ``s_r > max(m, n) eps s_1``, else the matrix may be one of lower rank and rounding, and if
-``s_(r+1) <= 8 max(m, n) eps s_1``, which sums and products of factors leave behind.
+There is one threshold, `resolution`: the rank of an m x n matrix in a dtype with unit eps is the
+number of its singular values above ``4 max(m, n) eps s_1``. What is there beyond may be left of
+sums and products of factors. A matrix of a lower rank becomes one of rank r with singular values a
+quarter above it, so that rounding does not take them back.
 """
 
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array, DType
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import decomposed, transpose
+from dln_manifolds.numerics.precision import eps_of
 
-# What was projected keeps this factor from what counts as zero; so much may be left as rounding.
-MARGIN = 8.0
+# The threshold in units of max(m, n) eps, and the factor above it of singular values that are
+# raised.
+THRESHOLD, MARGIN = 4.0, 1.25
 
 
 def resolution(size: int, dtype: DType) -> float:
-    """Singular values up to this part of the largest count as zero: ``max(m, n) eps``."""
-    return size * float(np.finfo(dtype).eps)
+    """Singular values up to this part of the largest count as zero: ``4 max(m, n) eps``."""
+    return THRESHOLD * size * eps_of(dtype)
 
 
 def has_rank(values: Array, rank: int, size: int, dtype: DType, atol: float = 0.0) -> Array:
@@ -25,47 +28,46 @@ def has_rank(values: Array, rank: int, size: int, dtype: DType, atol: float = 0.
 
     As the top of this module says; those up to ``atol`` count as zero too. Shape ``(...)``.
     """
-    unit = resolution(size, dtype) * values[..., 0]
-    good = np.asarray(values[..., rank - 1] > np.maximum(unit, atol))
+    zero = np.maximum(resolution(size, dtype) * values[..., 0], atol)
+    good = np.asarray(values[..., rank - 1] > zero)
     if values.shape[-1] > rank:
-        good = good & (values[..., rank] <= np.maximum(MARGIN * unit, atol))
+        good = good & (values[..., rank] <= zero)
     return good
 
 
 def nearest_of_rank(matrices: Array, rank: int, dtype: DType) -> Array:
-    """Return the nearest matrices of rank r, singular values raised to ``8 max(m, n) eps s_1``.
+    """Return the nearest matrices of rank r, singular values that count as zero raised.
 
-    Matrices that are so already are left as they are. Of square matrices of lower rank, the left
-    singular vectors of raised singular values follow the right ones: positive semidefinite matrices
-    stay so, and at r = n raised determinants are positive, not of the sign of a rounding (ours).
+    To a quarter above the threshold. Matrices that are so already are left as they are. Of square
+    matrices of lower rank, the left singular vectors of raised singular values follow the right
+    ones: positive semidefinite matrices stay so, and at r = n raised determinants are positive, not
+    of the sign of a rounding (ours).
     """
-    left, values, right_t = np.linalg.svd(matrices, full_matrices=False)
+    left, values, right_t = decomposed(matrices)
     m, n = matrices.shape[-2:]
-    unit = resolution(max(m, n), dtype)
-    floor = _floor(values, unit)
+    unit = resolution(max(m, n), dtype) * values[..., :1]
     kept, right_t = values[..., :rank], right_t[..., :rank, :]
-    changed = (kept < floor).any(axis=-1) | (values[..., rank:] > floor).any(axis=-1)
+    null = kept <= unit
+    changed = null.any(axis=-1) | (values[..., rank:] > unit).any(axis=-1)
     if not changed.any():
         return matrices
-    null = kept <= unit * values[..., :1]
     follows = m == n and bool(null.any())
     columns = _following(left, right_t, null) if follows else left[..., :rank]
-    nearest = (columns * np.maximum(kept, floor)[..., None, :]) @ right_t
-    return np.where(np.expand_dims(changed, (-2, -1)), nearest, matrices)
-
-
-def _floor(values: Array, unit: float) -> Array:
-    """Return the least singular value of what is projected, shape ``(..., 1)``."""
-    floor = MARGIN * unit * values[..., :1]
     # The zero matrix has no scale of its own.
-    return np.where(floor == 0, 1.0, floor)
+    raised = np.where(null, np.where(unit == 0, 1.0, MARGIN * unit), kept)
+    nearest = (columns * raised[..., None, :]) @ right_t
+    if m == n:
+        # What is symmetric stays so, to the last bit: its polar factor is known then.
+        even = (matrices == transpose(matrices)).all(axis=(-2, -1), keepdims=True)
+        nearest = np.where(even, 0.5 * (nearest + transpose(nearest)), nearest)
+    return np.where(np.expand_dims(changed, (-2, -1)), nearest, matrices)
 
 
 def is_raised(matrices: Array, rank: int, dtype: DType) -> Array:
     """Whether `nearest_of_rank` raises a singular value, shape ``(...)``."""
     values = np.linalg.svd(matrices, compute_uv=False)
-    floor = _floor(values, resolution(max(matrices.shape[-2:]), dtype))
-    return np.asarray(values[..., rank - 1] < floor[..., 0])
+    unit = resolution(max(matrices.shape[-2:]), dtype)
+    return np.asarray(values[..., rank - 1] <= unit * values[..., 0])
 
 
 def _following(left: Array, right_t: Array, null: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from dln_manifolds.geometry.coefficients import a, a_second_difference, index_triples, unit_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.rank import resolution
 from dln_manifolds.geometry.stretch import log_values_of, per_layer, stretch_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
@@ -25,8 +26,8 @@ _SMALLEST, _LARGEST = 1e-250, 1e150
 # Larger singular values, or ones below the inverse, have powers that may not be doubles.
 _ORDINARY = 1e60
 _FASTEST = 1e6
-# The smallest singular value stays this factor above numerical singularity, n eps s_max.
-_MARGIN = 8.0
+# The smallest singular value stays this factor above what counts as zero.
+_MARGIN = 2.0
 # From this depth on roots of doubles never differ enough for H to lose the smallest.
 _DEEP = 20.0
 
@@ -95,7 +96,7 @@ def _retract(
     axes, log_values = _stretched(frame, *symmetric)
     log_values = log_values + math.log(unit)
     values = np.exp(np.clip(log_values, math.log(bounds[0]), math.log(bounds[1])))
-    least = _MARGIN * max(rows, columns) * np.finfo(float).eps
+    least = _MARGIN * resolution(max(rows, columns), np.dtype(float))
     floor = np.minimum(least, s[..., -1:] / s[..., :1])
     values = np.maximum(values, floor * values.max(axis=-1, keepdims=True))
     skew = skew_1 + 0.5 * skew_2

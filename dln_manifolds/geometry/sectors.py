@@ -97,19 +97,38 @@ def normal_inside(frame: Frame, symmetric: Array) -> Array:
     return _difference(frame.roots, symmetric)
 
 
+def _power_of_two(roots: Array) -> Array:
+    """Return a number of the size of the largest root, shape ``(..., 1)``."""
+    return np.asarray(np.exp2(np.floor(np.log2(roots[..., :1]))))
+
+
 def potentials(frame: Frame, core: Array) -> tuple[Array, Array]:
     """Return S and -A inside: D of them are the normal and the vertical part of a core."""
-    row, column = _row_and_column(frame.roots)
+    size = _power_of_two(frame.roots)
+    symmetric, skew = _unit_potentials(frame.roots / size, core)
+    return symmetric / size[..., None, None], skew / size[..., None, None]
+
+
+def _normal_and_vertical(frame: Frame, core: Array) -> tuple[Array, Array]:
+    """Return both parts of a core: those of roots of size one, whose squares are within range."""
+    roots = frame.roots / _power_of_two(frame.roots)
+    symmetric, skew = _unit_potentials(roots, core)
+    return _difference(roots, symmetric), _difference(roots, skew)
+
+
+def _unit_potentials(roots: Array, core: Array) -> tuple[Array, Array]:
+    n_layers = core.shape[-3]
+    row, column = _row_and_column(roots)
     # The transpose of D.
     right_side = row * core[..., 1:, :, :] - column * core[..., :-1, :, :]
-    whole = 0.5 * solve_inside(frame, right_side)
+    whole = 0.5 * _sine(_sine(right_side) / frequencies(roots, n_layers) ** 2)
     return whole + transpose(whole), whole - transpose(whole)
 
 
 def tangent_blocks(frame: Frame, blocks: Array) -> Array:
     """Project the blocks of ambient vectors to those of tangent ones."""
     core, after, before = frame.split(blocks)
-    core = core - _difference(frame.roots, potentials(frame, core)[0])
+    core = core - _normal_and_vertical(frame, core)[0]
     if not any(frame.sides):
         return core
     after, before = after.copy(), before.copy()
@@ -136,7 +155,7 @@ def split(frame: Frame, vector: Array) -> Sectors:
     """Split an ambient vector into its three parts, which are orthogonal and sum to it."""
     blocks = frame.blocks(vector)
     core, after, before = frame.split(blocks)
-    parts = [_difference(frame.roots, part) for part in potentials(frame, core)]
+    parts = _normal_and_vertical(frame, core)
     horizontal = horizontal_part(frame, vector)
     if not any(frame.sides):
         return Sectors(frame.leave(parts[0]), frame.leave(parts[1]), horizontal)
@@ -165,8 +184,7 @@ def tangent_part(frame: Frame, vector: Array) -> Array:
     if any(frame.sides):
         return frame.assemble(tangent_blocks(frame, frame.blocks(vector)))
     # A vector that is tangent already keeps its digits.
-    symmetric, _ = potentials(frame, frame.enter(vector))
-    return vector - frame.leave(_difference(frame.roots, symmetric))
+    return vector - frame.leave(_normal_and_vertical(frame, frame.enter(vector))[0])
 
 
 def normal_vector(layers: Array, symmetric: Array) -> Array:

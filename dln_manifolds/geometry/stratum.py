@@ -20,6 +20,7 @@ from dln_manifolds.geometry.frame import Frame, orientation_of
 from dln_manifolds.geometry.rank import MARGIN, has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
+from dln_manifolds.numerics.precision import eps_of
 
 _DOUBLE: DType = np.dtype(np.float64)
 
@@ -32,7 +33,7 @@ Draw = Callable[[tuple[int, ...]], Array]
 
 def balance_tolerance(dtype: DType) -> float:
     """Relative imbalance up to which layers of a dtype count as balanced: ``sqrt(eps) / 2``."""
-    return 0.5 * float(np.sqrt(np.finfo(dtype).eps))
+    return 0.5 * float(np.sqrt(eps_of(dtype)))
 
 
 def component(frame: Frame) -> Array:

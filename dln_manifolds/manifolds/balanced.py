@@ -340,6 +340,8 @@ class BalancedManifold(NetworkSpace, BalancedOptimization):
     def horizontal_lift(self, tangent_vec: ArrayLike, fiber_point: ArrayLike) -> Array:
         """Return the horizontal vector at W over a tangent vector at X, of the same length.
 
+        Of rank r, over the tangent part of the vector: what is normal at X has no lift.
+
         ``V_p = (W_N ... W_{p+1})^T A_X^{-1}(Z) (W_{p-1} ... W_1)^T``, in the frames as Lemma 3.11
         of Chen (arXiv 2510.07324).
         """

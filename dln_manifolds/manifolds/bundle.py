@@ -1,5 +1,7 @@
 """The bundle of balanced layers over end-to-end matrices, and the quotient metric that it gives."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
@@ -31,6 +33,14 @@ class DLNBundle(FiberBundle):
     def __init__(self, total_space: Manifold) -> None:
         super().__init__(total_space=total_space)
 
+    def __repr__(self) -> str:
+        """Return the call that makes this bundle."""
+        return f"{type(self).__name__}({self.total_space!r})"
+
+    def __dir__(self) -> Iterable[str]:
+        """List the names of what does not only raise an error."""
+        return [name for name in super().__dir__() if name != "integrability_tensor_derivative"]
+
     @property
     def total_space(self) -> Manifold:
         """The balanced layers."""
@@ -61,6 +71,8 @@ class DLNBundle(FiberBundle):
         fiber_point: OptionalArray = None,
     ) -> Array:
         """Return the horizontal vector over a tangent vector at X, ``(..., *point_shape)``.
+
+        Of rank r, over the tangent part of the vector: what is normal at X has no lift.
 
         Of the same length; to ``fiber_point``, ``(..., *point_shape)``, or if that is not given
         to the `lift` of ``base_point``, ``(..., m, n)``.

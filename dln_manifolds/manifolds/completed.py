@@ -43,9 +43,9 @@ class CompletedDistances:
         The completion holds singular matrices too, and joins both components of GL(n): the shortest
         path between determinants of opposite signs leads through rank n - 1, and costs about
         ``2 sqrt(N) l_n`` more, ``l_n = s_n^(1/N)`` the lesser of both last roots (ours). Points are
-        square matrices of any rank but zero; singular values up to ``n eps`` times the largest are
-        taken as zero, and if both are singular, both must be of rank n - 1. Where determinants have
-        one sign and N >= 2, it is `dist`: no path through det = 0 was ever shorter.
+        square matrices of any rank but zero; singular values up to ``4 n eps`` times the largest
+        are taken as zero, and if both are singular, both must be of rank n - 1. Where determinants
+        have one sign and N >= 2, it is `dist`: no path through det = 0 was ever shorter.
 
         Every result has been verified by the geodesic flow in the root chart, which goes on through
         det = 0, to a relative 1e-11 there, or to 100 times a ``tolerance`` looser than 1e-13. Of

@@ -15,10 +15,12 @@ from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import CURVATURE, METRIC
 from dln_manifolds.checks import as_array, one_of, tentative
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.manifolds.described import Adjustable, DescribedMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
+from dln_manifolds.numerics.progress import Progress
 
 
-class FlattenedManifold(Manifold):
+class FlattenedManifold(Adjustable, Manifold):
     r"""The same manifold, with the entries of points and vectors in one row-major axis.
 
     geomstats' nearest neighbors and agglomerative clustering ask for such points, and so does the
@@ -71,6 +73,11 @@ class FlattenedManifold(Manifold):
     def __repr__(self) -> str:
         """Return the call that makes this view."""
         return f"{self.space!r}.flattened(orthonormal={self.orthonormal})"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The arguments that make this view, without ``equip``."""
+        return {"space": self.space, "orthonormal": self.orthonormal}
 
     def default_metric(self) -> type[FlattenedMetric]:
         """Return the class of the metric."""
@@ -127,9 +134,15 @@ class FlattenedManifold(Manifold):
         """Return a copy, shape ``(..., size)``."""
         return self.flatten(self.space.regularize(self.unflatten(point)))
 
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
+    def random_point(
+        self,
+        n_samples: int = 1,
+        bound: float = 1.0,
+        *,
+        rng: np.random.Generator | int | None = None,
+    ) -> Array:
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
-        return self.flatten(self.space.random_point(n_samples, bound))
+        return self.flatten(self.space.random_point(n_samples, bound, rng=rng))
 
     def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""
@@ -172,7 +185,7 @@ class FlattenedManifold(Manifold):
         return self.flatten(metric.from_orthonormal_coordinates(self.eye(), self.beside(base)))
 
 
-class FlattenedMetric(RiemannianMetric):
+class FlattenedMetric(DescribedMetric, RiemannianMetric):
     """The metric of a space on the points and vectors of its flattened view.
 
     Its methods are those of the metric of the space, whose arguments are reshaped by their kinds.
@@ -182,6 +195,13 @@ class FlattenedMetric(RiemannianMetric):
     space : FlattenedManifold
         The view.
     """
+
+    def _impossible(self) -> frozenset[str]:
+        return frozenset() if self._has_coordinates else frozenset(["christoffels"])
+
+    @property
+    def _has_coordinates(self) -> bool:
+        return not self._space.orthonormal and self._space.dim == self._space.shape[0]
 
     def geodesic(
         self,
@@ -224,30 +244,37 @@ class FlattenedMetric(RiemannianMetric):
         points: ArrayLike,
         n_jobs: int = 1,
         completed: bool = False,
+        *,
+        progress: Progress = False,
         **joblib_kwargs: object,
     ) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
-        view = self._space
-        table = view.space.metric.dist_pairwise
-        return table(view.unflatten(points), n_jobs, completed, **joblib_kwargs)
+        metric, options = self._space.space.metric, {"progress": progress, **joblib_kwargs}
+        return metric.dist_pairwise(self._space.unflatten(points), n_jobs, completed, **options)
 
     def closest_neighbor_index(
-        self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
+        self,
+        point: ArrayLike,
+        neighbors: ArrayLike,
+        n_jobs: int = 1,
+        *,
+        progress: Progress = False,
+        **joblib_kwargs: object,
     ) -> Array:
         """Index of the nearest neighbor; see the metric of the space."""
         shaped = [self._space.unflatten(value) for value in (point, neighbors)]
-        metric = self._space.space.metric
-        return metric.closest_neighbor_index(*shaped, n_jobs, **joblib_kwargs)
+        metric, options = self._space.space.metric, {"progress": progress, **joblib_kwargs}
+        return metric.closest_neighbor_index(*shaped, n_jobs, **options)
 
     def christoffels(self, base_point: OptionalArray = None) -> Array:
         """Christoffel symbols, where the entries of a point are coordinates of the manifold."""
-        if self._space.orthonormal or self._space.dim != self._space.shape[0]:
+        if not self._has_coordinates:
             raise NotImplementedError(
                 "Christoffel symbols need coordinates: they exist for end-to-end matrices of full "
                 "rank with orthonormal=False. Other points have more entries than degrees of "
                 "freedom."
             )
-        return super().christoffels(base_point)
+        return self._space.space.metric.christoffels(self._space.optional(base_point))
 
     def riemann_tensor(self, base_point: OptionalArray = None) -> Array:
         """Riemann tensor on vectors of the view; see the metric of the space."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dln_manifolds.autodiff.dispatch import asked_by
 from dln_manifolds.checks import At, connect, one_of, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
@@ -17,8 +18,9 @@ from dln_manifolds.geodesics import (
     solve_log,
 )
 from dln_manifolds.geometry.bounds import Bounds
-from dln_manifolds.manifolds.curvature import CurvedMetric
-from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.manifolds.described import DescribedMetric
+from dln_manifolds.manifolds.jacobi import JacobiMetric
+from dln_manifolds.manifolds.space import NetworkSpace, Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.statistics.pairwise import PairwiseDistances
@@ -29,7 +31,7 @@ _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
 
-class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
+class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
     """Metric with numerically solved geodesics, in geomstats' conventions.
 
     Every method raises `InvalidPointError` for arguments of a wrong shape or dtype, that are not
@@ -140,8 +142,16 @@ class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
         return at.cast(self._product(at, *self._dual_coordinates(at)))
 
     def squared_norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
-        """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself."""
-        return self.inner_product(vector, vector, base_point)
+        """Square of the length of tangent vectors, shape ``(...)``: `inner_product` with itself.
+
+        geomstats' ``FrechetMean``, which stops at a variance of 1e-8, is told that of points scaled
+        to size one where they are smaller: its mean of small numbers is as good.
+        """
+        if not asked_by("geomstats.learning.frechet_mean"):
+            return self.inner_product(vector, vector, base_point)
+        # Lengths go with the size of layers; at infinite depth, where roots are one, they do not.
+        length, roots = self.norm(vector, base_point), At(self.stratum, base_point).frame.roots
+        return np.square(length / np.minimum(1.0, np.max(roots, axis=-1))).astype(length.dtype)
 
     def norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Length of tangent vectors ``sqrt(g(v, v))``, shape ``(...)``, at every scale.
@@ -162,14 +172,18 @@ class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
         """Scale every vector of a basis, shape ``(k, *point_shape)``, to unit length, no more."""
         return self.normalize(basis, base_point)
 
-    def random_unit_tangent_vec(self, base_point: ArrayLike, n_vectors: int = 1) -> Array:
+    def random_unit_tangent_vec(
+        self, base_point: ArrayLike, n_vectors: int = 1, *, rng: Seed = None
+    ) -> Array:
         """Draw tangent vectors of unit length, their direction uniform in the metric.
 
-        Several vectors need a single base point, and have ``shape=[n_vectors, *point_shape]``.
+        By the generator or seed ``rng``, if one is given. Several vectors need a single base point,
+        and have ``shape=[n_vectors, *point_shape]``.
         """
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
-        return self.normalize(self.space.random_tangent_vec(base_point, n_vectors), base_point)
+        drawn = self.space.random_tangent_vec(base_point, n_vectors, rng=rng)
+        return self.normalize(drawn, base_point)
 
     def injectivity_radius(self, base_point: OptionalArray = None) -> Array:
         r"""Upper bound of the injectivity radius, shape ``(...)``: ``sqrt(N) s_r^(1/N)`` (ours).
@@ -204,15 +218,20 @@ class GeodesicMetric(PairwiseDistances, CurvedMetric, abc.ABC):
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         return self._follow(at, record=True)
 
-    def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
+    def solve_log(
+        self, point: ArrayLike, base_point: ArrayLike, conjugate_points: bool = False
+    ) -> GeodesicSolution:
         """Solve as `log` does and return everything that is known of the geodesic.
 
         ``solution(t)`` gives points, shape ``(..., *point_shape)``. A solver that fails does not
         raise here: see ``solution.status`` and ``solution.residual``. `DisconnectedPointsError` for
-        points in different components is raised, for ``on_failure="raise"``.
+        points in different components is raised, for ``on_failure="raise"``. With
+        ``conjugate_points`` first conjugate times are sought along the geodesics, as
+        `conjugate_time` does: see ``solution.conjugate_time``.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        return self._join(start, end, record=True)
+        solution = self._join(start, end, record=True)
+        return self._examined(start, solution) if conjugate_points else solution
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian exponential: the point at t = 1 of the geodesic with a given velocity.

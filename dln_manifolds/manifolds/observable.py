@@ -6,9 +6,12 @@ from dln_manifolds.autodiff.dispatch import every_backend
 from dln_manifolds.autodiff.kinds import OF_METRIC, OF_SPACE
 from dln_manifolds.autodiff.tables import OBSERVABLE_METRIC, OBSERVABLE_SPACE
 from dln_manifolds.checks import At
+from dln_manifolds.costs.base import Cost, Domain
+from dln_manifolds.costs.spectral import hessian_of, laplacian_of
 from dln_manifolds.geodesics import System, system_of_matrices
 from dln_manifolds.geometry import entropy as volume
-from dln_manifolds.geometry.metric import CometricDerivative, operator_matrix, riemannian_hessian
+from dln_manifolds.geometry.metric import operator_matrix
+from dln_manifolds.geometry.spectral_functions import spectral_hessian
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.completed import CompletedDistances
 from dln_manifolds.manifolds.metric import GeodesicMetric
@@ -106,6 +109,33 @@ class DLNObservableMetric(CompletedDistances, GeodesicMetric):
         at = At(self.stratum, base_point)
         return at.cast(np.exp(self._log_density(at)))
 
+    def hessian(self, cost: Cost, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
+        """Riemannian Hessian ``nabla_Z grad E`` of a cost along tangent vectors, ``(..., m, n)``.
+
+        In closed spectral form (ours) of the entropy and of what depends on singular values alone,
+        `dln_manifolds.costs.SpectralFunction`, exact at equal ones; of a free energy by parts.
+        """
+        at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
+        vector = np.broadcast_to(at.vectors[0], (*at.batch, *self.stratum.point_shape))
+        return at.cast(hessian_of(self._of_matrices(cost), at.frame, at.point, vector))
+
+    def laplacian(self, cost: Cost, base_point: ArrayLike) -> Array:
+        r"""Laplace-Beltrami operator ``div grad E`` of a cost, shape ``(...)``.
+
+        The trace of `hessian`, ``tr(A_X D^2 E) + <dE, U diag((N - 1) s^(1 - 2/N)) V^T>`` (ours), of
+        singular values alone in closed form. At infinite depth that of the limit of ``N g_N``.
+        """
+        at = At(self.stratum, base_point)
+        return at.cast(laplacian_of(self._of_matrices(cost), at.frame, at.point))
+
+    def _of_matrices(self, cost: Cost) -> Cost:
+        """Return a cost of these matrices; refuse others."""
+        if not isinstance(cost, Cost):
+            raise TypeError(f"cost must be a dln_manifolds.costs.Cost, not {type(cost).__name__}.")
+        points = Domain.of_network(False, self.stratum)
+        cost.domain.agree(points, "The cost", "the manifold is")
+        return cost
+
 
 @every_backend(OBSERVABLE_SPACE, OF_SPACE, "m, n")
 class DLNObservableManifold(NetworkSpace, ObservableOptimization):
@@ -181,11 +211,8 @@ class DLNObservableManifold(NetworkSpace, ObservableOptimization):
     def entropy_hessian(self, vector: ArrayLike, point: ArrayLike) -> Array:
         """Riemannian Hessian ``nabla_Z grad S`` of the entropy along a tangent vector (ours)."""
         at, widths = At(self.stratum, point, "point", vector=vector), self.stratum.hidden_widths
-        frame, inside = at.frame, self.stratum.tangent_part(at.frame, at.vectors[0])
-        slope = volume.entropy_differential(frame, widths)
-        second = volume.EntropyHessian(frame, widths).apply(inside)
-        hessian = riemannian_hessian(CometricDerivative(frame), slope, second, inside)
-        return at.cast(hessian)
+        jet = volume.entropy_jet(at.frame, widths)
+        return at.cast(spectral_hessian(at.frame, jet, at.vectors[0]))
 
     def default_metric(self) -> type[DLNObservableMetric]:
         """Return the class of the default metric."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pymanopt
 
+from dln_manifolds.checks import as_array
 from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.costs.layers import OfLayers
 from dln_manifolds.errors import (
@@ -94,7 +95,7 @@ def pymanopt_problem(manifold: Manifold, cost: Cost, **options: object) -> pyman
 
     # Plain functions, as the decorator sets attributes of what it decorates.
     def value(point: Array) -> float:
-        return _value(trials, domain, np.asarray(point))
+        return _value(trials, domain, as_array(point, "point"))
 
     def gradient(point: Array) -> Array:
         found = of_cost.gradient(point)
@@ -160,12 +161,12 @@ def _inside_the_frames(manifold: BalancedOptimization, cost: OfLayers) -> _Deriv
     """Return gradient and Hessian at balanced layers, where the products of layers are diagonal."""
 
     def gradient(point: Array) -> Array:
-        point = np.asarray(point)
+        point = as_array(point, "point")
         found = cost.riemannian_gradient(point, manifold.tangent_space(point))
         return manifold._derivative(found, "gradient of the cost")
 
     def hessian(point: Array, tangent_vector: Array) -> Array:
-        point = np.asarray(point)
+        point = as_array(point, "point")
         return cost.riemannian_hessian(point, manifold.tangent_space(point), tangent_vector)
 
     return _Derivatives(gradient, hessian)

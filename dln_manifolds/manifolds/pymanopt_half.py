@@ -29,6 +29,7 @@ from dln_manifolds.errors import (
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
+from dln_manifolds.numerics.precision import dtype_of_results
 
 if TYPE_CHECKING:
     from dln_manifolds.manifolds.metric import GeodesicMetric
@@ -39,13 +40,15 @@ Here = TypeVar("Here")
 
 
 def keeps_precision(method: Method) -> Method:
-    """Let a method return single precision where every array given has it."""
+    """Let a method return half or single precision where every array given has it."""
 
     @wraps(method)
-    def in_kind(self: NetworkOptimization[object], *arrays: ArrayLike) -> object:
-        result = method(self, *arrays)
-        single = all(getattr(array, "dtype", None) == np.float32 for array in arrays)
-        return np.float32(result) if single else result  # type: ignore[arg-type]
+    def in_kind(self: object, *given: ArrayLike, **named: ArrayLike) -> object:
+        result, arrays = method(self, *given, **named), (*given, *named.values())
+        dtypes = [getattr(array, "dtype", None) for array in arrays]
+        if not all(isinstance(x, np.dtype) and dtype_of_results(x).itemsize < 8 for x in dtypes):
+            return result
+        return np.asarray(result).astype(np.result_type(*dtypes))[()]
 
     return in_kind  # type: ignore[return-value]
 

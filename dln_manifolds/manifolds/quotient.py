@@ -3,11 +3,21 @@
 from geomstats.geometry.quotient_metric import QuotientMetric
 
 from dln_manifolds.manifolds.balanced import BalancedManifold
+from dln_manifolds.manifolds.described import DescribedMetric
 from dln_manifolds.manifolds.observable import DLNObservableManifold, DLNObservableMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
+# What geomstats derives from a matrix of the metric, which quotients do not have, or leaves open.
+_MISSING = frozenset(
+    {
+        *("metric_matrix", "cometric_matrix", "inner_coproduct", "christoffels", "normal_basis"),
+        *("riemann_tensor", "covariant_riemann_tensor", "ricci_tensor", "scalar_curvature"),
+        *("injectivity_radius", "parallel_transport"),
+    }
+)
 
-class DLNQuotientMetric(QuotientMetric):
+
+class DLNQuotientMetric(DescribedMetric, QuotientMetric):
     """The metric of end-to-end matrices computed through the layers by geomstats' machinery.
 
     ``g_X(Z, Z') = <V, V'>`` with the horizontal lifts V of Z to any layers over X (Menon and Yu,
@@ -31,6 +41,9 @@ class DLNQuotientMetric(QuotientMetric):
             total_space = BalancedManifold(widths=space.widths, rank=space.rank)
         super().__init__(space=space, total_space=total_space)
         self._solver = DLNObservableMetric(space)
+
+    def _impossible(self) -> frozenset[str]:
+        return _MISSING
 
     def log(self, point: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian logarithm by the path solver, shape ``(..., m, n)``.

@@ -1,7 +1,7 @@
 """What the two manifolds of a deep linear network share: a stratum, seen by both hosts."""
 
 import abc
-from typing import Self
+from typing import Self, TypeAlias
 
 import geomstats.backend as gs
 import numpy as np
@@ -12,19 +12,26 @@ from dln_manifolds.checks import ANYWHERE, At, as_matrices, tentative
 from dln_manifolds.geometry import entropy as volume
 from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
+from dln_manifolds.manifolds.described import Adjustable
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.precision import coarsest, dtype_of_results
+
+# A generator of NumPy, what makes one, or None for that of the host.
+Seed: TypeAlias = np.random.Generator | int | None
 
 
-def _uniform(shape: tuple[int, ...]) -> Array:
-    return np.asarray(gs.random.rand(*shape))
+def _uniform(shape: tuple[int, ...], rng: Seed = None) -> Array:
+    drawn = gs.random.rand(*shape) if rng is None else np.random.default_rng(rng).random(shape)
+    return np.asarray(drawn)
 
 
-def _normal(shape: tuple[int, ...]) -> Array:
-    return np.asarray(gs.random.normal(size=shape))
+def _normal(shape: tuple[int, ...], rng: Seed = None) -> Array:
+    source = gs.random if rng is None else np.random.default_rng(rng)
+    return np.asarray(source.normal(size=shape))
 
 
-class NetworkSpace(GeomstatsManifold, abc.ABC):
+class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
     """Manifold whose points belong to networks of some widths and a depth, for both hosts.
 
     The stratum says what its points are; the name is what pymanopt prints.
@@ -90,8 +97,8 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def belongs(self, point: object, atol: float | None = None) -> Array | np.bool_:
         """Whether arrays are points of the manifold, up to their rounding and free of scale.
 
-        End-to-end matrices are finite, real and numerically of rank r, ``s_r > max(m, n) eps s_1``
-        and ``s_(r+1) <= 8 max(m, n) eps s_1``; singular values up to ``atol`` count as zero too.
+        End-to-end matrices are finite, real and numerically of rank r: so many singular values are
+        above ``4 max(m, n) eps s_1``, and above ``atol``.
         Layers have such a product, and are balanced, ``W_{p+1}^T W_{p+1} = W_p W_p^T``, up to a
         relative ``atol``, half the square root of eps by default. False, and never an error, for
         anything that is not a point.
@@ -152,12 +159,13 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
     def projection(self, point: ArrayLike, vector: OptionalArray = None) -> Array:
         """Project to the manifold (one argument) or to the tangent space (two arguments).
 
-        Any finite matrix becomes the nearest one of rank r, with singular values below
-        ``8 max(m, n) eps s_1`` raised to that. Of a singular square matrix, the left singular
-        vectors of those follow the right ones: positive semidefinite matrices become positive
-        definite, and raised determinants are positive. Points are left as they are. Invertible
-        layers become the balanced layers with the same end-to-end matrix, in their component and
-        (locally) nearest within the fibre. Vectors, at a point, are treated as by `to_tangent`.
+        Any finite matrix becomes the nearest one of rank r. Singular values that count as zero, up
+        to ``4 max(m, n) eps s_1``, are raised to a quarter above that. Of a singular square matrix,
+        their left singular vectors follow the right ones: positive semidefinite matrices become
+        positive definite, and raised determinants are positive. Points are left as they are.
+        Invertible layers become the balanced layers with the same end-to-end matrix, in their
+        component and (locally) nearest within the fibre. Vectors, at a point, are treated as by
+        `to_tangent`.
 
         Returns
         -------
@@ -179,28 +187,33 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
         array, dtype = as_matrices(point, self.shape, "point")
         return array.astype(dtype, copy=True)
 
-    def random_point(self, n_samples: int = 1, bound: float = 1.0) -> Array:
+    def random_point(self, n_samples: int = 1, bound: float = 1.0, *, rng: Seed = None) -> Array:
         r"""Draw points ``X = U diag(s) V^T``, or layers over such X.
 
         The bases U and V, of layers ``W_p = Q_p diag(s^(1/N)) Q_{p-1}^T`` all Q_p, are uniform: in
         SO(n) (Chen, arXiv 2510.07324, (1.5)), so that determinants are positive, or at other shapes
         and lower rank among orthonormal columns. ``log s_i`` is uniform in ``[-bound, bound]``.
-        Drawn by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt: with geomstats'
-        numpy backend both are the same generator. A single one has no batch axis.
+        Drawn by geomstats' ``gs.random``, and by ``numpy.random`` for pymanopt, or by ``rng``, a
+        generator of NumPy or a seed: with geomstats' numpy backend the former are one generator. A
+        single point has no batch axis.
 
         Raises
         ------
         ValueError
             If the bound is so wide that matrices may be singular in double precision.
         """
-        points = self.stratum.draw(n_samples, bound, _uniform, _normal)
+        rng = None if rng is None else np.random.default_rng(rng)
+        draws = [lambda shape, draw=draw: draw(shape, rng) for draw in (_uniform, _normal)]
+        points = self.stratum.draw(n_samples, bound, *draws)
         return points[0] if n_samples == 1 else points
 
-    def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
+    def random_tangent_vec(
+        self, base_point: OptionalArray = None, n_samples: int = 1, *, rng: Seed = None
+    ) -> Array:
         """Draw tangent vectors with independent standard normal coordinates in the metric.
 
         Their mean square length is the dimension of the manifold. Several at a single base point
-        have ``shape=[n_samples, *point_shape]``.
+        have ``shape=[n_samples, *point_shape]``. Drawn as by `random_point`.
         """
         at = At(self.stratum, base_point)
         if n_samples > 1 and at.batch and at.batch != (n_samples,):
@@ -208,7 +221,7 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
                 f"{n_samples} vectors at base points of batch shape {at.batch}: the numbers differ."
             )
         batch = at.batch if at.batch or n_samples == 1 else (n_samples,)
-        return at.cast(self.stratum.isotropic(at.frame, _normal((*batch, *self.shape))))
+        return at.cast(self.stratum.isotropic(at.frame, _normal((*batch, *self.shape), rng)))
 
     def entropy(self, point: ArrayLike) -> Array:
         """Boltzmann entropy ``S(X) = log vol(O_X)``, shape ``(...)``; dimensionless.
@@ -246,6 +259,5 @@ class NetworkSpace(GeomstatsManifold, abc.ABC):
 
 
 def _precision(*arrays: Array) -> DType:
-    """Return the coarsest of the floating-point dtypes of arrays."""
-    kinds = [x.dtype for x in arrays if x.dtype.kind == "f"]
-    return min(kinds, key=lambda kind: kind.itemsize, default=np.dtype(np.float64))
+    """Return the coarsest of the dtypes of arrays."""
+    return coarsest(*(dtype_of_results(x.dtype) for x in arrays))

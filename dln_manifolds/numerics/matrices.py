@@ -63,7 +63,9 @@ def diagonal(x: Array) -> Array:
 
 def parity_combine(even: Array, odd: Array, matrix: Array) -> Array:
     """Weigh the symmetric part of a matrix by ``even`` and the antisymmetric part by ``odd``."""
-    return 0.5 * ((even + odd) * matrix + (even - odd) * transpose(matrix))
+    # Not by sums of weights, which may be of very different sizes: the lesser ones would be lost.
+    turned = transpose(matrix)
+    return 0.5 * (even * (matrix + turned) + odd * (matrix - turned))
 
 
 def size_of(value: Array) -> Array:
@@ -101,6 +103,37 @@ def nearest_orthogonal(matrix: Array) -> Array:
     """Return the orthogonal polar factor of square matrices: the nearest orthogonal ones."""
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt
+
+
+# Least singular value, relative to the largest, below which the polar factor of a symmetric matrix
+# is that of rounding in the singular vectors.
+_POOR = 1e-6
+
+
+def decomposed(matrices: Array) -> tuple[Array, Array, Array]:
+    """Thin singular value decomposition; of nearly singular symmetric matrices by eigenvectors.
+
+    Their polar factor is symmetric then, the identity of positive definite ones, in all directions.
+    Symmetric up to ``2 n eps s_1`` in Frobenius norm.
+    """
+    left, values, right_t = np.linalg.svd(matrices, full_matrices=False)
+    n = matrices.shape[-1]
+    if n != matrices.shape[-2] or n == 1 or not values.size:
+        return left, values, right_t
+    poor = values[..., -1] < _POOR * values[..., 0]
+    if not poor.any():
+        return left, values, right_t
+    allowed = 2 * n * np.finfo(float).eps * values[..., 0]
+    poor &= frobenius(matrices - transpose(matrices)) <= allowed
+    if poor.any():
+        some = matrices[poor]
+        own, vectors = np.linalg.eigh(0.5 * (some + transpose(some)))
+        order = np.argsort(-np.abs(own), axis=-1)
+        own = np.take_along_axis(own, order, axis=-1)
+        vectors = np.take_along_axis(vectors, order[:, None, :], axis=-1)
+        left[poor] = vectors * np.where(own < 0, -1.0, 1.0)[:, None, :]
+        values[poor], right_t[poor] = np.abs(own), transpose(vectors)
+    return left, values, right_t
 
 
 def orthonormal(normal: Array) -> Array:

@@ -18,6 +18,7 @@ from dln_manifolds.errors import (
 from dln_manifolds.geodesics import FailurePolicy, Points, System, solve_log
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+from dln_manifolds.numerics.progress import Progress, told
 
 # Doubles in one array of end points of a block: enough pairs for the solver to be fast, few enough
 # to be told of progress and to share the work out.
@@ -38,14 +39,15 @@ class PairwiseDistances:
         points: ArrayLike,
         n_jobs: int = 1,
         completed: bool = False,
+        *,
+        progress: Progress = False,
         **joblib_kwargs: object,
     ) -> Array:
         """Geodesic distances between all pairs of points.
 
         Each pair ``i < j`` is solved once, in blocks of many pairs. The blocks go to the workers
         of joblib, whose backends reach from threads (``backend="threading"``) and processes
-        ("loky", the default) to several machines ("dask", "ray"). ``verbose=10`` reports on
-        standard error how many blocks are done and, with several workers, the time left.
+        ("loky", the default) to several machines ("dask", "ray").
 
         Parameters
         ----------
@@ -55,6 +57,9 @@ class PairwiseDistances:
             Number of workers, -1 for all processors, and other arguments of ``joblib.Parallel``.
         completed : bool
             Whether distances are those of ``completed_dist``, of square matrices across det = 0.
+        progress : bool or callable
+            Whether to show on standard error how many pairs are solved; a function is called with
+            how many are, and of how many, after each block.
 
         Returns
         -------
@@ -68,18 +73,22 @@ class PairwiseDistances:
             As `dist`, for ``on_failure="raise"``; a note names the first pair that failed.
         """
         if completed:
-            return self._completed_table(points, n_jobs, joblib_kwargs)
+            return self._completed_table(points, n_jobs, progress, joblib_kwargs)
         at = self._many(points, "points")
         every, n_points = Points(at.point, at.frame), len(at.point)
         self._check_one_component(every, every, "points")
         pairs = np.triu_indices(n_points, 1)
         table = np.zeros((n_points, n_points))
         task = partial(_solve_block, self.system, self.policy, self.tolerance, every, every)
-        table[pairs] = self._lengths(task, *pairs, n_jobs, joblib_kwargs)
+        table[pairs] = self._lengths(task, *pairs, n_jobs, progress, joblib_kwargs)
         return at.cast(table + table.T)
 
     def _completed_table(
-        self, points: ArrayLike, n_jobs: int, joblib_kwargs: dict[str, object]
+        self,
+        points: ArrayLike,
+        n_jobs: int,
+        progress: Progress,
+        joblib_kwargs: dict[str, object],
     ) -> Array:
         """Return the distances of all pairs in the metric completion."""
         require_square(self.stratum)
@@ -94,11 +103,18 @@ class PairwiseDistances:
         check_reachable(*ends, depth=depth, batch=rows.shape)
         table = np.zeros((len(every.value),) * 2)
         task = partial(_completed_block, depth, dtype, self.policy, self.tolerance, every)
-        table[rows, columns] = self._lengths(task, rows, columns, n_jobs, joblib_kwargs)
+        lengths = self._lengths(task, rows, columns, n_jobs, progress, joblib_kwargs)
+        table[rows, columns] = lengths
         return (table + table.T).astype(dtype, copy=False)
 
     def closest_neighbor_index(
-        self, point: ArrayLike, neighbors: ArrayLike, n_jobs: int = 1, **joblib_kwargs: object
+        self,
+        point: ArrayLike,
+        neighbors: ArrayLike,
+        n_jobs: int = 1,
+        *,
+        progress: Progress = False,
+        **joblib_kwargs: object,
     ) -> Array:
         """Index of the neighbor at the smallest geodesic distance.
 
@@ -108,7 +124,7 @@ class PairwiseDistances:
         ----------
         point, neighbors : array-like, ``[..., *point_shape]`` and ``[n_neighbors, *point_shape]``
             Points and candidates, of one component unless ``on_failure`` is "warn" or "nan".
-        n_jobs, **joblib_kwargs
+        n_jobs, progress, **joblib_kwargs
             As for `dist_pairwise`.
 
         Returns
@@ -133,7 +149,8 @@ class PairwiseDistances:
         shape = len(all_points.value), len(others.point)
         pairs = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
         given = self.system, self.policy, self.tolerance, all_points, candidates
-        lengths = self._lengths(partial(_solve_block, *given), *pairs, n_jobs, joblib_kwargs)
+        task = partial(_solve_block, *given)
+        lengths = self._lengths(task, *pairs, n_jobs, progress, joblib_kwargs)
         table = np.where(np.isnan(lengths), np.inf, lengths).reshape(shape)
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
@@ -177,6 +194,7 @@ class PairwiseDistances:
         rows: Array,
         columns: Array,
         n_jobs: int,
+        progress: Progress,
         joblib_kwargs: dict[str, object],
     ) -> Array:
         """Return the distances of pairs in their order, NaN where they are not solved.
@@ -185,14 +203,23 @@ class PairwiseDistances:
         """
         size, n_pairs = int(np.prod(self.stratum.point_shape)), len(rows)
         workers = joblib.effective_n_jobs(n_jobs)
-        step = min(max(_FEWEST_PAIRS, _BLOCK // size), max(1, -(-n_pairs // workers)))
+        # Whoever waits for large matrices wants to hear of few of them.
+        fewest = _FEWEST_PAIRS if progress is False else 1
+        step = min(max(fewest, _BLOCK // size), max(1, -(-n_pairs // workers)))
         tasks = [
             joblib.delayed(task)(rows[low : low + step], columns[low : low + step])
             for low in range(0, n_pairs, step)
         ]
-        # Handed over at once, so that joblib can tell how long the rest takes.
-        options = {"pre_dispatch": "all"} | joblib_kwargs
-        found = joblib.Parallel(n_jobs=n_jobs, **options)(tasks)
+        # Handed over at once, so that joblib can tell how long the rest takes; blocks come back one
+        # by one where that is to be told.
+        options: dict[str, object] = {"pre_dispatch": "all"}
+        if progress is not False:
+            options["return_as"] = "generator"
+        found = []
+        with told(progress, n_pairs, "pairs") as advance:
+            for block in joblib.Parallel(n_jobs=n_jobs, **(options | joblib_kwargs))(tasks):
+                found.append(block)
+                advance(len(block))
         lengths = np.concatenate(found) if found else np.empty(0)
         n_failed = int(np.isnan(lengths).sum())
         if n_failed:

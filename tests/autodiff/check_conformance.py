@@ -1,7 +1,15 @@
 """geomstats' own test cases on the backend of this process."""
 
 import pytest
-from geomstats_cases import LAYER_TESTS, MATRIX_TESTS, SPACE_TESTS, run_metric, run_space
+from geomstats_cases import (
+    LAYER_TESTS,
+    LONG,
+    MATRIX_TESTS,
+    SPACE_TESTS,
+    run_long_transport,
+    run_metric,
+    run_space,
+)
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 
@@ -28,3 +36,9 @@ def test_manifold_test_case(name, kind):
 def test_riemannian_metric_test_case(kind, name):
     space, amplitude, _ = SPACES[kind]
     run_metric(space, name, amplitude, 1 if name.endswith("_vec") else 2)
+
+
+@pytest.mark.parametrize("how", ["ivp", "bvp"])
+@pytest.mark.parametrize("kind", LONG)
+def test_long_vectors_keep_their_lengths(kind, how):
+    run_long_transport(kind, how)

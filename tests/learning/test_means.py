@@ -1,11 +1,13 @@
 """Fréchet means against an independent library, and their symmetries."""
 
+import math
+
 import numpy as np
 import pytest
 from geomstats.learning.frechet_mean import FrechetMean
 from numpy.testing import assert_allclose
 
-from dln_manifolds import DLNObservableManifold
+from dln_manifolds import BalancedManifold, DLNObservableManifold
 
 
 def frechet_mean(space, points):
@@ -50,3 +52,27 @@ def test_is_equivariant_under_rotations_and_transposition(depth):
     mean = frechet_mean(space, points)
     turned = R @ np.swapaxes(points, -1, -2) @ Q
     assert_allclose(frechet_mean(space, turned), R @ mean.T @ Q, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("space", "scale"),
+    [
+        (DLNObservableManifold(2, 1), 1e-200),
+        (DLNObservableManifold(2, 3), 1e-12),
+        (DLNObservableManifold(shape=(3, 2), rank=1, depth=2), 1e-9),
+        (BalancedManifold(2, 2), 1e-7),
+        (DLNObservableManifold(2, math.inf), 1e-9),
+    ],
+    ids=str,
+)
+def test_of_small_numbers_is_as_good(space, scale):
+    """geomstats stops at a variance of 1e-8, which data in small units always have."""
+    base = space.random_point(bound=0.3, rng=3)
+    vectors = space.metric.random_unit_tangent_vec(base, 4, rng=4)
+    points = space.metric.exp(0.2 * vectors, base)
+    mean = frechet_mean(space, points)
+    found = FrechetMean(space).set(epsilon=1e-24, max_iter=200).fit(scale * points).estimate_
+    assert_allclose(found / scale, mean, rtol=0, atol=1e-9 * np.abs(mean).max())
+    single = (scale * points).astype(np.float32)
+    if scale > 1e-30:
+        assert space.metric.squared_norm(single[0], space.projection(single[1])).dtype == np.float32

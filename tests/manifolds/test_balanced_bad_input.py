@@ -42,7 +42,7 @@ OTHER = {name for name, found in kinds.FIBRE.items() if not set(found.split(":")
 BATCHED = {
     **from_table(
         METRIC,
-        kinds.METRIC | kinds.COORDINATES | kinds.CURVATURE,
+        kinds.METRIC | kinds.COORDINATES | kinds.CURVATURE | kinds.VARIATIONS,
         without={"dist_pairwise", "closest_neighbor_index", "metric_matrix"},
     ),
     "inner_product without a point": (lambda a, b: METRIC.inner_product(a, b), "aa"),
@@ -302,6 +302,7 @@ def test_single_precision_belongs():
 
 SHAPES = {
     **{k: () for k, found in (kinds.METRIC | kinds.CURVATURE).items() if found.endswith(":s")},
+    "conjugate_time": (),
     "inner_product without a point": (),
     "norm without a point": (),
     "cometric_matrix": (12, 12),

@@ -99,3 +99,47 @@ def test_a_batch_of_all_scales():
     assert_allclose(metric.norm(X, X), np.sqrt(X.ravel() / 2), rtol=1e-13)
     mixed = np.concatenate([0 * X[:1], X[1:]])
     assert_allclose(metric.norm(mixed, X)[:2], [0.0, np.sqrt(0.5e-200)], rtol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [2.0**-330, 2.0**-700, 2.0**-1000, 2.0**300])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_layers_of_any_size_follow_the_cone_law(depth, scale):
+    """Squares of roots are out of range, and products with vectors; powers of two are exact."""
+    space = BalancedManifold(2, depth)
+    layers = space.random_point(rng=1)
+    vector = 0.1 * space.random_tangent_vec(layers, rng=2)
+    end = space.metric.exp(vector, layers)
+    np.testing.assert_allclose(
+        space.metric.exp(scale * vector, scale * layers) / scale, end, rtol=0, atol=1e-12
+    )
+    ambient = np.random.default_rng(3).normal(size=layers.shape)
+    for size in (2.0**-600, 2.0**600):
+        found = space.to_tangent(size * ambient, scale * layers) / size
+        np.testing.assert_allclose(found, space.to_tangent(ambient, layers), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("depth", [1, 2.5])
+def test_completed_distances_at_any_size(depth):
+    metric = DLNObservableManifold(2, depth).metric
+    first, last = np.diag([2.0, 1.0]), np.array([[1.0, 0.5], [0.0, -3.0]])
+    wanted = metric.completed_dist(last, first)
+    for exponent in (-1000, -600, 600, 900):
+        scale = 2.0**exponent
+        found = metric.completed_dist(scale * last, scale * first)
+        assert found / scale ** (1 / depth) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_subnormal_points_at_depth_one():
+    metric, tiny = DLNObservableManifold(2, 1).metric, 2.0**-1040
+    start, step = np.array([[2.0, 1.0], [0.0, 1.0]]), 0.125 * np.eye(2)
+    np.testing.assert_array_equal(metric.exp(tiny * step, tiny * start), tiny * (start + step))
+
+
+def test_entropy_gradients_of_small_points_of_low_depth():
+    space = DLNObservableManifold(shape=(3, 2), rank=2, depth=1.5)
+    point = space.random_point(rng=0)
+    wanted = space.entropy_gradient(point)
+    # Of degree 2 / N - 1.
+    for scale in (2.0**-900, 2.0**900):
+        found = space.entropy_gradient(scale * point)
+        np.testing.assert_allclose(found / scale ** (1 - 2 / 1.5), wanted, rtol=1e-10)

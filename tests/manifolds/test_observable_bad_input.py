@@ -36,7 +36,7 @@ METRIC = SPACE.metric
 MANY_POINTS = {"dist_pairwise", "closest_neighbor_index"}
 BATCHED = {
     **from_table(METRIC, kinds.METRIC | kinds.COORDINATES | kinds.DENSITIES, without=MANY_POINTS),
-    **from_table(METRIC, kinds.CURVATURE),
+    **from_table(METRIC, kinds.CURVATURE | kinds.VARIATIONS),
     "geodesic to a point": (lambda a, b: METRIC.geodesic(a, end_point=b)([0.0, 0.5]), "pp"),
     "geodesic with a velocity": (
         lambda v, a: METRIC.geodesic(a, initial_tangent_vec=v)([0.0, 0.5]),
@@ -287,6 +287,7 @@ def test_points_that_are_singular_in_single_precision():
 # Shapes of results that are no matrices.
 EMPTY = {
     "inner_product": (),
+    "conjugate_time": (),
     "inner_coproduct": (),
     "squared_norm": (),
     "norm": (),

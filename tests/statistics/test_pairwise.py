@@ -105,11 +105,47 @@ def test_first_of_equal_neighbors(space):
     assert space.metric.closest_neighbor_index(point, np.stack([point] * 3)) == 0
 
 
-def test_progress_is_told(space, capsys, tiny_blocks):
+def test_joblib_tells_what_it_does(space, capsys, tiny_blocks):
     space.metric.dist_pairwise(near(space, 4), verbose=20)
     assert re.search(r"\b1 out of +3\b", capsys.readouterr().err)
     space.metric.dist_pairwise(near(space, 4))
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("options", [{}, {"n_jobs": 2, "backend": "threading"}])
+def test_progress_tells_how_many_pairs_are_solved(space, tiny_blocks, options):
+    points, calls = near(space, 4), []
+    table = space.metric.dist_pairwise(points, progress=lambda *x: calls.append(x), **options)
+    assert calls == [(done, 6) for done in range(7)]  # as few at once as there may be
+    assert_allclose(table, space.metric.dist_pairwise(points, progress=False), rtol=1e-12)
+    calls.clear()
+    nearest = space.metric.closest_neighbor_index(
+        points[:2], points, progress=lambda *x: calls.append(x), **options
+    )
+    assert_array_equal(nearest, [0, 1])
+    assert calls[-1] == (8, 8)
+
+
+def test_progress_of_views_and_across_det_zero():
+    calls, space = [], DLNObservableManifold(2, 2)
+    points = space.random_point(3)
+    points[1, 0] *= -1
+    view = space.flattened()
+    view.metric.dist_pairwise(
+        view.flatten(points), completed=True, progress=lambda *x: calls.append(x)
+    )
+    assert calls == [(0, 3), (3, 3)]
+
+
+def test_whoever_is_told_can_stop(space, tiny_blocks):
+    def stop(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        space.metric.dist_pairwise(near(space, 4), progress=stop)
+    with pytest.raises(TypeError, match="progress must be"):
+        space.metric.dist_pairwise(near(space, 3), progress=3)
 
 
 def test_single_precision_stays(space):
