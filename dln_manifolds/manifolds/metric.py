@@ -267,8 +267,8 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         polar factors: Chen, arXiv 2510.07324, (2.9) and Theorem 3.5). Every result has been
         verified by the initial-value flow, with both ends scaled to the same size, or the last one
         from the velocity alone: the end point is met to a relative 1e-11, or to 100 times a
-        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^2`` times that for deeper networks). To a much
-        smaller point a velocity of doubles leads to 1e-12 times the ratio of the layers' sizes.
+        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^2`` times that if deeper). To much
+        smaller points a velocity of doubles leads to 1e-12 times the ratio of the layers' sizes.
 
         Raises
         ------
