@@ -255,10 +255,10 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
 
         Closed forms are taken where they are exact (same singular vectors; N = 1; N = 2 with equal
         polar factors: Chen, arXiv 2510.07324, (2.9) and Theorem 3.5). Every result has been
-        verified by the initial-value flow, with both ends scaled to the same size: the end point is
-        met to a relative 1e-11, or to 100 times a ``tolerance`` looser than 1e-13 (N <= 8;
-        ``(N/8)^2`` times that for deeper networks). A velocity in double precision leads to a much
-        smaller point less well: to a relative 1e-12 times the ratio of the layers' sizes.
+        verified by the initial-value flow, with both ends scaled to the same size, or the last one
+        from the velocity alone: the end point is met to a relative 1e-11, or to 100 times a
+        ``tolerance`` looser than 1e-13 (N <= 8; ``(N/8)^2`` times that if deeper). To much
+        smaller points a velocity of doubles leads to 1e-12 times the ratio of the layers' sizes.
 
         Raises
         ------
