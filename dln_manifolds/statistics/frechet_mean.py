@@ -76,7 +76,8 @@ class FrechetMean:
         Steps taken.
     local_ : bool
         Whether a sample is so far from the mean that geodesics which wind otherwise may be shorter
-        from elsewhere: other means may exist, and start points decide.
+        from elsewhere: other means may exist, and start points decide. By a rule of thumb, 0.3 of
+        the size of the layers at moderate depth: false is no proof that there is one mean only.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from dln_manifolds.numerics.arrays import Array, ArrayLike
 # Doubles in the end points of a block of samples.
 _BLOCK = 2**13
 # Rounding of gradients, relative to the size of the layers; distance, relative to it and for N <= 8
-# and else times 8/N, up to which geodesics are known to be the only shortest ones.
+# and else times 8/N, up to which no second shortest geodesic was ever seen. A rule, no theorem.
 _REACH, _SHALLOW = 0.3, 8.0
 ROUNDING = 64 * float(np.finfo(float).eps)
 
