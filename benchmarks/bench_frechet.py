@@ -3,19 +3,30 @@
 The gradient of half the mean squared distance is minus the mean of the logs; its norm at the answer
 is computed again here. The time is compared with the same iterations made of single calls. Gaussian
 matrices are farther apart than a mean is unique: geomstats' gradient descent jumps there, and its
-32 iterations do not reach the goal.
+32 iterations do not reach the goal. Then the package's own estimator, and matrices that are
+positive definite at N = 2, beside geomstats' Bures-Wasserstein metric and pyRiemann's mean, if that
+is there.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 
 import _timing as timing  # before numpy: pins the threads
 import numpy as np
 from _timing import Array
+from geomstats.geometry.spd_matrices import SPDBuresWassersteinMetric, SPDMatrices
 from geomstats.learning.frechet_mean import FrechetMean
 
 from dln_manifolds import DLNObservableManifold, DLNObservableMetric
+from dln_manifolds.statistics import FrechetMean as MeanEstimator
+
+try:
+    from pyriemann.utils.mean import mean_wasserstein
+except ImportError:
+    mean_wasserstein = None
 
 WIDTH, DEPTH, GOAL = 5, 4, 1e-9
 HEADER = (
@@ -28,6 +39,22 @@ HEADER = (
     "goal",
     "as single calls [s]",
     "ratio",
+)
+OWN_HEADER = (
+    "points",
+    "time [s]",
+    "batches of cold logs",
+    "gradient norm",
+    "geomstats, times as long",
+    "its gradient norm",
+)
+POSITIVE_HEADER = (
+    "n",
+    "logs [s]",
+    "times geomstats'",
+    "single, times geomstats'",
+    "mean [s]",
+    "times pyRiemann's",
 )
 
 
@@ -108,6 +135,60 @@ def mean_row(
     ]
 
 
+def own_row(rng: np.random.Generator, kind: str, n_points: int) -> list[str]:
+    """Compute one mean by the estimator of the package, beside geomstats' on the same metric."""
+    points = draw(rng, kind, n_points)
+    space = DLNObservableManifold(WIDTH, DEPTH)
+    metric, own = space.metric, MeanEstimator(space)
+    elapsed = timing.seconds(lambda: own.fit(points))
+    cold = timing.seconds(lambda: metric.log(points, own.estimate_))
+    peer = FrechetMean(space).set(epsilon=(0.5 * GOAL) ** 2 / space.dim, max_iter=32)
+    other = timing.seconds(lambda: peer.fit(points))
+    gradients = [
+        float(metric.norm(np.mean(metric.log(points, x), axis=0), x))
+        for x in (own.estimate_, peer.estimate_)
+    ]
+    return [
+        f"{n_points} {kind}",
+        timing.number(elapsed),
+        timing.number(elapsed / cold),
+        f"{gradients[0]:.1e}",
+        timing.number(other / elapsed),
+        f"{gradients[1]:.1e}",
+    ]
+
+
+def positive_row(rng: np.random.Generator, width: int, n_points: int) -> list[str]:
+    """Means and logarithms of positive definite matrices at N = 2, beside those of peers."""
+    factors = rng.normal(size=(n_points, width, 2 * width))
+    points = factors @ np.swapaxes(factors, 1, 2)
+    space = DLNObservableManifold(width, 2)
+    plain = SPDMatrices(width, equip=False)
+    plain.equip_with_metric(SPDBuresWassersteinMetric)
+    center = MeanEstimator(space).fit(points).estimate_
+    tasks: list[Callable[[], object]] = [
+        lambda: space.metric.log(points, center),
+        lambda: plain.metric.log(points, center),
+        lambda: space.metric.log(points[0], center),
+        lambda: plain.metric.log(points[0], center),
+        lambda: MeanEstimator(space).fit(points),
+    ]
+    if mean_wasserstein is not None:
+        tasks.append(lambda: mean_wasserstein(points, tol=1e-11))
+    # Interleaved, so that what else the machine does meets all alike.
+    rounds = [[timing.seconds(task) for task in tasks] for _ in range(7)]
+    times = np.median(np.array(rounds)[1:], axis=0)
+    ratio = times[4] / times[5] if len(times) > 5 else math.nan
+    return [
+        f"{width}",
+        timing.number(times[0]),
+        timing.number(times[0] / times[1]),
+        timing.number(times[2] / times[3]),
+        timing.number(times[4]),
+        timing.number(ratio),
+    ]
+
+
 def main() -> None:
     options = timing.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
@@ -115,7 +196,13 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)  # a mean that is not reached shows in the table
     kinds = ("near", "ball") if options.quick else ("near", "ball", "Gaussian")
     rows = [mean_row(rng, kind, n_points, n_single, max_iter=32) for kind in kinds]
-    timing.print_table(f"FrechetMean, n = {WIDTH}, N = {DEPTH}", HEADER, rows)
+    timing.print_table(f"geomstats' FrechetMean, n = {WIDTH}, N = {DEPTH}", HEADER, rows)
+    rows = [own_row(rng, kind, n_points) for kind in ("near", "ball")]
+    timing.print_table(f"The package's FrechetMean, n = {WIDTH}, N = {DEPTH}", OWN_HEADER, rows)
+    rows = [
+        positive_row(rng, width, n_points) for width in ((5,) if options.quick else (5, 10, 30))
+    ]
+    timing.print_table("Positive definite matrices, N = 2", POSITIVE_HEADER, rows)
 
 
 if __name__ == "__main__":

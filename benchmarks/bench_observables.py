@@ -1,10 +1,11 @@
 """Every shape, rank and depth: how many logs are solved and how well, and what they cost.
 
-Three parts, ``--part sweep``, ``growth`` or ``depths`` for one of them. The sweep solves Gaussian
-pairs of every shape, rank and depth in both directions. A pair ends well if it says so; its
-residual is measured by exp, which knows the velocity only. The length is compared with the length
-backwards and with the bounds. The growth is that of time and memory with the number of rows and
-columns at a fixed rank. The depths are one sample of pairs at N = 10 to infinity.
+Four parts, ``--part sweep``, ``growth``, ``depths`` or ``variations`` for one of them. The sweep
+solves Gaussian pairs of every shape, rank and depth in both directions. A pair ends well if it says
+so; its residual is measured by exp, which knows the velocity only. The length is compared with the
+length backwards and with the bounds. The growth is that of time and memory with the number of rows
+and columns at a fixed rank. The depths are one sample of pairs at N = 10 to infinity. The
+variations are Jacobi fields and conjugate times along single geodesics, beside their exp.
 """
 
 from __future__ import annotations
@@ -70,6 +71,16 @@ DEPTHS_HEADER = (
     "time of a single log [ms]",
     "to that at N = 10 (range)",
     "bar",
+)
+VARIATIONS_HEADER = (
+    "n",
+    "N",
+    "exp [ms]",
+    "one direction, to exp",
+    "all directions, to exp",
+    "inverse of d exp, to exp",
+    "conjugate time, to exp",
+    "error of the Gauss lemma",
 )
 # What logs may cost at any depth beside N = 10.
 BAR = 1.5
@@ -250,9 +261,44 @@ def depths(rng: np.random.Generator, quick: bool) -> None:
     timing.print_table("Logs of one sample of Gaussian pairs", DEPTHS_HEADER, rows)
 
 
+def variations_row(rng: np.random.Generator, n: int, depth: float, repeats: int) -> list[str]:
+    """Vary a geodesic of a third of the size of its first point."""
+    metric = DLNObservableManifold(n, depth).metric
+    X = np.eye(n) + 0.1 * rng.normal(size=(n, n))
+    E = rng.normal(size=(n * n, n, n))
+    size = 1.0 if depth == math.inf else depth * metric.norm(X, X)
+    Z = 0.3 * size * metric.normalize(E[0], X)
+    exp = partial(metric.exp, Z, X)
+    calls = (
+        partial(metric.jacobi_field, E[1], Z, X),
+        partial(metric.jacobi_field, E, Z, X),
+        partial(metric.exp_inverse, E, Z, X),
+        partial(metric.conjugate_time, Z, X),
+    )
+    ratios = [timing.interleaved(call, exp, repeats=repeats, at_least=0) for call in calls]
+    before = metric.inner_product(E, Z, X)
+    after = metric.inner_product(*(metric.jacobi_field(e, Z, X) for e in (E, Z)), exp())
+    error = np.max(np.abs(after - before)) / (metric.norm(Z, X) * metric.norm(E, X).max())
+    return [
+        str(n),
+        f"{depth:g}",
+        timing.number(1e3 * ratios[0].second),
+        *(timing.number(ratio.median) for ratio in ratios),
+        f"{error:.1e}",
+    ]
+
+
+def variations(rng: np.random.Generator, quick: bool) -> None:
+    """Small and larger matrices, shallow and deep."""
+    sizes = (2, 3) if quick else (2, 3, 5, 8)
+    rows = [variations_row(rng, n, depth, 3) for n in sizes for depth in (3, 8, math.inf)]
+    timing.print_table("Along one geodesic", VARIATIONS_HEADER, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--part", choices=("sweep", "growth", "depths"), help="only this part")
+    parts = ("sweep", "growth", "depths", "variations")
+    parser.add_argument("--part", choices=parts, help="only this part")
     options = timing.arguments(__doc__, parser)
     rng = np.random.default_rng(options.seed)
     if options.part in (None, "sweep"):
@@ -261,6 +307,8 @@ def main() -> None:
         growth(rng, options.quick)
     if options.part in (None, "depths"):
         depths(rng, options.quick)
+    if options.part in (None, "variations"):
+        variations(rng, options.quick)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,16 @@ __all__ = [
 ]
 
 # Modules of the public face that are imported when they are first asked for.
-_MODULES = {"bridges", "dynamics", "lowrank", "plotting", "spd", "statistics", "storage"}
+_MODULES = {
+    "bridges",
+    "dynamics",
+    "lowrank",
+    "plotting",
+    "recording",
+    "spd",
+    "statistics",
+    "storage",
+}
 
 _renamed.install()
 

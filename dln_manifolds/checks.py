@@ -175,9 +175,8 @@ def _check_rank(stratum: Stratum, values: Array, dtype: DType, name: str) -> Non
     if actual > rank:
         raise InvalidPointError(
             f"{name} has rank {actual}, more than {rank}{member}: singular value {rank + 1} is "
-            f"{found[rank]:.3g}, above {THRESHOLD:g} max(m, n) eps times the largest, "
-            f"{unit:.3g}. space.projection(point) returns the nearest matrix of rank "
-            f"{rank}; {elsewhere}."
+            f"{found[rank]:.3g}, above {THRESHOLD:g} max(m, n) eps times the largest, {unit:.3g}. "
+            f"space.projection(point) returns the nearest matrix of rank {rank}; {elsewhere}."
         )
     what = "is singular" if stratum.is_square else f"has rank {actual}, less than {rank}"
     raise InvalidPointError(
@@ -347,7 +346,8 @@ def check_connected(first: Frame, last: Frame, tolerate: bool = False) -> Array:
             raise DisconnectedPointsError(
                 f"{which} has det of different signs{_member(where[:-1])} in base_point and point: "
                 f"they lie in different components of the balanced manifold, and no path joins "
-                f"them. Act with reflections h_p on both sides to change component."
+                f"them. Act with reflections h_p on both sides to change component; "
+                f"completed_dist of DLNObservableMetric joins end-to-end matrices through det = 0."
             )
         raise DisconnectedPointsError(
             f"det(base_point) and det(point) have different signs{_member(where)}: they lie in "

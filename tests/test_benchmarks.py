@@ -111,6 +111,13 @@ def test_growth_and_depths_of_observables(load, rng):
     assert {len(row) for row in rows} == {len(observables.DEPTHS_HEADER)}
 
 
+def test_variations_of_observables(load, rng):
+    observables = load("bench_observables")
+    row = observables.variations_row(rng, 2, 3, repeats=1)
+    assert len(row) == len(observables.VARIATIONS_HEADER)
+    assert float(row[-1]) < 1e-11
+
+
 def test_layers_rows(load):
     layers = load("bench_layers")
     row = layers.sweep_row((4, 3, 5), 2, 2)

@@ -70,8 +70,8 @@ def test_entropy(run):
     for depth in page["ends"]:
         limit = 0.5 * np.log(depth) + (0.5 - 0.5 / depth) * np.log(0.5)
         even = DLNObservableManifold(2, depth).entropy(page["even"])
-        near = DLNObservableManifold(2, depth).entropy(np.diag([1.0, 1e-15]))
-        tail = 1e-15 ** (2 / depth)  # how slowly the limit is reached
+        near = DLNObservableManifold(2, depth).entropy(np.diag([1.0, 1e-14]))
+        tail = 1e-14 ** (2 / depth)  # how slowly the limit is reached
         assert even - near == pytest.approx(limit + 0.5 * np.log1p(-tail), abs=1e-12)
 
 
@@ -130,6 +130,22 @@ def test_temperature(run):
     assert (np.diff(rise) > 0).all()
     assert (np.diff(page["entropies"]) > 0).all()
     assert (np.diff(page["energies"]) > 0).all()
+
+
+def test_mixed_signs(run):
+    page = run("mixed_signs", 2)
+    table, averages = page["table"], page["averages"]
+    assert 5 < np.sum(page["signs"] > 0) < len(table) - 5
+    assert np.isfinite(table).all()
+    # The other task is farther than the other sign, and clusters are tasks.
+    assert averages["one task", "one sign"] < averages["one task", "two signs"]
+    assert averages["one task", "two signs"] < 0.7 * averages["two tasks", "one sign"]
+    assert page["purity"] > 0.9
+    assert page["shown"] > 0.5
+    path = page["path"]
+    assert path.success.all()
+    assert ((path.crossing_time > 0) & (path.crossing_time < 1)).all()
+    assert page["smallest"].min() < 1e-3 * page["smallest"].max()
 
 
 def test_adapters(run):

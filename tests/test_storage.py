@@ -73,6 +73,9 @@ def test_flattened_space(file, space, orthonormal):
 
 SOLUTIONS = {
     "one": lambda: DLNObservableManifold(3, 2.5).metric.solve_log(2 * np.eye(3), np.eye(3)),
+    "conjugate points": lambda: DLNObservableManifold(2, 3).metric.solve_log(
+        np.stack([np.eye(2), np.diag([2.0, 1.0])]), np.eye(2), conjugate_points=True
+    ),
     "batch": lambda: DLNObservableManifold(2, 3).metric.solve_log(
         np.array([[[1.0, 2.0], [-1.0, 0.5]], [[0.1, 0.0], [3.0, 4.0]]]), np.diag([1.0, 2.0])
     ),

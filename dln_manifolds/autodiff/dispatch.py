@@ -51,7 +51,8 @@ class Refusal:
     reason: str
 
 
-Gradient = Array | Refusal | None
+# What costs much is returned as a function, called if it is asked for.
+Gradient = Array | Refusal | Callable[[], Array] | None
 Pullback = Callable[[Array], Sequence[Gradient]]
 Result = tuple[Array, Pullback]
 Rule = Callable[..., Result]
@@ -89,7 +90,7 @@ class Evaluation:
         everything = self.pullback(np.asarray(cotangent, dtype=np.float64))
         both = list(zip(self.positions, self.arguments, strict=True))
         return [
-            _unbroadcast(everything[place] if place < len(everything) else None, argument)
+            unbroadcast(everything[place] if place < len(everything) else None, argument)
             for place, argument in (both if wanted is None else [both[k] for k in wanted])
         ]
 
@@ -126,12 +127,13 @@ class Host(Protocol):
 Derivative = tuple[Pullback, list[object], list[int]]
 
 
-def _unbroadcast(gradient: Gradient, argument: Array) -> Array:
+def unbroadcast(gradient: Gradient, argument: Array) -> Array:
     """Sum over the batch axes along which an argument was repeated."""
     if isinstance(gradient, Refusal):
         raise NotImplementedError(gradient.reason)
     if gradient is None:
         return np.zeros_like(argument)
+    gradient = gradient() if callable(gradient) else gradient
     total = np.sum(gradient, axis=tuple(range(gradient.ndim - argument.ndim)))
     repeated = tuple(
         axis

@@ -36,6 +36,7 @@ _OTHERS = {
     "progress": ("bool or callable", "Whether to tell how much is done."),
     "joblib_kwargs": ("dict", "Further arguments of ``joblib.Parallel``."),
     "equip": ("bool", "Whether to equip the space with its metric."),
+    "through_singular": ("bool", "Whether to go on where a singular matrix is met."),
     "conjugate_points": ("bool", "Whether to seek conjugate points along the geodesics."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }

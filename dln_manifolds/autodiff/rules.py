@@ -150,13 +150,20 @@ def _resolved(
     return cast(metric.policy.resolve(solution, value), *dtypes)
 
 
-def _exp(metric: RiemannianMetric, tangent_vec: Array, base_point: Array) -> Result:
+def _exp(
+    metric: RiemannianMetric, tangent_vec: Array, base_point: Array, through_singular: bool = False
+) -> Result:
+    if through_singular:
+        raise NotImplementedError(
+            "exp through singular matrices has no derivative rule: leave through_singular out."
+        )
     solution = metric.solve_exp(tangent_vec, base_point)
     value = _resolved(metric, solution, solution.end_point, tangent_vec, base_point)
     return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
 
 
-def _log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
+def log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
+    """Return the logarithm and its pullback."""
     solution = metric.solve_log(point, base_point)
     value = _resolved(metric, solution, solution.initial_velocity, point, base_point)
     return value, _of_members(solution, lambda k, c: log_pullback(solution, k, c)[::-1])
@@ -235,7 +242,7 @@ _NO_CURVATURE = Refusal(
 METRIC: Table = {
     **dict.fromkeys([*kinds.CURVATURE, "riemann_tensor", "christoffels"], _NO_CURVATURE),
     "exp": _exp,
-    "log": _log,
+    "log": log,
     "dist": _dist,
     "squared_dist": lambda metric, a, b: _dist(metric, a, b, squared=True),
     "dist_pairwise": _dist_pairwise,

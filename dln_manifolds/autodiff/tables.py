@@ -11,10 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from geomstats.geometry.fiber_bundle import FiberBundle
 from geomstats.geometry.manifold import Manifold
-from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff import kinds
-from dln_manifolds.autodiff.dispatch import Composite, Gradient, Host, Listed, Refusal, Result
+from dln_manifolds.autodiff.dispatch import Composite, Host, Listed, Refusal, Result
 from dln_manifolds.autodiff.rules import (
     METRIC,
     SPACE,
@@ -24,6 +23,7 @@ from dln_manifolds.autodiff.rules import (
     rules_at_points,
     turned,
 )
+from dln_manifolds.autodiff.transport import transport
 from dln_manifolds.checks import DOUBLE, At, cast, gathered
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
@@ -34,48 +34,6 @@ from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
 from dln_manifolds.numerics.arrays import Array, is_list_of_matrices
-
-# --- both
-
-
-def _raised(at: At, covector: Array) -> Array:
-    """Return the tangent vector of a Euclidean gradient."""
-    frame = at.frame
-    return (
-        sectors.tangent_part(frame, covector) if frame.layered else apply_cometric(frame, covector)
-    )
-
-
-def _transport(
-    metric: RiemannianMetric,
-    tangent_vec: Array,
-    base_point: Array,
-    direction: Array | None,
-    end_point: Array | None,
-) -> Result:
-    value = metric.parallel_transport(tangent_vec, base_point, direction, end_point)
-    reason = (
-        f"{type(metric).__name__}.parallel_transport has a derivative by tangent_vec only. Detach "
-        f"the other arguments, or differentiate metric.ladder_parallel_transport."
-    )
-
-    def pull(cotangent: Array) -> tuple[Gradient, ...]:
-        # An isometry: its transpose is the way back.
-        axes = tuple(range(-len(metric.space.shape), 0))
-        solved = np.isfinite(value).all(axis=axes, keepdims=True)
-        base = np.broadcast_to(np.asarray(base_point, dtype=float), value.shape)
-        along = metric.log(end_point, base_point) if direction is None else direction
-        along = np.where(solved, np.asarray(along, dtype=float), 0.0)
-        end = metric.exp(along, base)
-        back = -metric.parallel_transport(along, base, direction=along)
-        tangent = _raised(At(metric.stratum, end), np.where(solved, cotangent, 0.0))
-        moved = metric.parallel_transport(tangent, end, direction=back)
-        at = At(metric.stratum, base)
-        moved = moved if at.frame.layered else apply_metric(at.frame, moved)
-        return (np.where(solved, moved, np.nan), *[Refusal(reason)] * 3)
-
-    return value, pull
-
 
 # --- end-to-end matrices
 
@@ -190,7 +148,7 @@ OBSERVABLE_METRIC: Table = {
         log_volume_density=_log_density,
     ),
     **exponential("volume_density", _log_density),
-    "parallel_transport": _transport,
+    "parallel_transport": transport,
 }
 
 OBSERVABLE_SPACE: Table = {
@@ -354,7 +312,7 @@ LAYER_METRIC: Table = {
     # The identity everywhere.
     **rules_at_points(kinds.METRIC, anywhere=True, metric_matrix=lambda at, c: (None,)),
     **{name: turned("space.to_tangent", 0, 1) for name in kinds.COORDINATES},
-    "parallel_transport": _transport,
+    "parallel_transport": transport,
 }
 
 LAYER_SPACE: Table = {

@@ -49,7 +49,7 @@ _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 # farther, the less is a geodesic turned that misses the tip by little.
 _BEFORE = 3e-5
 # Steps of the flow on either side of the break: usual are a dozen.
-_MAX_STEPS = 1000
+_MAX_STEPS = 400
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ class SpectralFunction(Spectral):
     The functions ``value``, ``gradient`` and ``hessian`` take arrays of singular values, shape
     ``(..., r)``, and return shapes ``(...)``, ``(..., r)`` and ``(..., r, r)``. They are symmetric,
     and asked in any order of values. Exact at equal singular values, and between nearly equal ones
-    where f is analytic. Below full rank give the ``rank``.
+    where f is analytic. Below full rank give the ``rank``. The Euclidean gradient is
+    ``dF(X) = U diag(df/ds_i) V^T`` (Lewis and Sendov, *Twice differentiable spectral functions*,
+    SIAM Journal on Matrix Analysis and Applications, 2001).
 
     Examples
     --------

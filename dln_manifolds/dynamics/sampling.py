@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
@@ -16,9 +16,6 @@ from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
-
-if TYPE_CHECKING:
-    import arviz
 
 # R-hat above which chains have not mixed.
 _MIXED = 1.05
@@ -90,7 +87,7 @@ class Sample:
     def _quantities(self) -> Array:
         return np.concatenate([self.energies[..., None], self.singular_values], axis=-1)
 
-    def to_arviz(self) -> "arviz.InferenceData":
+    def to_arviz(self) -> object:
         """Return the draws as ArviZ has them, of its versions 0.x and 1.x (the extra ``arviz``)."""
         try:
             import arviz

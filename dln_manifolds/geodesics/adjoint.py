@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.errors import ConjugatePointsError
-from dln_manifolds.geodesics.integrate import flow
+from dln_manifolds.geodesics.integrate import flow, flow_anyhow
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.solve import followed
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Unit
@@ -261,30 +261,28 @@ def jacobi_fields(
     last time; the solution is that until then, not callable.
     """
     last = times.max(initial=0.0)
-    end = last if last > 0 else 1.0
-    unit = system.unit(start)
-    state = _start(system, unit, velocity * end)
-    here = [_each(system.flat, unit, x) for x in (values, slopes * end)]
-    varied = entered(system, state, *here)
-    span = np.full(len(state), last / end)
-    result = flow(system.linearized, varied, span, tolerance=tolerance, record=times.size > 1)
-    ends = (
-        result.state[:, None]
-        if times.size == 1
-        else _between(system, result, times / end, tolerance)
-    )
-    ends = ends.reshape(-1, *ends.shape[2:])
-    there, found, _ = left_as(system, ends)
-    scale = np.repeat(unit.scale, times.size)
-    there = system.at(there.position, scale)
+    shares = times / (last or 1.0)
+    unit, state, _, solution = _to_end(system, start, velocity * last, tolerance)
+    here = [_each(system.flat, unit, x) for x in (values, slopes * last)]
+    # Near singular matrices variations take very short steps: to where geodesics end in vain.
+    span = solution.success.astype(float)
+    varied, several = entered(system, state, *here), times.size > 1
+    result = flow(system.linearized, varied, span, tolerance=tolerance, record=several)
+    ends = _between(system, result, shares, tolerance) if several else result.state[:, None]
+    there, found, _ = left_as(system, ends.reshape(-1, *ends.shape[2:]))
+    there = system.at(there.position, np.repeat(unit.scale, times.size))
     fields = _velocities(system, there, _each(system.momentum, there, found))
     fields = fields.reshape(len(state), times.size, *values.shape[1:])
-    fields[result.status != Status.CONVERGED] = np.nan
-    whole = replace(result, state=result.state[:, :, :1])
-    solution = followed(
-        system, start, velocity * end, unit, state[:, 1], whole, tolerance, record=False
-    )
-    return fields, replace(solution, crossing_time=solution.crossing_time * end)
+    solution = _known(solution, np.asarray(result.status == Status.CONVERGED), fields)
+    return fields, replace(solution, crossing_time=solution.crossing_time * (last or 1.0))
+
+
+def _known(solution: GeodesicSolution, followed_too: Array, found: Array) -> GeodesicSolution:
+    """Make fields NaN, in place, where geodesics or fields could not be followed, and say so."""
+    status = np.where(solution.success & ~followed_too, Status.STALLED, solution.status)
+    solution = replace(solution, status=status)
+    found[~solution.success] = np.nan
+    return solution
 
 
 def _start(system: System, unit: Unit, velocity: Array) -> Array:
@@ -315,14 +313,16 @@ def exp_adjoint(
     ``vectors`` at the end points have the shape ``(n_batch, k, *point_shape)``; their normal parts
     drop out. NaN where a geodesic ends before; the solution is not callable.
     """
-    unit, _, result, solution = _to_end(system, start, velocity, tolerance)
+    unit, state, result, solution = _to_end(system, start, velocity, tolerance)
+    ended = ~solution.success
+    result.state[ended, 0, 0], result.state[ended, 1] = state[ended, 0], 0.0
     last = system.at(result.state[:, 0, 0], unit.scale)
     basis = Basis.of(system, last)
     momenta = basis.combined(basis.coordinates(_each(system.flat, last, vectors)))[1]
     fields = _backwards(system, result.state, momenta, tolerance)[2]
     found = _velocities(system, unit, -_each(system.momentum, unit, fields))
-    found[~solution.success] = np.nan
-    return found, solution
+    finite = np.isfinite(found).all(axis=tuple(range(1, found.ndim)))
+    return found, _known(solution, np.asarray(finite), found)
 
 
 def exp_inverse(
@@ -336,15 +336,14 @@ def exp_inverse(
     first = Basis.of(system, unit)
     leaving = entered(system, state, np.zeros_like(first.momenta), first.momenta)
     span = np.where(solution.success, 1.0, 0.5 * result.time)
-    moved = flow(system.linearized, leaving, span, tolerance=tolerance).state
-    last, fields, _ = left_as(system, moved)
+    moved = flow(system.linearized, leaving, span, tolerance=tolerance)
+    last, fields, _ = left_as(system, moved.state)
     basis = Basis.of(system, last)
     target = basis.coordinates(_each(system.flat, system.at(last.position, unit.scale), vectors))
     matrix = transpose(pairings(basis.momenta, fields))
     momenta = first.combined(solve_variations(matrix, target))[1]
     found = _velocities(system, unit, momenta)
-    found[~solution.success] = np.nan
-    return found, solution
+    return found, _known(solution, np.asarray(moved.status == Status.CONVERGED), found)
 
 
 def _to_end(
@@ -353,7 +352,7 @@ def _to_end(
     """Follow geodesics for unit time."""
     unit = system.unit(start)
     state = _start(system, unit, velocity)
-    result = flow(system, state[:, :, None], np.ones(len(state)), tolerance=tolerance)
+    result = flow_anyhow(system, state[:, :, None], tolerance=tolerance, record=False)
     rate = state[:, 1]
     solution = followed(system, start, velocity, unit, rate, result, tolerance, record=False)
     return unit, state, result, solution

@@ -26,6 +26,9 @@ _SHRINK = 0.2
 # 30 x 30 matrix both take about as long: collocation gains at N = 2 and loses at N = 64.)
 _LONG, _FEW = 9.0, 900
 _MAX_STEPS, _PATIENCE = 10_000, 8
+# Part of its way that a geodesic must go in so many steps, again and again: near singular matrices
+# these may become ever shorter.
+_STRETCH, _LEAST_WAY = 100, 1e-5
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
@@ -34,6 +37,8 @@ _CONVERGED, _CROSSED, _STALLED = map(int, (Status.CONVERGED, Status.CROSSED, Sta
 # In how many parts a step that meets a singular matrix is divided, again and again, until pieces
 # are shorter than the last number, relative to the matrix at the start.
 _PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
+# Pieces of one geodesic that come near a singular matrix, above which none is told from meeting it.
+_MOST_PIECES = 500
 
 
 def _quiet() -> np.errstate:
@@ -60,8 +65,12 @@ def flow(
     """
     run = _Run(system, state, span, tolerance, record)
     run.few = _FEW if long_steps else 0
-    pending = np.nonzero(run.status == _STALLED)[0]
-    for _ in range(_MAX_STEPS if max_steps is None else max_steps):
+    pending, before = np.nonzero(run.status == _STALLED)[0], np.full(len(state), -np.inf)
+    most = _MAX_STEPS if max_steps is None else max_steps
+    for number in range(most):
+        if number % min(_STRETCH, most) == 0:
+            pending = pending[(run.time - before >= _LEAST_WAY * span)[pending]]
+            before = run.time.copy()
         if pending.size == 0:
             break
         run.step(pending)
@@ -361,7 +370,7 @@ def first_singular(system: Flow, state: Array, size: Array) -> Array:
     member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
     fractions = np.arange(_PARTS + 1) / _PARTS
     for _ in range(_ROUNDS):
-        if member.size == 0:
+        if member.size == 0 or np.bincount(member).max() > _MOST_PIECES:
             break
         times = low[:, None] + fractions * width[:, None]
         each = np.repeat(member, _PARTS + 1)

@@ -18,7 +18,11 @@ from dln_manifolds.geodesics.system import (
     Unit,
 )
 from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
-from dln_manifolds.geometry.closed_forms import closed_form_velocity
+from dln_manifolds.geometry.closed_forms import (
+    StraightFactors,
+    closed_form_velocity,
+    straight_factors,
+)
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
@@ -154,6 +158,12 @@ class ObservableSystem:
             rows = np.arange(begin, min(begin + step, n_batch))
             upper[rows] = upper_bound(first.frame.take(rows), last.frame.take(rows))
         return Bounds(lower_bound(first.frame, last.frame), upper)
+
+    def verified(self, start: Points, end: Points) -> StraightFactors | None:
+        """Return geodesics between matrices with equal polar factors at N = 2."""
+        if self.depth != 2 or not self.layout.full or len(start.value) == 0:
+            return None
+        return straight_factors(start.frame, start.value, end.value)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""

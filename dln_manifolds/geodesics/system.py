@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from dln_manifolds.geometry.bounds import Bounds
+from dln_manifolds.geometry.closed_forms import StraightFactors
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_frame import PolarFrame
 from dln_manifolds.geometry.reduction import Reduction
@@ -257,6 +258,10 @@ class System(Chart, Protocol):
 
     def bounds(self, first: Points, last: Points) -> Bounds:
         """Return bounds of distances, all that is known without solving, shape ``(n_batch,)``."""
+
+    def verified(self, start: Points, end: Points) -> StraightFactors | None:
+        """Return geodesics that need no flow to be verified, if all members have such."""
+        return None
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return initial rates that are known in closed form, and for which members."""

@@ -18,6 +18,7 @@ Detection allows for the rounding of singular vectors; solvers verify what they 
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from dln_manifolds.numerics.matrices import frobenius, nearest_orthogonal, trans
 # Departure from a hypothesis that may be rounding, relative to how far points are apart: of near
 # points a velocity is wanted, too. And what is rounding however near they are.
 _CLOSE, _ROUNDING = 1e-12, 8 * float(np.finfo(float).eps)
+# Entries beyond which products could over- or underflow; below which factors hardly move.
+_LARGEST, _NEAR = 1e70, 0.1
 
 
 def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
@@ -57,6 +60,68 @@ def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
     if known.any():
         velocity[_same(first, last)] = 0.0
     return velocity, known
+
+
+class StraightFactors(NamedTuple):
+    """Velocities at N = 2 that verify themselves: with lengths, ends and relative residuals."""
+
+    velocity: Array
+    length: Array
+    end_point: Array
+    residual: Array
+
+
+def straight_factors(first: Frame, point: Array, target: Array) -> StraightFactors | None:
+    r"""Return geodesics at N = 2 between square matrices with equal polar factors, verified.
+
+    In the frame of ``X = U s V^T`` the end is the positive ``B = U^T Y V``, the factor moves by
+    ``D = s^{-1/2} (s^{1/2} B s^{1/2})^{1/2} s^{-1/2} - 1``, and the velocity is ``U (D s + s D)
+    V^T``. From that alone D follows again, and ``(1 + D) s (1 + D)`` is the end: no flow is needed.
+    No matrix on the way is singular, as ``1 + D > 0``. None if a member is no such pair.
+    """
+    s = first.singular_values
+    if not (s.max() < _LARGEST and s.min() > 1 / _LARGEST and np.abs(target).max() < _LARGEST):
+        return None
+    left, right = first.left, transpose(first.right_t)
+    if _symmetric(point) and _symmetric(target):
+        # Both bases are the same up to signs; those of small values carry more rounding.
+        if not (np.einsum("bij,bij->bj", left, right) > 0).all():
+            return None
+        right = left
+    left_t, sums = transpose(left), s[:, :, None] + s[:, None, :]
+    apart = left_t @ (target - point) @ right
+    end = apart + s[:, :, None] * np.eye(s.shape[-1])
+    skew, size = frobenius(end - transpose(end)), frobenius(end)
+    if (skew > _CLOSE * frobenius(apart) + _ROUNDING * s.shape[-1] * size).any():
+        return None
+    even, half = 0.5 * (apart + transpose(apart)), np.sqrt(s)
+    squares, turn = np.linalg.eigh(half[:, :, None] * end * half[:, None, :])
+    if not (squares > 0).all():
+        return None
+    turned = turn / half[:, :, None]
+    move = (turned * np.sqrt(squares)[:, None, :]) @ transpose(turned) - np.eye(s.shape[-1])
+    near = np.abs(move).max(axis=(-2, -1), keepdims=True) < _NEAR
+    if near.any():
+        # Of near points, all digits of the difference.
+        move = move + np.where(near, (even - _grown(move, s)) / sums, 0.0)
+        move = np.where((apart == 0).all(axis=(-2, -1), keepdims=True), 0.0, move)
+    inside = move * sums
+    velocity = left @ inside @ transpose(right)
+    again = _grown((left_t @ velocity @ right) / sums, s)
+    end_point = point + left @ again @ transpose(right)
+    residual = frobenius(end_point - target) / frobenius(target)
+    length = np.sqrt(np.einsum("bij,bij,bij->b", move, move, sums))
+    return StraightFactors(velocity, length, end_point, np.asarray(residual))
+
+
+def _symmetric(matrices: Array) -> bool:
+    return bool((matrices == transpose(matrices)).all())
+
+
+def _grown(move: Array, values: Array) -> Array:
+    """Return ``(1 + D) s (1 + D)^T - s``."""
+    product = move * values[:, None, :]
+    return product + transpose(product) + product @ transpose(move)
 
 
 def _same(first: Frame, last: Frame) -> Array:

@@ -15,7 +15,9 @@ import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
+from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.second_fundamental_form import second_fundamental_form
+from dln_manifolds.geometry.second_fundamental_form import weingarten as layer_weingarten
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
@@ -31,6 +33,18 @@ def christoffel(frame: Frame, vec_a: Array, vec_b: Array) -> Array:
     inside = inside - derivative.along_in_frame(first, q) - derivative.along_in_frame(second, p)
     result = frame.assemble(0.5 * inside)
     return result - _normal_part(frame, first, second) if all(frame.sides) else result
+
+
+def christoffel_gradient(frame: Frame, covector: Array, vector: Array) -> Array:
+    """Return the Euclidean gradient by V, a tangent one, of ``<covector, Gamma(V, vector)>``."""
+    if frame.layered:
+        return -layer_weingarten(frame, vector, covector)
+    derivative, weights = CometricDerivative(frame), frame.weights
+    q, y = frame.blocks(covector), frame.blocks(vector)
+    p = y / weights
+    turned = derivative.along_in_frame(weights * q, p) - derivative.along_in_frame(y, q)
+    inside = turned / weights - derivative.gradient_in_frame(q, p)
+    return frame.assemble(0.5 * inside) - weingarten(frame, vector, covector)
 
 
 def _normal_part(frame: Frame, first: Array, second: Array) -> Array:

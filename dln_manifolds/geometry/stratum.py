@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame, orientation_of
-from dln_manifolds.geometry.rank import MARGIN, has_rank, nearest_of_rank, resolution
+from dln_manifolds.geometry.rank import has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
 from dln_manifolds.numerics.precision import eps_of
@@ -245,8 +245,8 @@ class Stratum(abc.ABC):
             raise ValueError(f"n_samples must not be negative, not {n_samples}.")
         widest = _LONGEST_LOG
         if self.rank > 1:
-            # As far apart as `MatrixStratum.project` leaves singular values, in each factor.
-            farthest = -n_factors * np.log(MARGIN * resolution(max(self.shape), _DOUBLE)) / 2
+            # Twice what counts as zero, in each factor.
+            farthest = -n_factors * np.log(2 * resolution(max(self.shape), _DOUBLE)) / 2
             widest = min(farthest, _LONGEST_LOG)
         if not abs(bound) <= widest:
             raise ValueError(

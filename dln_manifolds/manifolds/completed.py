@@ -1,22 +1,64 @@
 """Distances and geodesics of the metric completion, across det = 0: methods of the metric."""
 
+import abc
 from collections.abc import Callable
 
 import numpy as np
 
+from dln_manifolds.checks import At
 from dln_manifolds.completion import CompletedSolution, solve_completed
-from dln_manifolds.completion.ends import completed_ends
-from dln_manifolds.geodesics import FailurePolicy
-from dln_manifolds.geometry.stratum import Stratum
+from dln_manifolds.completion.ends import completed_ends, require_square
+from dln_manifolds.completion.through import flow_through
+from dln_manifolds.geodesics import GeodesicSolution, Points, Status
+from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 
 
-class CompletedDistances:
+class CompletedDistances(GeodesicMetric, abc.ABC):
     """What a metric of square matrices says across det = 0."""
 
-    stratum: Stratum
-    policy: FailurePolicy
-    tolerance: float
+    def exp(
+        self, tangent_vec: ArrayLike, base_point: ArrayLike, through_singular: bool = False
+    ) -> Array:
+        """Riemannian exponential: the point at t = 1 of the geodesic with a given velocity.
+
+        Hamilton's equations (Chen, arXiv 2510.07324, Theorem 2.1) in the root chart. The order of
+        arguments is geomstats'; pymanopt's ``space.exp(point, tangent_vector)`` has the other one.
+
+        Geodesics of square matrices end where they meet a singular one. With ``through_singular``
+        they go on through det = 0 as geodesics of the metric completion, see `completed_dist`, to
+        points with the other sign of det (ours). Upstairs such a path has a corner: at even N the
+        smooth solution of the equation of layers comes back with the sign of det that it had.
+
+        Raises
+        ------
+        IncompleteGeodesicError, ConvergenceError
+            If a geodesic meets a singular matrix before t = 1, or could not be followed to there.
+            With ``through_singular``, one that meets a matrix of rank n - 2 or lower, as rays
+            through zero do, is not followed.
+        """
+        if through_singular:
+            require_square(self.stratum)
+        at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
+        solution = self._follow(at, record=False)
+        if through_singular:
+            self._go_on(at, solution)
+        return at.cast(self.policy.resolve(solution, solution.end_point))
+
+    def _go_on(self, at: At, solution: GeodesicSolution) -> None:
+        """Replace the ends of geodesics that meet a singular matrix, in place."""
+        met = np.flatnonzero(solution.status == Status.CROSSED)
+        if met.size:
+            value, frame = at.flat_point()
+            ends, reached = flow_through(
+                Points(value[met], frame.take(met)),
+                at.flat(at.vectors[0])[met],
+                solution.crossing_time.ravel()[met],
+                depth=self.stratum.depth,
+                tolerance=self.tolerance,
+            )
+            solution.end_point.reshape(value.shape)[met[reached]] = ends[reached]
+            solution.status.reshape(-1)[met[reached]] = Status.CONVERGED
 
     def _complete(
         self, point: ArrayLike, base_point: ArrayLike, record: bool

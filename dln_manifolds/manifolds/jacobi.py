@@ -203,6 +203,16 @@ class JacobiMetric(CurvedMetric):
             self.policy.warn(message)
         return at.cast(times.reshape(at.batch))
 
+    def injectivity_radius(self, base_point: OptionalArray = None) -> Array:
+        r"""Upper bound of the injectivity radius, shape ``(...)``: ``sqrt(N) s_r^(1/N)`` (ours).
+
+        That is the distance to matrices of lower rank, where geodesics end, in Frobenius norm of
+        the layers, infinite at infinite depth; a conjugate or cut point may come before. Chen
+        (arXiv 2510.07324) leaves the radius itself open.
+        """
+        at = At(self.stratum, base_point)
+        return at.cast(np.sqrt(at.frame.depth) * at.frame.roots[..., -1])
+
     def _conjugate(self, at: At, velocity: Array, t_max: float) -> Array:
         """Return first conjugate times of a flat batch."""
         horizon = np.full(len(velocity), t_max)

@@ -14,14 +14,13 @@ from dln_manifolds.geometry.metric import operator_matrix
 from dln_manifolds.geometry.spectral_functions import spectral_hessian
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.completed import CompletedDistances
-from dln_manifolds.manifolds.metric import GeodesicMetric
 from dln_manifolds.manifolds.pymanopt_observable import ObservableOptimization
 from dln_manifolds.manifolds.space import NetworkSpace
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 
 @every_backend(OBSERVABLE_METRIC, OF_METRIC, "m, n")
-class DLNObservableMetric(CompletedDistances, GeodesicMetric):
+class DLNObservableMetric(CompletedDistances):
     r"""Metric of the deep linear network on end-to-end matrices of one shape and rank.
 
     .. math::

@@ -388,9 +388,6 @@ def check_transport(data, record):
         gradients(lambda v, f=transport, seen=seen: seen.append(f(v)) or gs.sum(seen[0]), vectors)
         traced = np.asarray(seen[0].detach() if ON_TORCH else seen[0]._value)
         assert np.abs(traced - np.asarray(transport(vectors))).max() <= 1e-13
-    with pytest.raises(NotImplementedError, match="by tangent_vec only"):
-        gradients(lambda x: gs.sum(metric.parallel_transport(x, point, direction=along)) + gs.sum(
-            metric.parallel_transport(vectors[0], x, direction=along)), point)  # fmt: skip
 
 
 @each_matrix
@@ -401,6 +398,28 @@ def test_transport_of_matrices(data, record):
 @pytest.mark.parametrize("data", [*BALANCED, *OTHER_WIDTHS[:2]], ids=lambda data: str(data.space))
 def test_transport_of_layers(data, record):
     check_transport(data, record)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(OTHER_RANKS[0], BALANCED[1]),
+        *(
+            pytest.param(data, marks=pytest.mark.slow)
+            for data in (*OBSERVABLES, *OTHER_RANKS[1:], BALANCED[0], *OTHER_WIDTHS[:3])
+        ),
+    ],
+    ids=lambda data: str(data.space),
+)
+def test_transport_by_its_geodesic(data, record):
+    metric, point = data.space.metric, data.point()
+    vectors = data.vector(data.random(2), point)
+    along = data.vector(0.3 * data.random(), point)
+    end = metric.exp(along, point)
+    compare(data, lambda v, d, x: metric.parallel_transport(v, x, direction=d),
+            ["tangent", "tangent", "point"], [vectors, along, point], record, "along")  # fmt: skip
+    compare(data, lambda v, y, x: metric.parallel_transport(v, x, end_point=y),
+            ["tangent", "point", "point"], [vectors[0], end, point], record, "to")  # fmt: skip
 
 
 @each_layers

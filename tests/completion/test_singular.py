@@ -206,6 +206,7 @@ def test_what_is_not_solved(cut):
     with pytest.raises(ConvergenceError, match="0 of 2") as caught:
         metric.completed_dist(X, Y)
     assert caught.value.solution.residual[0] == np.inf
+    assert "take another depth" in str(caught.value)
     with pytest.raises(ConvergenceError, match=r"pair that failed is \(0, 1\)") as caught:
         metric.dist_pairwise(np.stack([X[0], Y[0]]), completed=True)
     metric.on_failure = "nan"

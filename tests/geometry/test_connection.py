@@ -57,6 +57,19 @@ def test_symbols_are_the_action_on_entries(depth):
     assert_allclose(symbols, symbols.swapaxes(-1, -2), rtol=0, atol=1e-13 * abs(symbols).max())
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_is_the_transpose(name):
+    x, rank, depths = CASES[name]
+    for depth in depths:
+        frame = Frame.of_point(x, depth, rank)
+        a, b = frame.assemble(frame.blocks(normal((2, *x.shape))))
+        covector = normal(x.shape, 2)
+        gradient = connection.christoffel_gradient(frame, covector, b)
+        assert_allclose(frame.assemble(frame.blocks(gradient)), gradient, rtol=1e-12, atol=1e-12)
+        wanted = np.sum(covector * connection.christoffel(frame, a, b))
+        check(abs(np.sum(gradient * a) - wanted), 1e-11 * max(np.abs(gradient).max(), abs(wanted)))
+
+
 def test_one_layer_has_none():
     frame = Frame.of_point(normal((3, 3)), 1)
     check(np.abs(connection.christoffel(frame, *normal((2, 3, 3)))), 1e-15)

@@ -92,6 +92,42 @@ def test_positive_semidefinite_matrices_become_positive_definite(n, rank):
     assert (np.linalg.eigvalsh(0.5 * (kept + kept.swapaxes(-1, -2))) > -1e-15 * n**2).all()
 
 
+def test_polar_factors_of_symmetric_matrices_are_exact():
+    """In all directions, where rounding in singular vectors would turn those of small values."""
+    half = RNG.normal(size=(10, 8, 4))
+    ridged = half @ half.swapaxes(-1, -2)
+    largest = np.linalg.norm(ridged, 2, axis=(-2, -1))[:, None, None]
+    ridged = ridged + 2e-14 * largest * np.eye(8)
+    for matrices in (ridged, nearest_of_rank(covariance(8, 3, 10), 8, DOUBLE)):
+        assert_array_equal(matrices, matrices.swapaxes(-1, -2))
+        frame = Frame.of_point(matrices, 2.0)
+        assert_array_equal(frame.left, frame.right_t.swapaxes(-1, -2))
+        values = np.linalg.svd(matrices, compute_uv=False)
+        assert_allclose(frame.values, values, atol=1e-15 * values.max())
+        assert_allclose(frame.compose(frame.values), matrices, atol=1e-14 * values.max())
+    # Of indefinite ones it is symmetric; others, and those far from singular, are left alone.
+    indefinite = np.diag([3.0, -2.0, 1e-12]) + 0.0
+    assert_allclose(Frame.of_point(indefinite, 2.0).polar, np.diag([1, -1, 1]), atol=1e-15)
+    other = of_rank(3, 3, 2) + 1e-12 * RNG.normal(size=(3, 3))
+    left, values, right_t = np.linalg.svd(other)
+    assert_array_equal(Frame.of_point(other, 2.0).polar, left @ right_t)
+
+
+def test_null_columns_follow_continuously():
+    """A small change of a matrix of lower rank changes its projection by little, and no sign."""
+    matrix, turn = of_rank(5, 5, 3), np.linalg.qr(RNG.normal(size=(5, 5)))[0]
+    bases = Frame.of_point(nearest_of_rank(matrix, 5, DOUBLE), 2.0).polar
+    assert np.linalg.det(bases) > 0
+    for step in (1e-3, 1e-5):
+        change = matrix + step * matrix @ RNG.normal(size=(5, 5))
+        moved = Frame.of_point(nearest_of_rank(change, 5, DOUBLE), 2.0).polar
+        # Raised values are a few roundings, of which their vectors are a fraction.
+        assert np.linalg.norm(moved - bases) < 100 * step + 0.5
+        assert np.linalg.det(moved) > 0
+    turned = Frame.of_point(nearest_of_rank(turn @ matrix @ turn.T, 5, DOUBLE), 2.0).polar
+    assert np.linalg.det(turned) > 0
+
+
 def test_raised_determinants_are_positive():
     matrices = np.concatenate([of_rank(4, 4, 2, 30), of_rank(4, 4, 3, 30), -covariance(4, 3, 30)])
     assert (np.linalg.slogdet(nearest_of_rank(matrices, 4, DOUBLE))[0] > 0).all()

@@ -172,6 +172,14 @@ def test_single_precision():
         assert found.dtype == np.float32
 
 
+def test_the_last_time_counts():
+    space = SPACES["N = 2.5"]
+    x, z, w = problem(space)
+    assert_allclose(space.metric.jacobi_field(w, z, x, w[::-1], t=0), w[::-1], rtol=0, atol=1e-13)
+    both = space.metric.jacobi_field(w, 2 * z, x, t=[0.5]), space.metric.jacobi_field(w, z, x)
+    assert_allclose(2 * both[0][:, 0], both[1], rtol=0, atol=1e-12 * np.abs(both[1]).max())
+
+
 def test_geodesics_that_end():
     space = DLNObservableManifold(n=2, depth=3)
     x, z = np.diag([2.0, 1.0]), np.diag([0.0, -6.0])
