@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 webdriver = pytest.importorskip("selenium.webdriver")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 pytest.importorskip("latex2mathml")
 pytest.importorskip("sphinx_gallery")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -67,9 +68,11 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize("page", PAGES)
 def test_page(built, browser, page):
     browser.get((built / f"{page}.html").as_uri())
+    loaded = "return [...document.images].every(i => (i.loading = 'eager', i.complete))"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(loaded))
     seen = browser.execute_script(LOOK)
     assert seen["empty"] == 0
-    assert seen["formulas"] > (50 if page == "mathematics" else 0)
+    assert page != "mathematics" or seen["formulas"] > 50
     assert all(width > 0 for width in seen["pictures"])
     assert seen["raw"] == []
     assert seen["scripts"] == []
