@@ -74,7 +74,27 @@ def escape_shapes(app, what, name, obj, options, lines):
             lines[k] = line.replace("*point_shape", r"\*point_shape")
 
 
+def benchmarks_for_users(app, docname, source):
+    """Leave out what measures the work on the package: versions compared, and its own goals."""
+    if docname != "benchmarks":
+        return
+    text = (Path(app.confdir).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^## Two versions.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines, dropped = [], None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            dropped = None
+        else:
+            cells = re.split(r"(?<!\\)\|", line)
+            if dropped is None:
+                dropped = {k for k, cell in enumerate(cells) if cell.strip() in ("bar", "goal")}
+            line = "|".join(cell for k, cell in enumerate(cells) if k not in dropped)
+        lines.append(line)
+    source[0] = "\n".join(lines)
+
+
 def setup(app):
     """Connect what the docstrings need."""
+    app.connect("source-read", benchmarks_for_users)
     app.connect("autodoc-skip-member", ours_only)
     app.connect("autodoc-process-docstring", escape_shapes)
