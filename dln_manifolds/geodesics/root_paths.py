@@ -285,12 +285,9 @@ class RootPaths(ModalPaths):
         """Return straight lines in frames that turn with the bases of the ends."""
         return self._straight(self.pairs.facing())
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
-        """Return straight lines in frames that turn otherwise, where these may be shorter.
-
-        Only the first of the other ways to align: in this chart a second was never shorter.
-        """
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()[:1]]
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
+        """Return straight lines in frames that turn otherwise, where these may be shorter."""
+        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals(thorough)]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PathState:
         """Return paths of some members with their energy."""

@@ -85,27 +85,35 @@ def followed(
 
 
 def solve_log(
-    system: System, start: Points, end: Points, *, tolerance: float, record: bool = True
+    system: System,
+    start: Points,
+    end: Points,
+    *,
+    tolerance: float,
+    record: bool = True,
+    thorough: bool = False,
 ) -> GeodesicSolution:
     """Find geodesics between pairs of points of one component.
 
     Solved between points of size one; the cone law of :mod:`dln_manifolds.geometry.scaling` does
     the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
-    ``residual`` is at most ``system.goal(tolerance)``.
+    ``residual`` is at most ``system.goal(tolerance)``. A ``thorough`` search solves from many
+    starts, and returns the shortest geodesics.
     """
     narrow = system.narrowed(start, end=end)
     if narrow is not None:
         small, within = narrow
         ends = _shrunk(within, start, end)
-        solution = solve_log(small, *ends, tolerance=tolerance, record=record)
+        solution = solve_log(small, *ends, tolerance=tolerance, record=record, thorough=thorough)
         return _expanded(system, within, solution)
-    known = None if record else system.verified(start, end)
+    known = None if record or thorough else system.verified(start, end)
     if known is not None and (known.residual <= system.goal(tolerance)).all():
         return _known(system, known, tolerance)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
-    found = connect(system, first, last, end.value, tolerance=tolerance, record=record)
+    how = {"record": record, "thorough": thorough}
+    found = connect(system, first, last, end.value, tolerance=tolerance, **how)
     if system.straight:
         velocity = end.value - start.value
     else:

@@ -357,8 +357,11 @@ class PathFamily(Protocol):
     def initial(self) -> Guess:
         """Return first guesses."""
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
-        """Return other first guesses, which may be shorter, of some members by their indices."""
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
+        """Return other first guesses, which may be shorter, of some members by their indices.
+
+        All that there are, likely or not, if it is to be ``thorough``.
+        """
 
     def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Return paths of some members, of the level before, with the unknowns of this one."""

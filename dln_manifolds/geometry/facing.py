@@ -9,6 +9,7 @@ and ``Omega_R`` on the first bases add up to zero, and those on the complements 
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -142,24 +143,72 @@ class AlignedPairs:
             return halved(*self._polar_turn)
         return facing(*self.last, self._first_turn)
 
-    def rivals(self) -> list[tuple[Array, Facing]]:
-        """Return other turns of some members, by their indices, where these may be shorter."""
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Facing]]:
+        """Return other turns of some members, by their indices, where these may be shorter.
+
+        If it is to be ``thorough``, all that there are of every member.
+        """
+        if thorough:
+            return self._all_turns() if self.layout.full else self._all_flips()
         if self.layout.full:
             return self._the_other_way()
         rows = np.nonzero(np.linalg.svd(self._coupling, compute_uv=False)[:, -1] < _LOOSE)[0]
         if rows.size == 0:
             return []
+        counts = [1] * self._single + [2] * (self.layout.rank > 1)
+        places = (range(self.layout.rank - count, self.layout.rank) for count in counts)
+        return [(rows, self._flipped(rows, list(place))) for place in places]
+
+    @property
+    def _single(self) -> bool:
+        """Whether one direction may be flipped: an odd number leads to another component."""
+        return min(basis.shape[-1] for basis in self.bases) > self.layout.rank
+
+    def _flipped(self, rows: Array, places: list[int]) -> Facing:
+        """Turn some members with some singular directions flipped."""
         u, _, vt = (x[rows] for x in np.linalg.svd(self._weighted))
         signs = np.sign(diagonal(transpose(u) @ self._first_turn[rows] @ transpose(vt)))
-        # An odd number of flips leads to the other component, if there are two.
-        single = min(basis.shape[-1] for basis in self.bases) > self.layout.rank
-        rivals = []
-        for count in [1] * single + [2] * (self.layout.rank > 1):
-            flipped = signs.copy()
-            flipped[:, -count:] *= -1
-            turn = (u * flipped[:, None, :]) @ vt
-            rivals.append((rows, facing(self.last[0][rows], self.last[1][rows], turn)))
+        signs[:, places] *= -1
+        return facing(self.last[0][rows], self.last[1][rows], (u * signs[:, None, :]) @ vt)
+
+    def _all_flips(self) -> list[tuple[Array, Facing]]:
+        """Flip one direction, where that may be, or two."""
+        rows, r = np.arange(len(self.last[0])), self.layout.rank
+        counts = [1] * self._single + [2] * (r > 1)
+        return [
+            (rows, self._flipped(rows, list(places)))
+            for count in counts
+            for places in combinations(range(r), count)
+        ]
+
+    def _all_turns(self) -> list[tuple[Array, Facing]]:
+        """Turn any plane of the polar factor, or two, backwards, or any of either end by pi."""
+        (vectors, angles), n = self._polar_turn, self.layout.rank
+        rows, planes = np.arange(len(angles)), range(n // 2)
+        rivals = [
+            (rows, halved(vectors, backwards(angles, places)))
+            for count in (1, 2)
+            for places in combinations(planes, count)
+        ]
+        for pair in combinations(range(n), 2):
+            for end in (0, 1):
+                for way in (1.0, -1.0):
+                    rivals.append((rows, self._half_turn(rows, end, pair, way)))
         return rivals
+
+    def _half_turn(self, rows: Array, end: int, pair: tuple[int, int], way: float) -> Facing:
+        """Turn a plane of singular directions of one end, counted from the least, by pi.
+
+        The rest of the way from polar factor to polar factor is left to the path.
+        """
+        directions = np.linalg.eigh(self.stretches[end][rows])[1]
+        first, second = (directions[:, :, k, None] for k in pair)
+        turn = first @ transpose(second)
+        turn = 0.5 * np.pi * way * (turn - transpose(turn))
+        left = right = turn
+        if end:
+            left, right = (side[rows] @ turn @ transpose(side[rows]) for side in self.last)
+        return Facing.of_velocities(left, -right)
 
     @cached_property
     def _polar_turn(self) -> tuple[Array, Array]:
@@ -174,7 +223,7 @@ class AlignedPairs:
         rows = np.nonzero(wide & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
         if rows.size == 0:
             return []
-        return [(rows, halved(vectors[rows], backwards(angles[rows])))]
+        return [(rows, halved(vectors[rows], backwards(angles[rows], (0,))))]
 
     @cached_property
     def _coupling(self) -> Array:
@@ -201,9 +250,10 @@ class AlignedPairs:
         return signed_polar(self._weighted, sign)
 
 
-def backwards(angles: Array) -> Array:
-    """Return angles of rotations, ``(n_batch, n)``, the largest turned the other way round."""
-    largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
+def backwards(angles: Array, planes: tuple[int, ...]) -> Array:
+    """Return angles of rotations, ``(n_batch, n)``, some of the largest turned the other way."""
+    places = [k for plane in planes for k in (2 * plane, 2 * plane + 1)]
+    largest = np.argsort(-np.abs(angles), axis=1)[:, places]
     chosen = np.take_along_axis(angles, largest, axis=1)
     turned = angles.copy()
     np.put_along_axis(turned, largest, chosen - 2 * np.pi * np.sign(chosen), axis=1)

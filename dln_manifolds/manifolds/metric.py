@@ -27,6 +27,7 @@ from dln_manifolds.statistics.pairwise import PairwiseDistances
 
 _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 
+_SEARCHES = ("default", "thorough")
 # Sums of squares in between have lost nothing that matters to over- or underflow.
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
@@ -192,11 +193,16 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
         return solution.reshape(at.batch)
 
-    def _join(self, start: At, end: At, record: bool) -> GeodesicSolution:
+    def _join(
+        self, start: At, end: At, record: bool, search: str = "default"
+    ) -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
+        if search not in _SEARCHES:
+            raise ValueError(f"search must be one of {_SEARCHES}, not {search!r}.")
         apart = connect(start, end, tolerate=not self.policy.raises)
         ends = Points(*start.flat_point()), Points(*end.flat_point())
-        solution = solve_log(self.system, *ends, tolerance=self.tolerance, record=record)
+        how = {"record": record, "thorough": search != "default"}
+        solution = solve_log(self.system, *ends, tolerance=self.tolerance, **how)
         return solution.without(apart).reshape(start.batch)
 
     def solve_exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
