@@ -13,9 +13,9 @@ from dln_manifolds.numerics.matrices import size_of
 
 # Evaluations after which no finer path is tried.
 _MAX_EVALUATIONS = 70_000
-# Lengths whose relative difference is less make a contest close; or they are of one geodesic.
-CLOSE = 1e-2
-_SAME = 1e-10
+# Lengths whose relative difference is less make a contest close, or are listed as one, or do not
+# change which is kept.
+CLOSE, _DISTINCT, _SAME = 1e-2, 1e-9, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,3 +115,15 @@ class Connection:
         self.n_evaluations += rival.n_evaluations
         if self.problem.record and won.size:
             self._record(won, rival.trajectory, won)
+
+    def rivals(self) -> Array | None:
+        """Return the different speeds of all that solved, sorted, ``(n_batch, k)``; see close."""
+        if not self.speeds:
+            return None
+        speeds = np.sort(np.stack(self.speeds, axis=1), axis=1)
+        near = speeds[:, 1:] <= speeds[:, :-1] * (1 + _DISTINCT)
+        speeds[:, 1:][near] = np.inf
+        speeds = np.sort(speeds, axis=1)
+        kept = max(1, int(np.isfinite(speeds).sum(axis=1).max(initial=0)))
+        self.close |= (speeds[:, 1:] <= speeds[:, :1] * (1 + CLOSE)).any(axis=1)
+        return np.asarray(speeds[:, :kept])

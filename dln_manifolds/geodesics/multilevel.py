@@ -43,6 +43,8 @@ _STATIONARY, _MAX_STEPS = 1e-4, 400
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
+# Starts, the likeliest first, that pairs are solved from of which rough paths tell nothing.
+_LIKELY = 5
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -81,22 +83,23 @@ def connect(
             members = pending[numbers[pending] == number]
             ends = first.take(members), last.take(members)
             _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
-    if thorough:
-        _search(best)
+    steep = system.steep(first, last) | thorough
+    if steep.any() and not system.straight:
+        _search(best, steep, None if thorough else _LIKELY)
     return best
 
 
-def _search(best: Connection) -> None:
-    """Solve from every start of the first choice of families; keep the shortest."""
+def _search(best: Connection, asked: Array, most: int | None) -> None:
+    """Solve some members from ``most`` starts, or all, of the first family; keep the shortest."""
     problem = best.problem
-    system, ends = problem.system, (problem.first, problem.last)
-    numbers = system.families(*ends)[0]
-    for number in np.unique(numbers):
-        members = np.flatnonzero(numbers == number)
-        some = (end.take(members) for end in ends)
+    system = problem.system
+    numbers = system.families(problem.first, problem.last)[0]
+    for number in np.unique(numbers[asked]):
+        members = np.flatnonzero(asked & (numbers == number))
+        some = problem.first.take(members), problem.last.take(members)
         family = system.paths(int(number), *some, problem.tolerance)
-        starts = [(np.arange(members.size), family.initial()), *family.rivals(thorough=True)]
-        for rows, guess in starts:
+        rivals = family.rivals(thorough=True)[:most]
+        for rows, guess in [(np.arange(members.size), family.initial()), *rivals]:
             rival = Connection(problem)
             _Levels(family, rival, members).descend(rows, guess)
             best.challenge(rival)

@@ -112,18 +112,23 @@ def solve_log(
         return _known(system, known, tolerance)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
-    how = {"record": record, "thorough": thorough}
-    found = connect(system, first, last, end.value, tolerance=tolerance, **how)
+    found = connect(
+        system, first, last, end.value, tolerance=tolerance, record=record, thorough=thorough
+    )
     if system.straight:
         velocity = end.value - start.value
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    rivals = found.rivals()
+    if rivals is not None:
+        lengths = [cone.length(np.where(np.isfinite(x), x, 0.0)) for x in rivals.T]
+        rivals = np.where(np.isfinite(rivals), np.stack(lengths, axis=1), np.inf)
     unknown = np.full(len(velocity), np.nan)
     bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
     steps = [cone.states(time, state) for time, state in recorded]
-    return _solution(
+    solution = _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
@@ -140,6 +145,7 @@ def solve_log(
         status=found.status,
         crossing_time=cone.time(found.crossing),
     )
+    return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
 
 
 def _known(system: System, known: StraightFactors, tolerance: float) -> GeodesicSolution:

@@ -269,6 +269,10 @@ class System(Chart, Protocol):
     def families(self, first: Unit, last: Unit) -> list[Array]:
         """Return families of paths by number, best first, one array for each attempt."""
 
+    def steep(self, first: Unit, last: Unit) -> Array:
+        """Whether energies of rough paths may not tell which geodesic is shorter."""
+        return np.zeros(len(first.position), dtype=bool)
+
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths in which logs are sought."""
 

@@ -182,19 +182,26 @@ class AlignedPairs:
         ]
 
     def _all_turns(self) -> list[tuple[Array, Facing]]:
-        """Turn any plane of the polar factor, or two, backwards, or any of either end by pi."""
+        """Turn planes of the polar factor backwards, or planes of either end by pi, likely first.
+
+        One plane or two of the polar factor, any of an end: likely are the widest and the least.
+        """
         (vectors, angles), n = self._polar_turn, self.layout.rank
-        rows, planes = np.arange(len(angles)), range(n // 2)
-        rivals = [
+        rows = np.arange(len(angles))
+        if n == 1:
+            return []
+        wide, *others = (
             (rows, halved(vectors, backwards(angles, places)))
             for count in (1, 2)
-            for places in combinations(planes, count)
+            for places in combinations(range(n // 2), count)
+        )
+        halves = [
+            (rows, self._half_turn(rows, end, pair, way))
+            for pair in combinations(range(n), 2)
+            for end in (0, 1)
+            for way in (1.0, -1.0)
         ]
-        for pair in combinations(range(n), 2):
-            for end in (0, 1):
-                for way in (1.0, -1.0):
-                    rivals.append((rows, self._half_turn(rows, end, pair, way)))
-        return rivals
+        return [wide, *halves[:4], *others, *halves[4:]]
 
     def _half_turn(self, rows: Array, end: int, pair: tuple[int, int], way: float) -> Facing:
         """Turn a plane of singular directions of one end, counted from the least, by pi.
@@ -218,12 +225,11 @@ class AlignedPairs:
     def _the_other_way(self) -> list[tuple[Array, Facing]]:
         """Turn backwards in the plane of largest angle, where that is wide."""
         vectors, angles = self._polar_turn
-        wide = np.max(np.abs(angles), axis=-1) > _WIDE
         # In the plane the other way is longer; for N < 2 it may lead out of GL(n).
-        rows = np.nonzero(wide & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
+        rows = np.nonzero(is_wide(angles) & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
         if rows.size == 0:
             return []
-        return [(rows, halved(vectors[rows], backwards(angles[rows], (0,))))]
+        return [(rows, halved(vectors[rows], backwards(angles[rows])))]
 
     @cached_property
     def _coupling(self) -> Array:
@@ -250,7 +256,12 @@ class AlignedPairs:
         return signed_polar(self._weighted, sign)
 
 
-def backwards(angles: Array, planes: tuple[int, ...]) -> Array:
+def is_wide(angles: Array) -> Array:
+    """Whether the largest angle is so wide that the other way may be shorter."""
+    return np.asarray(np.max(np.abs(angles), axis=-1) > _WIDE)
+
+
+def backwards(angles: Array, planes: tuple[int, ...] = (0,)) -> Array:
     """Return angles of rotations, ``(n_batch, n)``, some of the largest turned the other way."""
     places = [k for plane in planes for k in (2 * plane, 2 * plane + 1)]
     largest = np.argsort(-np.abs(angles), axis=1)[:, places]
