@@ -286,8 +286,13 @@ class RootPaths(ModalPaths):
         return self._straight(self.pairs.facing())
 
     def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
-        """Return straight lines in frames that turn otherwise, where these may be shorter."""
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals(thorough)]
+        """Return straight lines in frames that turn otherwise, where these may be shorter.
+
+        Only the first of the other ways to align, unless the search is ``thorough``: in this chart
+        a second was never shorter.
+        """
+        frames = self.pairs.rivals(thorough)[: None if thorough else 1]
+        return [(rows, self._straight(frame)) for rows, frame in frames]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PathState:
         """Return paths of some members with their energy."""

@@ -258,12 +258,10 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
 
         Geodesics between two points are not unique. The energy of paths is minimized from the polar
         path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2, N >= 2),
-        from the path that turns it the other way too; the shorter geodesic is returned. With
-        ``search="thorough"`` one is solved from each of many starts, at ten times the cost and more
-        (of end-to-end matrices: for layers nothing is added). Beyond the cut
-        locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for ``|v|_g`` up to
-        ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart. Swapping the ends
-        gives the same length.
+        from the path that turns it the other way too; the shorter geodesic is returned. For
+        ``search="thorough"`` many starts are solved, at ten times the cost and more (not upstairs).
+        Beyond the cut locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for
+        ``|v|_g`` up to ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart.
 
         Closed forms are taken where they are exact (same singular vectors; N = 1; N = 2 with equal
         polar factors: Chen, arXiv 2510.07324, (2.9) and Theorem 3.5). Every result has been

@@ -1,0 +1,83 @@
+"""Is the default log the shortest geodesic that is found? Hard pairs against a thorough search.
+
+Pairs whose polar factors are apart by an angle near pi in one plane, and whose last singular values
+are scaled by 0.1 or 1e-3, of one end or of both. And how the ends' order, transposing and rotating
+change the distance.
+"""
+
+from __future__ import annotations
+
+import _timing as timing  # before numpy: pins the threads
+import numpy as np
+
+from dln_manifolds import DLNObservableManifold
+
+DEPTHS = (2, 3, 8, 30)
+PAIRS = {3: 120, 4: 60, 5: 20}
+QUICK_PAIRS = {3: 8}
+LARGEST_ANGLE, FACTORS, LONGER = 2.9, (0.1, 1e-3), 1e-9
+HEADER = (
+    "n",
+    "N",
+    "pairs",
+    "not solved",
+    "longer than thorough",
+    "at most by",
+    "close contests",
+    "change by isometries",
+    "time, thorough / default",
+)
+
+
+def hard_pairs(rng: np.random.Generator, n: int, n_pairs: int) -> tuple[timing.Array, timing.Array]:
+    """Draw pairs of positive determinant until enough have a wide angle; scale them."""
+    pairs: list[timing.Array] = []
+    while len(pairs) < n_pairs:
+        points = rng.standard_normal((2, n, n))
+        points[np.linalg.det(points) < 0, 0] *= -1
+        u, s, vt = np.linalg.svd(points)
+        angles = np.angle(np.linalg.eigvals(u[0] @ vt[0] @ (u[1] @ vt[1]).T))
+        if np.abs(angles).max() >= LARGEST_ANGLE:
+            s[: 1 + len(pairs) // 2 % 2, -1] *= FACTORS[len(pairs) % 2]
+            pairs.append((u * s[:, None, :]) @ vt)
+    X, Y = np.moveaxis(np.array(pairs), 1, 0)
+    return X, Y
+
+
+def shortest_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) -> list[str]:
+    """Solve the pairs of one width and depth in both ways."""
+    metric = DLNObservableManifold(n, depth).metric
+    metric.on_failure = "nan"
+    X, Y = hard_pairs(rng, n, n_pairs)
+    found = metric.solve_log(Y, X)
+    thorough = metric.solve_log(Y, X, search="thorough")
+    good = found.success & thorough.success
+    excess = (found.length / thorough.length - 1)[good]
+    Q, R = np.linalg.qr(rng.standard_normal((2, n, n)))[0]
+    alike = ((Y, X), (X.swapaxes(1, 2), Y.swapaxes(1, 2)), (Q @ X @ R, Q @ Y @ R))
+    changes = [np.abs(metric.dist(*pair) / found.length - 1)[good].max() for pair in alike]
+    ratio = timing.seconds(lambda: metric.dist(X, Y, search="thorough"))
+    ratio /= timing.seconds(lambda: metric.dist(X, Y))
+    return [
+        str(n),
+        f"{depth:g}",
+        str(n_pairs),
+        str(n_pairs - int(good.sum())),
+        str(int((excess > LONGER).sum())),
+        f"{max(excess.max(), 0):.0e}",
+        str(int(thorough.is_close_contest.sum())),
+        f"{max(changes):.0e}",
+        timing.number(ratio),
+    ]
+
+
+def main() -> None:
+    options = timing.arguments(__doc__)
+    rng = np.random.default_rng(options.seed)
+    sizes = QUICK_PAIRS if options.quick else PAIRS
+    rows = [shortest_row(rng, n, depth, sizes[n]) for n in sizes for depth in DEPTHS]
+    timing.print_table("hard pairs", HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()
