@@ -25,8 +25,8 @@ _ROUNDS, _SETTLED = 12, 1e-4
 # Largest polar angle from which turning by 2 pi less is tried too. Of some thousand Gaussian pairs
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
-# Product of both ratios of least to largest singular values below which rough paths mislead. Of some
-# hundred hard pairs they misjudged five; the largest product of these was 3e-8.
+# Product of both ratios of least to largest singular values below which rough paths mislead: of
+# some hundred hard pairs they misjudged five; the largest product of these was 3e-8.
 _STEEP = 1e-6
 # Least singular value of ``E_1^T E_0 + F_1^T F_0`` below which flips of directions are tried too.
 _LOOSE = 0.7
