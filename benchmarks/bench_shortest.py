@@ -25,7 +25,6 @@ HEADER = (
     "not solved",
     "longer than thorough",
     "at most by",
-    "close contests",
     "change by isometries",
     "time, thorough / default",
 )
@@ -52,15 +51,15 @@ def shortest_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) -
     metric.on_failure = "nan"
     X, Y = hard_pairs(rng, n, n_pairs)
     start = time.process_time()
-    found = metric.solve_log(Y, X)
+    found = metric.dist(X, Y)
     middle = time.process_time()
-    thorough = metric.solve_log(Y, X, search="thorough")
+    thorough = metric.dist(X, Y, search="thorough")
     ratio = (time.process_time() - middle) / (middle - start)
-    good = found.success & thorough.success
-    excess = (found.length / thorough.length - 1)[good]
+    good = np.isfinite(found) & np.isfinite(thorough)
+    excess = (found / thorough - 1)[good]
     Q, R = np.linalg.qr(rng.standard_normal((2, n, n)))[0]
     alike = ((Y, X), (X.swapaxes(1, 2), Y.swapaxes(1, 2)), (Q @ X @ R, Q @ Y @ R))
-    changes = [np.abs(metric.dist(*pair) / found.length - 1)[good].max() for pair in alike]
+    changes = [np.abs(metric.dist(*pair) / found - 1)[good].max() for pair in alike]
     return [
         str(n),
         f"{depth:g}",
@@ -68,7 +67,6 @@ def shortest_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) -
         str(n_pairs - int(good.sum())),
         str(int((excess > LONGER).sum())),
         f"{max(excess.max(), 0):.0e}",
-        str(int(thorough.is_close_contest.sum())),
         f"{max(changes):.0e}",
         timing.number(ratio),
     ]
