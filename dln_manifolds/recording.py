@@ -62,7 +62,7 @@ class TrainingRecorder:
         self._points: list[Array] = []
         self._losses: list[float] = []
         self._times: list[float] = []
-        self._depth = 0
+        self._depth, self._rank = 0, None
 
     def __repr__(self) -> str:
         """Return a line."""
@@ -86,6 +86,7 @@ class TrainingRecorder:
                 f"it had {self._depth} and {self._points[0].shape}. Record runs one by one."
             )
         self._depth = len(layers)
+        self._rank = min(min(layer.shape) for layer in layers)
         self._points.append(X)
         self._losses.append(float(loss.item() if hasattr(loss, "item") else loss))
         self._times.append(float(time))
@@ -107,7 +108,7 @@ class TrainingRecorder:
 
     def clock(self, **options: Any) -> TrainingClock:
         """Return the `training_clock` of the checkpoints; options as there."""
-        options = {"depth": max(self._depth, 1), **options}
+        options = {"depth": max(self._depth, 1), "rank": self._rank, **options}
         return training_clock(self.points, self.losses, self.times, **options)
 
 

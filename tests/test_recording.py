@@ -41,6 +41,14 @@ def test_layers_of_unequal_widths():
     assert "13 checkpoints" in repr(again)
 
 
+def test_a_bottleneck_lowers_the_rank():
+    recorder = TrainingRecorder()
+    for k in (1.0, 1.1):
+        recorder(2 - k, k, [k * np.eye(2, 5), np.eye(4, 2)])
+    expected = training_clock(recorder.points, [1, 0.9], [1, 1.1], depth=2, rank=2)
+    np.testing.assert_allclose(recorder.clock().lower_bounds, expected.lower_bounds)
+
+
 def test_runs_that_are_not_balanced_are_found_out():
     rng = np.random.default_rng(1)
     verdicts = []

@@ -80,6 +80,13 @@ class GibbsMeasure:
         beta: float = 1.0,
         anisotropy: float = 1.0,
     ) -> None:
+        if not isinstance(getattr(space, "stratum", None), MatrixStratum):
+            raise TypeError(
+                f"space must be one of end-to-end matrices, not {space!r}: noise in the layers is "
+                f"that of langevin(scheme='layers') over it."
+            )
+        if not callable(energy):
+            raise TypeError(f"energy must be a function of X or a cost, not {energy!r}.")
         self.space, self.stratum = space, space.stratum
         self.beta, self.anisotropy = _number("beta", beta), _number("anisotropy", anisotropy)
         if self.beta == 0:

@@ -225,6 +225,8 @@ def langevin(
         If chains left all bounds: their points are NaN from there on, not left out.
     """
     total, every = whole("n_steps", n_steps), whole("thin", thin)
+    if every > total:
+        raise ValueError(f"thin={every} keeps none of n_steps={total} steps.")
     points, frame, dtype = checked_point(measure.stratum, start, "start")
     if points.ndim > 3:
         raise InvalidPointError(

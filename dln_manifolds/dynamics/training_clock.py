@@ -61,7 +61,8 @@ class TrainingClock:
         The first segment that it is about.
     moved : float
         How far the layers moved, beside their norm at the start: ``d(X_0, X_T) / |W_0|``, with
-        ``|W_0|^2 = N sum s^(2/N)``. Small values are the lazy regime, large ones the rich.
+        ``|W_0|^2 = N sum s^(2/N)``. Small values are the lazy regime, large ones the rich. NaN at
+        infinite depth.
     depth : float
         The depth whose metric measures.
     depth_misfits : dict
@@ -93,7 +94,8 @@ class TrainingClock:
             length, bound, ratio = numbers
             rows.append(f"{k:4} to {k + 1:4} {length:11.4g} {bound:11.4g} {ratio:10.3f}")
         rows.append(f"{self.verdict.message[:-1]}{where}.")
-        rows.append(f"The layers moved {self.moved:.3g} times their norm at the start.")
+        if not np.isnan(self.moved):
+            rows.append(f"The layers moved {self.moved:.3g} times their norm at the start.")
         if self.fitted_depth is not None:
             rows.append(f"Depth that fits best: {self.fitted_depth:g}.")
         return "\n".join(rows)
@@ -157,11 +159,15 @@ def training_clock(
         raise InvalidPointError(
             f"points has shape {shape}; two or more end-to-end matrices are needed, (k, m, n)."
         )
+    if not 0 <= slack < np.inf:
+        raise ValueError(f"slack must be finite and not negative, not {slack}.")
     stratum = MatrixStratum.of(shape=shape[1:], rank=rank, depth=depth)
     matrices, frame, _ = checked_point(stratum, points, "points")
+    if as_array(losses, "losses").shape != shape[:1]:
+        raise ValueError(
+            f"losses has shape {np.shape(losses)}; one for each of {shape[0]} points is needed."
+        )
     energies, precision = as_matrices(losses, shape[:1], "losses")
-    if energies.shape != shape[:1]:
-        raise ValueError(f"losses has shape {energies.shape}; one for each of {shape[0]} points.")
     clock = np.arange(float(shape[0])) if times is None else checked_times(times)
     if clock.shape != shape[:1]:
         raise ValueError(f"times has shape {clock.shape}; one for each of {shape[0]} points.")
@@ -177,7 +183,9 @@ def training_clock(
     first_to_last = np.array([0, -1])
     ends = Frame.of_point(matrices[first_to_last], stratum.depth)
     way = _lengths(stratum, matrices[first_to_last], ends)[0]
+    # At infinite depth the layers have no norm, and distances are of another unit.
     start_norm = np.sqrt(stratum.depth * np.sum(frame.values[0] ** (2 / stratum.depth)))
+    moved = way / start_norm if np.isfinite(stratum.depth) else np.nan
     misfits = {
         float(other): _misfit(matrices, rank, other, lost * taken, known_unit) for other in depths
     }
@@ -188,7 +196,7 @@ def training_clock(
         float(bounds.sum()),
         verdict,
         segment,
-        float(way / start_norm),
+        float(moved),
         stratum.depth,
         misfits,
     )

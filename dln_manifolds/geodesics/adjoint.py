@@ -319,8 +319,10 @@ def exp_adjoint(
     last = system.at(result.state[:, 0, 0], unit.scale)
     basis = Basis.of(system, last)
     momenta = basis.combined(basis.coordinates(_each(system.flat, last, vectors)))[1]
-    fields = _backwards(system, result.state, momenta, tolerance)[2]
-    found = _velocities(system, unit, -_each(system.momentum, unit, fields))
+    # The start as it comes back: its frame may be turned, by flips for instance.
+    first, _, fields, _ = _backwards(system, result.state, momenta, tolerance)
+    first = system.at(first.position, unit.scale)
+    found = _velocities(system, first, -_each(system.momentum, first, fields))
     finite = np.isfinite(found).all(axis=tuple(range(1, found.ndim)))
     return found, _known(solution, np.asarray(finite), found)
 

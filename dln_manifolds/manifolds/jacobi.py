@@ -172,9 +172,10 @@ class JacobiMetric(CurvedMetric):
 
         From there on the geodesic is no shortest curve, not even among those near it. The search is
         by the index form, whose least eigenvalue passes zero at that time, whatever its
-        multiplicity (see :mod:`dln_manifolds.geodesics.jacobi`), and ends with the geodesic: at a
+        multiplicity (:mod:`dln_manifolds.geodesics.conjugate`), and ends with the geodesic: at a
         singular matrix, at ``t_max``, or never. At finite depth all of an endless geodesic is
-        searched, by the cone law; at infinite depth a length of 20, unless ``t_max`` is given.
+        searched, by the cone law; at infinite depth a length of 20, unless ``t_max`` is given. The
+        search carries as many fields as the manifold has dimensions: some 20 s at n = 8.
         Invertible matrices seem to have none for N <= 2, while other shapes and ranks have some at
         every N > 1 (seen, not proven).
 

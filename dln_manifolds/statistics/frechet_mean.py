@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from dln_manifolds.checks import At
+from dln_manifolds.checks import At, as_array
 from dln_manifolds.errors import (
     ConvergenceError,
     DisconnectedPointsError,
@@ -139,6 +139,10 @@ class FrechetMean:
         """
         if self.n_jobs == 0:
             raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
+        if y is not None and sample_weight is None:
+            raise ValueError(
+                "y has no use here. Weights go by name: fit(X, sample_weight=weights)."
+            )
         at = self._samples(X)
         weights = _checked_weights(sample_weight, len(at.point))
         rows = np.flatnonzero(weights)
@@ -151,6 +155,13 @@ class FrechetMean:
                 f"X: number {int(rows[apart[0][0]])} lies in another component than number "
                 f"{int(rows[0])}: the signs of det differ, and no mean exists."
             )
+        if self.init_point is not None:
+            given = At(self.space.stratum, self.init_point, "init_point")
+            if component(given.frame) != signs[0]:
+                raise DisconnectedPointsError(
+                    "init_point lies in another component than the samples: the signs of det "
+                    "differ. Give one of the samples, or none."
+                )
         self._fitted = samples.value
         self._found: GeodesicSolution | None = None
         if not self._fit_whitened(samples, weights):
@@ -166,8 +177,8 @@ class FrechetMean:
         return self._found
 
     def _samples(self, points: ArrayLike) -> At:
-        shape = np.shape(points)
-        if len(shape) and shape[0] == 0:
+        given = as_array(points, "X")
+        if given.ndim and len(given) == 0:
             raise InvalidPointError("X is empty; a mean needs one sample at least.")
         at = At(self.space.stratum, points, "X")
         if len(at.batch) != 1:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dln_manifolds import DLNObservableManifold, costs
+from dln_manifolds import BalancedManifold, DLNObservableManifold, costs
 from dln_manifolds.dynamics import GibbsMeasure
 
 CASES = [
@@ -117,6 +117,14 @@ def test_bad_input(change, error, message):
     }
     with pytest.raises(error, match=message):
         GibbsMeasure(**arguments | change)
+
+
+def test_what_is_no_measure():
+    layers = BalancedManifold(n=2, depth=2)
+    with pytest.raises(TypeError, match="space must be one of end-to-end matrices"):
+        GibbsMeasure(layers, lambda X: X[..., 0, 0], lambda X: X)
+    with pytest.raises(TypeError, match="energy must be a function"):
+        GibbsMeasure(DLNObservableManifold(2, 2), np.eye(2), lambda X: X)
 
 
 def test_energies_that_do_not_fit():

@@ -108,6 +108,18 @@ def test_nodes_by_the_determinant_of_the_complex_field(n, depth, beta):
     assert found == pytest.approx(math.log(np.linalg.det(moments)), abs=1e-7)
 
 
+def test_questions_that_have_no_answer():
+    law = SpectralThermodynamics(square, 2, 2)
+    with pytest.raises(TypeError, match="beta must be a real number"):
+        law.mean_energy("a")
+    with pytest.raises(ValueError, match="beta must be positive"):
+        law.distribution([1.0], -1.0)
+    with pytest.raises(ValueError, match="index must lie between"):
+        law.distribution([1.0], 1.0, index=5)
+    with pytest.raises(ValueError, match="a number for each row"):
+        law.expectation(lambda s: s, 1.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "beta", "error", "message"),
     [

@@ -175,6 +175,12 @@ def test_objections_name_their_segment():
     assert one.lower_bounds[0] == pytest.approx((0.25 + 1.5**2) / 2)
 
 
+def test_layers_of_infinite_depth_have_no_norm():
+    clock = training_clock([np.eye(2), 2 * np.eye(2)], [2.0, 1.0], depth=np.inf)
+    assert np.isnan(clock.moved)
+    assert "moved" not in str(clock)
+
+
 def test_training_that_has_converged_is_no_objection():
     points = np.broadcast_to(np.diag([2.0, 1.0]), (3, 2, 2)).astype(np.float32)
     losses = np.array([1e-3, 1e-3, 1e-3 * (1 + 1e-7)], dtype=np.float32)
@@ -196,6 +202,7 @@ def test_training_that_has_converged_is_no_objection():
         (dict(times=[1.0, 1.0]), ValueError, "must increase"),
         (dict(depth=0.5), ValueError, "depth must be at least 1"),
         (dict(rank=3), ValueError, "rank"),
+        (dict(slack=np.nan), ValueError, "slack must be finite"),
     ],
 )
 def test_bad_input(arguments, error, words):

@@ -14,6 +14,7 @@ from dln_manifolds.errors import (
 SPACES = {
     "N = 2": DLNObservableManifold(n=3, depth=2),
     "N = 8": DLNObservableManifold(n=2, depth=8),
+    "N = 1.5": DLNObservableManifold(n=3, depth=1.5),
     "N = 2.5": DLNObservableManifold(n=3, depth=2.5),
     "infinite depth": DLNObservableManifold(n=3, depth=np.inf),
     "rank 2": DLNObservableManifold(shape=(4, 3), rank=2, depth=3),

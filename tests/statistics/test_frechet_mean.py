@@ -202,3 +202,14 @@ def test_rough_steps_may_fail(rng, monkeypatch):
     # So loose that no logarithm is found.
     monkeypatch.setattr(frechet_mean, "_ROUGH", 1e-3)
     np.testing.assert_allclose(FrechetMean(space).fit(points).estimate_, expected, atol=1e-9)
+
+
+def test_weights_by_place_and_starts_elsewhere_are_refused():
+    space = DLNObservableManifold(2, 3)
+    points = np.stack([np.eye(2), 2 * np.eye(2)])
+    with pytest.raises(ValueError, match="Weights go by name"):
+        FrechetMean(space).fit(points, [1.0, 2.0])
+    with pytest.raises(DisconnectedPointsError, match="init_point lies in another component"):
+        FrechetMean(space, init_point=np.diag([1.0, -1.0])).fit(points)
+    with pytest.raises(InvalidPointError, match="not a rectangular array"):
+        FrechetMean(space).fit([np.eye(2), np.eye(3)])
