@@ -28,7 +28,7 @@ exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["custom.css"]
 html_title = "dln_manifolds"
 
 autodoc_member_order = "groupwise"
