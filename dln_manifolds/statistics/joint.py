@@ -23,12 +23,13 @@ import numpy as np
 
 from dln_manifolds.geodesics import Points
 from dln_manifolds.geodesics.root_paths import LEVELS, Ends, PathState, apply_nodal_cometric
-from dln_manifolds.geometry.facing import Facing, halved
+from dln_manifolds.geometry.facing import AlignedPairs, Facing
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.graph_chart import SquarePoints
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, rotation_angles, transpose
+from dln_manifolds.numerics.matrices import frobenius, transpose
+from dln_manifolds.numerics.newton import minimize
 from dln_manifolds.numerics.polynomials import ModalBasis, modal_basis
 
 # Depths and numbers of entries of all samples for which this pays.
@@ -37,7 +38,10 @@ _DEEPEST, _MOST_ENTRIES = 8, 2**15
 # size. Those before more modes are added, for samples whose last ones are not this small beside the
 # largest. That from which one step more needs no check, and what it is to leave.
 _FIRST, _MOVED, _GOALS, _DECAYED = 3e-2, 0.1, (1e-3, 1e-5, 1e-5), 5e-6
-_SHORT, _FINE = 1e-5, 1e-11
+_SHORT, _FINE = 2e-6, 1e-11
+# Rounds in which frames are chosen; slope to which rivals are minimized, and the share of energies
+# below which they have won.
+_ROUNDS, _SELECTION, _CONTEST = 6, 1e-3, 1 - 5e-6
 _MAX_INNER, _LEAST_FACTOR = 200, 1e-4
 # Below this slope a step that does not halve it has met the rounding of the gradient.
 _ROUNDING = 1e-8
@@ -72,7 +76,8 @@ class _Joint:
         self.paths, self.value = [], 0.0
         self.gradient: Parts = [np.zeros_like(problem.start)]
         for (rows, level), modes in zip(groups, unknowns[1:], strict=True):
-            path = PathState(_ends(problem, rows), self._joined(unknowns[0], modes), _basis(level))
+            ends = _ends(problem, rows, Facing(*(value[rows] for value in problem.facing)))
+            path = PathState(ends, self._joined(unknowns[0], modes), _basis(level))
             self.value += float(problem.weights[rows] @ path.energy)
             self._add(self.gradient, rows, path.gradient)
             self.paths.append(path)
@@ -95,6 +100,14 @@ class _Joint:
         """The gradient's dual norm by the root of 2 F."""
         square = max(_dot(self.gradient, self.ascent), 0.0)
         return float(np.sqrt(square / (2 * self.value))) if self.value > 0 else 0.0
+
+    @property
+    def energies(self) -> Array:
+        """Energy of the path to each sample."""
+        found = np.empty(len(self.problem.ends))
+        for (rows, _), path in zip(self.groups, self.paths, strict=True):
+            found[rows] = path.energy
+        return found
 
     def moved(self, step: Parts, factor: float) -> _Joint:
         """Return the same after a step."""
@@ -158,7 +171,7 @@ def joint_mean(
 
     The number of steps is ``told`` after each. None where others should be asked: at depths,
     numbers and shapes for which this is not made, or if it fails. Of several geodesics to a sample
-    the one in the frame that turns least is taken: what is found must be verified.
+    two compete, in frames that turn either way: what is found must be verified.
     """
     frame, shape = samples.frame, samples.value.shape
     if frame.layered or not 2 <= frame.depth <= _DEEPEST or samples.value.size > _MOST_ENTRIES:
@@ -169,11 +182,20 @@ def joint_mean(
     roots = frame.compose(frame.roots)
     first = Frame.of_point(point, frame.depth)
     root = first.compose(first.roots)
-    for _ in range(2):
+    for _ in range(_ROUNDS):
         polar = Frame.of_root(root, frame.depth).polar
-        joint = newton.descended(_begun(root, polar, roots, frame, weights), _FIRST)
+        problem, energies = _posed(root, polar, roots, frame, weights)
+        joint = newton.descended(_begun(problem), _FIRST)
         root = joint.mean @ polar
-        if frobenius(joint.unknowns[0]) <= _MOVED * frobenius(root):
+        if frobenius(joint.unknowns[0]) > _MOVED * frobenius(root):
+            continue
+        if not np.isfinite(energies).any():
+            break
+        for goal in _GOALS[:2]:
+            joint = newton.descended(joint, goal).refined()
+        root = joint.mean @ polar
+        least = _posed(root, Frame.of_root(root, frame.depth).polar, roots, frame, weights)[1]
+        if (least >= _CONTEST * joint.energies).all():
             break
     for goal in _GOALS:
         joint = newton.descended(joint, goal).refined()
@@ -183,21 +205,51 @@ def joint_mean(
     return (found.compose(found.singular_values), newton.steps) if usable else None
 
 
-def _begun(root: Array, polar: Array, roots: Array, frame: Frame, weights: Array) -> _Joint:
-    """Return straight paths from a root to those of samples, in frames that turn."""
-    facing = halved(*rotation_angles(frame.polar @ polar.T))
-    n, (n_modes, n_nodes) = len(root), LEVELS[0]
-    layout = Layout((n, n), n, frame.depth)
-    problem = _Problem(root @ polar.T, roots @ polar.T, facing, weights, layout)
-    block = max(1, _BLOCK // (n_nodes * n * n))
-    rows = np.split(np.arange(len(roots)), range(block, len(roots), block))
+def _begun(problem: _Problem) -> _Joint:
+    """Return straight paths in the frames that turn."""
+    n, (n_modes, n_nodes) = len(problem.start), LEVELS[0]
+    n_samples, block = len(problem.ends), max(1, _BLOCK // (n_nodes * n * n))
+    rows = np.split(np.arange(n_samples), range(block, n_samples, block))
     blank = [np.zeros((len(some), n_modes, n, n)) for some in rows]
     return _Joint(problem, [_Group(some, 0) for some in rows], [np.zeros((n, n)), *blank])
 
 
-def _ends(problem: _Problem, rows: Array) -> Ends:
+def _posed(
+    root: Array, polar: Array, roots: Array, frame: Frame, weights: Array
+) -> tuple[_Problem, Array]:
+    """Return what joins a root to those of samples, in the frames of least energy.
+
+    And that energy where there is more than one frame, elsewhere infinity.
+    """
+    n = len(root)
+    layout, energies = Layout((n, n), n, frame.depth), np.full(len(roots), np.inf)
+    bases = np.broadcast_to(np.eye(n), roots.shape)
+    first = layout.position(bases, bases, bases)
+    pairs = AlignedPairs(first, layout.position(bases, frame.polar @ polar.T, bases), layout)
+    facing = pairs.facing()
+    problem = _Problem(root @ polar.T, roots @ polar.T, facing, weights, layout)
+    for rows, rival in pairs.rivals():
+        one, other = (
+            _least(_ends(problem, rows, seen))
+            for seen in (Facing(*(value[rows] for value in facing)), rival)
+        )
+        won = other < one
+        for value, another in zip(facing, rival, strict=True):
+            value[rows[won]] = another[won]
+        energies[rows] = np.minimum(one, other)
+    return problem, energies
+
+
+def _least(ends: Ends) -> Array:
+    """Return least energies of paths."""
+    n_modes, n_nodes = LEVELS[1]
+    blank = np.zeros((len(ends.start), n_modes, *ends.start.shape[1:]))
+    path = PathState(ends, blank, modal_basis(n_modes, n_nodes))
+    return minimize(path, tolerance=_SELECTION, max_iterations=60).energy
+
+
+def _ends(problem: _Problem, rows: Array, facing: Facing) -> Ends:
     """Return what the paths to some samples join."""
-    facing = Facing(*(value[rows] for value in problem.facing))
     seen = transpose(facing.left_turn) @ problem.ends[rows] @ facing.right_turn
     start = np.broadcast_to(problem.start, seen.shape)
     basis = np.broadcast_to(np.eye(len(problem.start)), seen.shape)
