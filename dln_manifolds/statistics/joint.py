@@ -182,26 +182,26 @@ def joint_mean(
     roots = frame.compose(frame.roots)
     first = Frame.of_point(point, frame.depth)
     root = first.compose(first.roots)
+    polar = Frame.of_root(root, frame.depth).polar
+    problem, least = _posed(root, polar, roots, frame, weights)
     for _ in range(_ROUNDS):
+        joint, at = newton.descended(_begun(problem), _FIRST), polar
+        far = frobenius(joint.unknowns[0]) > _MOVED * frobenius(joint.mean)
+        if not far:
+            if not np.isfinite(least).any():
+                break
+            for goal in _GOALS[:2]:
+                joint = newton.descended(joint, goal).refined()
+        root = joint.mean @ at
         polar = Frame.of_root(root, frame.depth).polar
-        problem, energies = _posed(root, polar, roots, frame, weights)
-        joint = newton.descended(_begun(problem), _FIRST)
-        root = joint.mean @ polar
-        if frobenius(joint.unknowns[0]) > _MOVED * frobenius(root):
-            continue
-        if not np.isfinite(energies).any():
-            break
-        for goal in _GOALS[:2]:
-            joint = newton.descended(joint, goal).refined()
-        root = joint.mean @ polar
-        least = _posed(root, Frame.of_root(root, frame.depth).polar, roots, frame, weights)[1]
-        if (least >= _CONTEST * joint.energies).all():
+        problem, least = _posed(root, polar, roots, frame, weights)
+        if not far and (least >= _CONTEST * joint.energies).all():
             break
     for goal in _GOALS:
         joint = newton.descended(joint, goal).refined()
     joint = newton.descended(joint, _SHORT)
-    found = Frame.of_root(newton.finished(joint) @ polar, frame.depth)
-    usable = np.isfinite(joint.value) and np.linalg.det(polar) * np.linalg.det(found.polar) > 0
+    found = Frame.of_root(newton.finished(joint) @ at, frame.depth)
+    usable = np.isfinite(joint.value) and np.linalg.det(at) * np.linalg.det(found.polar) > 0
     return (found.compose(found.singular_values), newton.steps) if usable else None
 
 
