@@ -25,7 +25,8 @@ DEPTH, BETA = 3, 20.0
 _RNG = np.random.default_rng(3)
 _LEFT, _RIGHT = (np.linalg.qr(_RNG.normal(size=(3, 3)))[0] for _ in range(2))
 TARGET = _LEFT @ np.diag([2.0, 1.0, 0.3]) @ _RIGHT.T
-SPACE = DLNObservableManifold(3, DEPTH)
+SPACE = DLNObservableManifold(3, DEPTH, equip=False)
+SPACE.equip_with_metric(on_failure="nan")
 
 
 def energy(X: np.ndarray) -> np.ndarray:
@@ -52,14 +53,16 @@ def geodesic_hmc(n_chains: int, n_draws: int, rng: np.random.Generator) -> np.nd
 
     for _ in range(n_draws):
         V = SPACE.random_tangent_vec(X, rng=rng)
-        before, Y = height(X, V), X
+        before, Y, lost = height(X, V), X, np.zeros(n_chains, dtype=bool)
         for _ in range(4):
             V = V + 0.5 * step * kick(Y)
             ends = metric.exp(step * V, Y)
-            V = metric.parallel_transport(V, Y, direction=step * V)
-            Y = ends
+            moved = metric.parallel_transport(V, Y, direction=step * V)
+            lost |= np.isnan(ends).any(axis=(-2, -1))  # through det = 0
+            Y = np.where(lost[:, None, None], Y, ends)
+            V = np.where(lost[:, None, None], V, moved)
             V = V + 0.5 * step * kick(Y)
-        accepted = np.log(rng.random(n_chains)) < before - height(Y, V)
+        accepted = ~lost & (np.log(rng.random(n_chains)) < before - height(Y, V))
         X = np.where(accepted[:, None, None], Y, X)
         kept.append(X)
     return np.stack(kept, axis=1)

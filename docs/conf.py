@@ -3,9 +3,12 @@
 import inspect
 import os
 import re
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "dln_manifolds"
 author = copyright = "The dln_manifolds developers"
@@ -14,7 +17,7 @@ release = version = installed_version("dln-manifolds")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "mathml",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
 ]
@@ -22,7 +25,10 @@ myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.md5"]
 
+html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = "dln_manifolds"
 
 autodoc_member_order = "groupwise"
@@ -68,7 +74,27 @@ def escape_shapes(app, what, name, obj, options, lines):
             lines[k] = line.replace("*point_shape", r"\*point_shape")
 
 
+def benchmarks_for_users(app, docname, source):
+    """Leave out what measures the work on the package: versions compared, and its own goals."""
+    if docname != "benchmarks":
+        return
+    text = (Path(app.confdir).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^## Two versions.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines, dropped = [], None
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            dropped = None
+        else:
+            cells = re.split(r"(?<!\\)\|", line)
+            if dropped is None:
+                dropped = {k for k, cell in enumerate(cells) if cell.strip() in ("bar", "goal")}
+            line = "|".join(cell for k, cell in enumerate(cells) if k not in dropped)
+        lines.append(line)
+    source[0] = "\n".join(lines)
+
+
 def setup(app):
     """Connect what the docstrings need."""
+    app.connect("source-read", benchmarks_for_users)
     app.connect("autodoc-skip-member", ours_only)
     app.connect("autodoc-process-docstring", escape_shapes)

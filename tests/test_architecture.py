@@ -21,10 +21,10 @@ MAX_LINES = 400
 MAX_LINES_IN_ALL = 28_500
 MAX_BODY = 60
 MAX_ANY = 150
-MAX_SOLVER_MODULES = 16
+MAX_SOLVER_MODULES = 17
 # Modules that one log enters without those of formulas, and without the integrator: some geodesics
 # are followed in steps, most in one.
-MAX_VISITED = 10
+MAX_VISITED = 11
 
 # The floors from below; beside them stand errors and checks, and what is not listed (plotting, the
 # package itself) stands on top of the house.

@@ -33,15 +33,22 @@ def figures(script):
 
 
 def test_figures(figures):
-    assert len(figures) == 24
+    assert len(figures) == 27
     for check, figure in figures.items():
         assert figure < BOUNDS.get(check.__name__, 1e-12), check.__name__
 
 
 def test_every_check_stands_beside_an_item(script):
     """And no check is in the table of items that is not on the page."""
-    listed = {check for _, _, checks, _ in script["ITEMS"] for check in checks}
+    listed = {check for _, checks, _ in script["ITEMS"] for check in checks}
     assert listed == {check for checks in script["SECTIONS"].values() for check in checks}
+
+
+def test_defects_of_theorem_2_3(script):
+    """Read with one rotation, the line has a vertical part and is longer than the geodesic."""
+    rows = list(script["defects_of_the_line"]())
+    assert [row[0] for row in rows] == [2, 3, 4]
+    assert all(share > 0.01 and length > 1.0003 * distance for _, share, length, distance in rows)
 
 
 def test_page_is_the_script_s(script):

@@ -125,12 +125,14 @@ class Hamiltonian:
 class AdjustedLangevin:
     """Euler steps of the Riemannian Langevin equation, accepted or rejected; of every rank.
 
-    With ``reflect`` no step passes det(X) = 0.
+    With ``reflect`` no step passes det(X) = 0. Each step is drawn anew, shorter than ``size`` by up
+    to so many ``decades``: where the drift is steep, short steps alone lead on.
     """
 
     measure: GibbsMeasure
     size: Array
     reflect: bool = False
+    decades: float = 0.0
     target: float = 0.574
 
     @property
@@ -155,14 +157,17 @@ class AdjustedLangevin:
     def step(self, rng: np.random.Generator, state: State) -> tuple[State, Info]:
         """Propose an Euler step, accept or reject."""
         now, equation = self.at(state), self.equation
-        end = equation.step(now, self.size, rng.standard_normal(now.root.shape))
+        size = self.size
+        if self.decades:
+            size = size * 10 ** (-self.decades * rng.random(len(now.root)))
+        end = equation.step(now, size, rng.standard_normal(now.root.shape))
         lost = beyond(end, LOST ** (1 / self.measure.depth))
         end[lost] = now.root[lost]
         fresh = self.init(end)
         there = self.at(fresh)
         gain = fresh.density - state.density
-        gain += equation.log_proposal(there, now.root, self.size)
-        gain -= equation.log_proposal(now, end, self.size)
+        gain += equation.log_proposal(there, now.root, size)
+        gain -= equation.log_proposal(now, end, size)
         gain[lost | np.isnan(gain)] = -np.inf
         if self.reflect:
             gain[crossed(self.measure, now.root, end)] = -np.inf

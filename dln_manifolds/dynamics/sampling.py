@@ -23,6 +23,8 @@ _MIXED = 1.05
 _FEW = 0.01
 # Leapfrog steps of the warm-up's first half, and the most.
 _LEAPS, _MOST_LEAPS = 8, 24
+# Decades over which steps of the Langevin equation are spread.
+_DECADES = 2.0
 # By how much the averaging of steps leans to long ones.
 _EAGER = 5.0
 # Draws of starts of the search for the mode, of which the best counts.
@@ -358,7 +360,7 @@ def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots
         return kernel
     sizes = np.ones(len(roots))
     if kernel == "rle":
-        return AdjustedLangevin(measure, sizes)
+        return AdjustedLangevin(measure, sizes, decades=_DECADES)
     if kernel != "hmc":
         raise ValueError(f"kernel must be 'hmc', 'rle' or a kernel, not {kernel!r}.")
     if not is_full:

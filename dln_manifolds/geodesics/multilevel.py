@@ -8,13 +8,13 @@ steps; a correction of the aim by the defect of the flow's end; more unknowns wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.integrate import flow_in_charts, splice
+from dln_manifolds.geodesics.connection import CLOSE, Connection, Problem
+from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     Chart,
     FlowResult,
@@ -28,7 +28,6 @@ from dln_manifolds.geodesics.system import (
     never,
 )
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.newton import Minimum, minimize
 from dln_manifolds.numerics.polynomials import gauss
 
@@ -37,13 +36,15 @@ from dln_manifolds.numerics.polynomials import gauss
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 _MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
-# other, after which a geodesic is given up; evaluations after which no finer path is tried.
-_STATIONARY, _MAX_STEPS, _MAX_EVALUATIONS = 1e-4, 400, 70_000
+# other, after which a geodesic is given up.
+_STATIONARY, _MAX_STEPS = 1e-4, 400
 # Slopes to which rivals and what they challenge are minimized with few unknowns; how much energies
 # may then fall, at most and at least, in units of the square of the slope (0.8 to 2.2 for most, up
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
+# Starts, the likeliest first, that pairs are solved from of which rough paths tell nothing.
+_LIKELY = 5
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -55,91 +56,20 @@ _NODES = (1.0, 1.5, 2.0, 3.0)
 _MARGIN = 1.1
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Pairs of positions of size one that geodesics are to join.
-
-    ``target`` are the end points themselves, of the scale of the last positions: met if their
-    relative residual is at most the system's goal.
-    """
-
-    system: System
-    first: Unit
-    last: Unit
-    target: Array
-    tolerance: float
-    record: bool
-
-    @property
-    def inside(self) -> bool:
-        """Whether a followed geodesic must be accurate at its nodes too."""
-        return self.record or self.system.cautious
-
-    def initial_state(self, pick: Array, rate: Array) -> Array:
-        """Return the initial states of some members."""
-        return np.stack([self.first.position[pick], rate], axis=1)[:, :, None]
-
-
-class Connection:
-    """The best that is known of every geodesic; nothing at first.
-
-    ``defect`` is what the end of the flow lacks of the end position. A geodesic that could not be
-    followed from a path is ``stepped`` along from then on.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        n_batch = len(problem.first.position)
-        self.problem, self.trajectory = problem, Trajectory()
-        self.rate, self.defect = np.zeros((2, *problem.first.position.shape))
-        self.end_point = np.full_like(problem.target, np.nan)
-        self.residual, self.crossing = never(n_batch), never(n_batch)
-        self.status = np.full(n_batch, Status.STALLED)
-        self.stepped = np.zeros(n_batch, dtype=bool)
-        self.n_iterations, self.n_evaluations = np.zeros((2, n_batch), dtype=int)
-
-    def unsolved(self) -> Array:
-        """Return the mask of members that are not solved and have not cost too much yet."""
-        return (self.status == Status.STALLED) & (self.n_evaluations <= _MAX_EVALUATIONS)
-
-    def improve(self, pick: Array, rate: Array, result: FlowResult) -> None:
-        """Keep what ends nearer the target than what is known of some members."""
-        problem = self.problem
-        system, reached = problem.system, result.status == Status.CONVERGED
-        self.n_evaluations[pick] += result.n_evaluations
-        position, target = result.state[:, 0, 0], problem.target[pick]
-        end_point = system.point(system.at(position, problem.last.scale[pick]))
-        sizes = size_of(np.concatenate([end_point - target, target]))
-        residual = np.where(reached, sizes[: pick.size] / sizes[pick.size :], np.inf)
-        end_point[~reached] = np.nan
-        better = (residual < self.residual[pick]) | ~np.isfinite(self.residual[pick])
-        kept = pick[better]
-        self.rate[kept], self.residual[kept] = rate[better], residual[better]
-        self.defect[kept] = system.gap(problem.last.position[kept], position[better])
-        self.end_point[kept] = end_point[better]
-        crossed = result.status == Status.CROSSED
-        self.crossing[kept] = np.where(crossed, result.time, np.inf)[better]
-        solved = residual <= system.goal(problem.tolerance)
-        ended = np.where(solved, Status.CONVERGED, Status.STALLED)
-        self.status[kept] = np.where(crossed, Status.CROSSED, ended)[better]
-        if problem.record:
-            self._record(kept, result.trajectory, better)
-
-    def _record(self, kept: Array, new: Trajectory, better: Array) -> None:
-        """Replace the trajectories of some members, padding the shorter ones with their end."""
-        mine = self.trajectory
-        if not mine.times:
-            everyone = np.arange(len(self.rate))
-            mine.times.append(np.zeros(everyone.size))
-            mine.states.append(self.problem.initial_state(everyone, self.rate))
-        splice(mine, kept, new, better)
-
-
 def connect(
-    system: System, first: Unit, last: Unit, target: Array, *, tolerance: float, record: bool
+    system: System,
+    first: Unit,
+    last: Unit,
+    target: Array,
+    *,
+    tolerance: float,
+    record: bool,
+    thorough: bool = False,
 ) -> Connection:
     """Find geodesics between positions of size one, by a closed form or by paths, and verify them.
 
-    ``target`` are the end points, of the scale of ``last``.
+    ``target`` are the end points, of the scale of ``last``. A ``thorough`` search solves from every
+    start that a family has, and keeps the shortest.
     """
     problem = Problem(system, first, last, target, tolerance, record)
     best = Connection(problem)
@@ -153,7 +83,26 @@ def connect(
             members = pending[numbers[pending] == number]
             ends = first.take(members), last.take(members)
             _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
+    steep = system.steep(first, last) | thorough
+    if steep.any() and not system.straight:
+        _search(best, steep, None if thorough else _LIKELY)
     return best
+
+
+def _search(best: Connection, asked: Array, most: int | None) -> None:
+    """Solve some members from ``most`` starts, or all, of the first family; keep the shortest."""
+    problem = best.problem
+    system = problem.system
+    numbers = system.families(problem.first, problem.last)[0]
+    for number in np.unique(numbers[asked]):
+        members = np.flatnonzero(asked & (numbers == number))
+        some = problem.first.take(members), problem.last.take(members)
+        family = system.paths(int(number), *some, problem.tolerance)
+        rivals = family.rivals(thorough=True)[:most]
+        for rows, guess in [(np.arange(members.size), family.initial()), *rivals]:
+            rival = Connection(problem)
+            _Levels(family, rival, members).descend(rows, guess)
+            best.challenge(rival)
 
 
 def _step_along(best: Connection, pick: Array, rate: Array) -> None:
@@ -240,9 +189,9 @@ class _Levels:
             rows, rival = self._selected(guess, rows, rival)
             if rows.size:
                 self._decide(guess, rows, rival)
-        self._descend(everyone, guess)
+        self.descend(everyone, guess)
 
-    def _descend(self, pending: Array, guess: Guess) -> None:
+    def descend(self, pending: Array, guess: Guess) -> None:
         """Solve members, by their indices in the family, level by level."""
         best = self.best
         for level in range(self.family.n_levels):
@@ -312,6 +261,8 @@ class _Levels:
         finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
         energies = [self._minimized(rows, some, 1, _CONTEST[0])[0] for some in finer]
         ahead = energies[1] < _CONTEST[1] * energies[0]
+        near = np.abs(energies[1] / energies[0] - 1) < 2 * CLOSE
+        self.best.close[self.members[rows[near]]] = True
         guess.put(rows[ahead], rival.take(ahead))
 
     def _bracket(self, rows: Array, guess: Guess, slope: float, fall: float) -> list[Array]:

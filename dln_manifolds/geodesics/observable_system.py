@@ -23,6 +23,7 @@ from dln_manifolds.geometry.closed_forms import (
     closed_form_velocity,
     straight_factors,
 )
+from dln_manifolds.geometry.facing import is_steep
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
@@ -34,7 +35,7 @@ from dln_manifolds.geometry.scaling import PolarCone, rescaled
 from dln_manifolds.geometry.straight_factors import straight_flow
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import nearest_orthogonal, transpose, weigh
+from dln_manifolds.numerics.matrices import divided, nearest_orthogonal, transpose, weigh
 
 # Tolerance of the flow at which residuals of 1e-11 can be verified, and the share of them that is
 # kept back for the rounding by which another solution of the same flow differs.
@@ -116,19 +117,19 @@ class ObservableSystem:
     def flat(self, unit: Unit, velocity: Array) -> Array:
         """Return the momenta of velocities at X."""
         frame = _frame(unit)
-        return frame.lowered(frame.body(_divided(velocity, unit.scale)))
+        return frame.lowered(frame.body(divided(velocity, unit.scale)))
 
     def sharp(self, unit: Unit, rate: Array, scale: Array) -> Array:
         """Return velocities at X of momenta at ``X / e^scale``."""
         frame = _frame(unit)
-        return _divided(frame.velocity(frame.raised(rate)), -scale)
+        return divided(frame.velocity(frame.raised(rate)), -scale)
 
     def speed(self, unit: Unit, rate: Array) -> Array:
         """Return the lengths of momenta in ``N g_N`` at size one."""
         # Free of squares that underflow.
         size = np.abs(rate).max(axis=(-2, -1))
-        divided = weigh(1 / np.where(size == 0, 1.0, size), rate)
-        return size * np.sqrt(speed_squared(unit.position, divided, self.layout))
+        unit_rate = weigh(1 / np.where(size == 0, 1.0, size), rate)
+        return size * np.sqrt(speed_squared(unit.position, unit_rate, self.layout))
 
     def length(self, scale: Array, speed: Array) -> Array:
         """Return lengths of unit curves at scales: ``e^(mu/N) / sqrt(N)`` times, or the same."""
@@ -185,6 +186,10 @@ class ObservableSystem:
         deep = self.depth > (_DEEP_FULL if full else _DEEP)
         choice = np.where(near & deep, _POLAR, _ROOT)
         return [np.full_like(choice, _POLAR)] if self.infinite else [choice, 1 - choice]
+
+    def steep(self, first: Unit, last: Unit) -> Array:
+        """Whether both ends are nearly singular, and polar factors far apart."""
+        return is_steep(_frame(first).frame, _frame(last).frame, self.layout)
 
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
@@ -389,9 +394,3 @@ def _scaled(unit: Unit) -> Frame:
     frame = _frame(unit).frame
     values = frame.values * np.exp(unit.scale)[:, None]
     return Frame(frame.left, values, frame.right_t, frame.depth, 1.0)
-
-
-def _divided(value: Array, scale: Array) -> Array:
-    """Return ``value / e^scale``, in two steps: its square may be no double."""
-    half = np.exp(-0.5 * scale)
-    return weigh(half, weigh(half, value))

@@ -300,9 +300,9 @@ class PolarPaths(ModalPaths):
         """Return straight stretches in frames that turn with the bases of the ends."""
         return self._straight(self.pairs.facing())
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
         """Return the same in frames that turn otherwise, where these may be shorter."""
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()]
+        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals(thorough)]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""

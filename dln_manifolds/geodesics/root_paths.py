@@ -286,12 +286,14 @@ class RootPaths(ModalPaths):
         """Return straight lines in frames that turn with the bases of the ends."""
         return self._straight(self.pairs.facing())
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
         """Return straight lines in frames that turn otherwise, where these may be shorter.
 
-        Only the first of the other ways to align: in this chart a second was never shorter.
+        Only the first of the other ways to align, unless the search is ``thorough``: in this chart
+        a second was never shorter.
         """
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals()[:1]]
+        frames = self.pairs.rivals(thorough)[: None if thorough else 1]
+        return [(rows, self._straight(frame)) for rows, frame in frames]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PathState:
         """Return paths of some members with their energy."""

@@ -69,6 +69,11 @@ class GeodesicSolution:
     conjugate_time : ndarray, shape=[...], or None
         First time in (0, 1] whose point is conjugate to that at 0, infinite if there is none; None
         unless ``solve_log`` was asked for it.
+    competing_lengths : ndarray, shape=[..., k], or None
+        Lengths of the verified geodesics that were found, from the shortest on and each once,
+        padded with infinity; None where nothing but one geodesic was sought for every pair.
+    is_close_contest : ndarray of bool, shape=[...], or None
+        Whether another geodesic or path that competed was at most 1 % longer; None for exp.
 
     Notes
     -----
@@ -92,6 +97,8 @@ class GeodesicSolution:
     trajectory: Trajectory = field(repr=False)
     between: bool = field(default=False, repr=False)
     conjugate_time: Array | None = field(default=None, repr=False)
+    competing_lengths: Array | None = field(default=None, repr=False)
+    is_close_contest: Array | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """Return a line: how many were solved, lengths and residuals."""
@@ -152,9 +159,10 @@ class GeodesicSolution:
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return a flat solution with its members arranged in the given batch shape."""
         shaped = replace(self)
-        for name in _BY_MEMBER:
+        for name in (*_BY_MEMBER, "competing_lengths", "is_close_contest"):
             value = getattr(self, name)
-            setattr(shaped, name, value.reshape(batch + value.shape[1:]))
+            if value is not None:
+                setattr(shaped, name, value.reshape(batch + value.shape[1:]))
         return shaped
 
     def __call__(self, t: ArrayLike) -> Array:

@@ -85,37 +85,50 @@ def followed(
 
 
 def solve_log(
-    system: System, start: Points, end: Points, *, tolerance: float, record: bool = True
+    system: System,
+    start: Points,
+    end: Points,
+    *,
+    tolerance: float,
+    record: bool = True,
+    thorough: bool = False,
 ) -> GeodesicSolution:
     """Find geodesics between pairs of points of one component.
 
     Solved between points of size one; the cone law of :mod:`dln_manifolds.geometry.scaling` does
     the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
-    ``residual`` is at most ``system.goal(tolerance)``.
+    ``residual`` is at most ``system.goal(tolerance)``. A ``thorough`` search solves from many
+    starts, and returns the shortest geodesics.
     """
     narrow = system.narrowed(start, end=end)
     if narrow is not None:
         small, within = narrow
         ends = _shrunk(within, start, end)
-        solution = solve_log(small, *ends, tolerance=tolerance, record=record)
+        solution = solve_log(small, *ends, tolerance=tolerance, record=record, thorough=thorough)
         return _expanded(system, within, solution)
-    known = None if record else system.verified(start, end)
+    known = None if record or thorough else system.verified(start, end)
     if known is not None and (known.residual <= system.goal(tolerance)).all():
         return _known(system, known, tolerance)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
-    found = connect(system, first, last, end.value, tolerance=tolerance, record=record)
+    found = connect(
+        system, first, last, end.value, tolerance=tolerance, record=record, thorough=thorough
+    )
     if system.straight:
         velocity = end.value - start.value
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
+    rivals = found.rivals()
+    if rivals is not None:
+        lengths = [cone.length(np.where(np.isfinite(x), x, 0.0)) for x in rivals.T]
+        rivals = np.where(np.isfinite(rivals), np.stack(lengths, axis=1), np.inf)
     unknown = np.full(len(velocity), np.nan)
     bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
     steps = [cone.states(time, state) for time, state in recorded]
-    return _solution(
+    solution = _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
@@ -132,6 +145,7 @@ def solve_log(
         status=found.status,
         crossing_time=cone.time(found.crossing),
     )
+    return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
 
 
 def _known(system: System, known: StraightFactors, tolerance: float) -> GeodesicSolution:

@@ -353,7 +353,7 @@ class NodePaths(Generic[D]):
         """Return the path that was chosen."""
         return self._guess(self.other)
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
         """Return the other paths, where they may be shorter."""
         rows = self.space.loose(self.start, self.end) if self.contest else np.empty(0, dtype=int)
         return [(rows, self._guess(True, rows))] if rows.size else []

@@ -269,6 +269,10 @@ class System(Chart, Protocol):
     def families(self, first: Unit, last: Unit) -> list[Array]:
         """Return families of paths by number, best first, one array for each attempt."""
 
+    def steep(self, first: Unit, last: Unit) -> Array:
+        """Whether energies of rough paths may not tell which geodesic is shorter."""
+        return np.zeros(len(first.position), dtype=bool)
+
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths in which logs are sought."""
 
@@ -357,8 +361,11 @@ class PathFamily(Protocol):
     def initial(self) -> Guess:
         """Return first guesses."""
 
-    def rivals(self) -> list[tuple[Array, Guess]]:
-        """Return other first guesses, which may be shorter, of some members by their indices."""
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
+        """Return other first guesses, which may be shorter, of some members by their indices.
+
+        All that there are, likely or not, if it is to be ``thorough``.
+        """
 
     def extend(self, guess: Guess, rows: Array, level: int) -> Guess:
         """Return paths of some members, of the level before, with the unknowns of this one."""

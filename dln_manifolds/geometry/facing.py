@@ -9,10 +9,12 @@ and ``Omega_R`` on the first bases add up to zero, and those on the complements 
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
@@ -23,6 +25,9 @@ _ROUNDS, _SETTLED = 12, 1e-4
 # Largest polar angle from which turning by 2 pi less is tried too. Of some thousand Gaussian pairs
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
+# Product of both ratios of least to largest singular values below which rough paths mislead: of
+# some hundred hard pairs they misjudged five; the largest product of these was 3e-8.
+_STEEP = 1e-6
 # Least singular value of ``E_1^T E_0 + F_1^T F_0`` below which flips of directions are tried too.
 _LOOSE = 0.7
 
@@ -142,24 +147,79 @@ class AlignedPairs:
             return halved(*self._polar_turn)
         return facing(*self.last, self._first_turn)
 
-    def rivals(self) -> list[tuple[Array, Facing]]:
-        """Return other turns of some members, by their indices, where these may be shorter."""
+    def rivals(self, thorough: bool = False) -> list[tuple[Array, Facing]]:
+        """Return other turns of some members, by their indices, where these may be shorter.
+
+        If it is to be ``thorough``, all that there are of every member.
+        """
+        if thorough:
+            return self._all_turns() if self.layout.full else self._all_flips()
         if self.layout.full:
             return self._the_other_way()
         rows = np.nonzero(np.linalg.svd(self._coupling, compute_uv=False)[:, -1] < _LOOSE)[0]
         if rows.size == 0:
             return []
+        counts = [1] * self._single + [2] * (self.layout.rank > 1)
+        places = (range(self.layout.rank - count, self.layout.rank) for count in counts)
+        return [(rows, self._flipped(rows, list(place))) for place in places]
+
+    @property
+    def _single(self) -> bool:
+        """Whether one direction may be flipped: an odd number leads to another component."""
+        return min(basis.shape[-1] for basis in self.bases) > self.layout.rank
+
+    def _flipped(self, rows: Array, places: list[int]) -> Facing:
+        """Turn some members with some singular directions flipped."""
         u, _, vt = (x[rows] for x in np.linalg.svd(self._weighted))
         signs = np.sign(diagonal(transpose(u) @ self._first_turn[rows] @ transpose(vt)))
-        # An odd number of flips leads to the other component, if there are two.
-        single = min(basis.shape[-1] for basis in self.bases) > self.layout.rank
-        rivals = []
-        for count in [1] * single + [2] * (self.layout.rank > 1):
-            flipped = signs.copy()
-            flipped[:, -count:] *= -1
-            turn = (u * flipped[:, None, :]) @ vt
-            rivals.append((rows, facing(self.last[0][rows], self.last[1][rows], turn)))
-        return rivals
+        signs[:, places] *= -1
+        return facing(self.last[0][rows], self.last[1][rows], (u * signs[:, None, :]) @ vt)
+
+    def _all_flips(self) -> list[tuple[Array, Facing]]:
+        """Flip one direction, where that may be, or two."""
+        rows, r = np.arange(len(self.last[0])), self.layout.rank
+        counts = [1] * self._single + [2] * (r > 1)
+        return [
+            (rows, self._flipped(rows, list(places)))
+            for count in counts
+            for places in combinations(range(r), count)
+        ]
+
+    def _all_turns(self) -> list[tuple[Array, Facing]]:
+        """Turn planes of the polar factor backwards, or planes of either end by pi, likely first.
+
+        One plane or two of the polar factor, any of an end: likely are the widest and the least.
+        """
+        (vectors, angles), n = self._polar_turn, self.layout.rank
+        rows = np.arange(len(angles))
+        if n == 1:
+            return []
+        wide, *others = (
+            (rows, halved(vectors, backwards(angles, places)))
+            for count in (1, 2)
+            for places in combinations(range(n // 2), count)
+        )
+        halves = [
+            (rows, self._half_turn(rows, end, pair, way))
+            for pair in combinations(range(n), 2)
+            for end in (0, 1)
+            for way in (1.0, -1.0)
+        ]
+        return [wide, *halves[:4], *others, *halves[4:]]
+
+    def _half_turn(self, rows: Array, end: int, pair: tuple[int, int], way: float) -> Facing:
+        """Turn a plane of singular directions of one end, counted from the least, by pi.
+
+        The rest of the way from polar factor to polar factor is left to the path.
+        """
+        directions = np.linalg.eigh(self.stretches[end][rows])[1]
+        first, second = (directions[:, :, k, None] for k in pair)
+        turn = first @ transpose(second)
+        turn = 0.5 * np.pi * way * (turn - transpose(turn))
+        left = right = turn
+        if end:
+            left, right = (side[rows] @ turn @ transpose(side[rows]) for side in self.last)
+        return Facing.of_velocities(left, -right)
 
     @cached_property
     def _polar_turn(self) -> tuple[Array, Array]:
@@ -169,9 +229,8 @@ class AlignedPairs:
     def _the_other_way(self) -> list[tuple[Array, Facing]]:
         """Turn backwards in the plane of largest angle, where that is wide."""
         vectors, angles = self._polar_turn
-        wide = np.max(np.abs(angles), axis=-1) > _WIDE
         # In the plane the other way is longer; for N < 2 it may lead out of GL(n).
-        rows = np.nonzero(wide & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
+        rows = np.nonzero(is_wide(angles) & (self.layout.rank > 2) & (self.layout.depth >= 2))[0]
         if rows.size == 0:
             return []
         return [(rows, halved(vectors[rows], backwards(angles[rows])))]
@@ -201,9 +260,26 @@ class AlignedPairs:
         return signed_polar(self._weighted, sign)
 
 
-def backwards(angles: Array) -> Array:
-    """Return angles of rotations, ``(n_batch, n)``, the largest turned the other way round."""
-    largest = np.argsort(-np.abs(angles), axis=1)[:, :2]
+def is_wide(angles: Array) -> Array:
+    """Whether the largest angle is so wide that the other way may be shorter."""
+    return np.asarray(np.max(np.abs(angles), axis=-1) > _WIDE)
+
+
+def is_steep(first: Frame, last: Frame, layout: Layout) -> Array:
+    """Whether rough paths mislead: matrices nearly singular, and polar factors far apart."""
+    steep = np.zeros(len(first.values), dtype=bool)
+    if layout.full and layout.rank > 2 and layout.depth >= 2:
+        ratios = [end.values[:, -1] / end.values[:, 0] for end in (first, last)]
+        rows = np.flatnonzero(ratios[0] * ratios[1] < _STEEP)
+        before, after = first.take(rows).polar, last.take(rows).polar
+        steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1])
+    return steep
+
+
+def backwards(angles: Array, planes: tuple[int, ...] = (0,)) -> Array:
+    """Return angles of rotations, ``(n_batch, n)``, some of the largest turned the other way."""
+    places = [k for plane in planes for k in (2 * plane, 2 * plane + 1)]
+    largest = np.argsort(-np.abs(angles), axis=1)[:, places]
     chosen = np.take_along_axis(angles, largest, axis=1)
     turned = angles.copy()
     np.put_along_axis(turned, largest, chosen - 2 * np.pi * np.sign(chosen), axis=1)

@@ -27,6 +27,7 @@ from dln_manifolds.statistics.pairwise import PairwiseDistances
 
 _SUMS = {1: "...i,...i->...", 2: "...ij,...ij->...", 3: "...pij,...pij->..."}
 
+_SEARCHES = ("default", "thorough")
 # Sums of squares in between have lost nothing that matters to over- or underflow.
 _SMALLEST, _LARGEST = 1e-250, 1e250
 
@@ -192,11 +193,16 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
         return solution.reshape(at.batch)
 
-    def _join(self, start: At, end: At, record: bool) -> GeodesicSolution:
+    def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
+        if search not in _SEARCHES:
+            raise ValueError(f"search must be one of {_SEARCHES}, not {search!r}.")
         apart = connect(start, end, tolerate=not self.policy.raises)
         ends = Points(*start.flat_point()), Points(*end.flat_point())
-        solution = solve_log(self.system, *ends, tolerance=self.tolerance, record=record)
+        tolerance, thorough = self.tolerance, search == "thorough"
+        solution = solve_log(
+            self.system, *ends, tolerance=tolerance, record=record, thorough=thorough
+        )
         return solution.without(apart).reshape(start.batch)
 
     def solve_exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
@@ -209,7 +215,12 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         return self._follow(at, record=True)
 
     def solve_log(
-        self, point: ArrayLike, base_point: ArrayLike, conjugate_points: bool = False
+        self,
+        point: ArrayLike,
+        base_point: ArrayLike,
+        conjugate_points: bool = False,
+        *,
+        search: str = "default",
     ) -> GeodesicSolution:
         """Solve as `log` does and return everything that is known of the geodesic.
 
@@ -217,10 +228,10 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         raise here: see ``solution.status`` and ``solution.residual``. `DisconnectedPointsError` for
         points in different components is raised, for ``on_failure="raise"``. With
         ``conjugate_points`` first conjugate times are sought along the geodesics, as
-        `conjugate_time` does: see ``solution.conjugate_time``.
+        `conjugate_time` does: see ``solution.conjugate_time``. For ``search`` see `log`.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=True)
+        solution = self._join(start, end, record=True, search=search)
         return self._examined(start, solution) if conjugate_points else solution
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
@@ -239,7 +250,7 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         solution = self._follow(at, record=False)
         return at.cast(self.policy.resolve(solution, solution.end_point))
 
-    def log(self, point: ArrayLike, base_point: ArrayLike) -> Array:
+    def log(self, point: ArrayLike, base_point: ArrayLike, *, search: str = "default") -> Array:
         """Riemannian logarithm: the initial velocity of the geodesic from X to another point.
 
         The order of arguments is geomstats'; pymanopt's ``space.log(point_a, point_b)`` takes the
@@ -247,11 +258,10 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
 
         Geodesics between two points are not unique. The energy of paths is minimized from the polar
         path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2, N >= 2),
-        from the path that turns it the other way too; the shorter geodesic is returned. Random
-        other starts found a shorter one for very few Gaussian pairs (one of sixty). Beyond the cut
-        locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for ``|v|_g`` up to
-        ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart. Swapping the ends
-        gives the same length.
+        from the path that turns it the other way too; the shorter geodesic is returned. For
+        ``search="thorough"`` many starts are solved, at ten times the cost and more (not upstairs).
+        Beyond the cut locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for
+        ``|v|_g`` up to ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart.
 
         Closed forms are taken where they are exact (same singular vectors; N = 1; N = 2 with equal
         polar factors: Chen, arXiv 2510.07324, (2.9) and Theorem 3.5). Every result has been
@@ -267,16 +277,16 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
             matrix, or the residual could not be brought below its bound.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=False)
+        solution = self._join(start, end, record=False, search=search)
         return start.cast(self.policy.resolve(solution, solution.initial_velocity))
 
-    def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+    def dist(self, point_a: ArrayLike, point_b: ArrayLike, *, search: str = "default") -> Array:
         """Geodesic distance, shape ``(...)``: the length of the log, which says what it raises.
 
         In Frobenius norm of the layers.
         """
         start, end = At(self.stratum, point_a), At(self.stratum, point_b, "point")
-        solution = self._join(start, end, record=False)
+        solution = self._join(start, end, record=False, search=search)
         return start.cast(self.policy.resolve(solution, solution.length))
 
     def bounds(self, point: ArrayLike, base_point: ArrayLike) -> Bounds:

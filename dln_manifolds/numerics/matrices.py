@@ -45,6 +45,12 @@ def weigh(weights: Array, values: Array) -> Array:
     return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
 
 
+def divided(value: Array, scale: Array) -> Array:
+    """Return ``value / e^scale``, in two steps: its square may be no double."""
+    half = np.exp(-0.5 * scale)
+    return weigh(half, weigh(half, value))
+
+
 def inner(a: Array, b: Array) -> Array:
     """Inner products of the entries of each member, shape ``(n_batch,)``."""
     flat = a.reshape(len(a), math.prod(a.shape[1:]))

@@ -1,0 +1,113 @@
+"""The shortest of several geodesics: the default contest against a search from every start."""
+
+import numpy as np
+import pytest
+
+from dln_manifolds import BalancedManifold, DLNObservableManifold
+from dln_manifolds.storage import load, save
+
+DEPTHS = (2, 3, 8, 30)
+
+
+def hard_pairs(n, n_pairs, seed):
+    """Pairs with a polar angle near pi whose last singular values are scaled by 0.1 or 1e-3."""
+    rng, pairs = np.random.default_rng(seed), []
+    while len(pairs) < n_pairs:
+        points = rng.standard_normal((2, n, n))
+        points[np.linalg.det(points) < 0, 0] *= -1
+        u, s, vt = np.linalg.svd(points)
+        angles = np.angle(np.linalg.eigvals(u[0] @ vt[0] @ (u[1] @ vt[1]).T))
+        if np.abs(angles).max() < 2.9:
+            continue
+        s[: 1 + len(pairs) // 2 % 2, -1] *= (0.1, 1e-3)[len(pairs) % 2]
+        pairs.append((u * s[:, None, :]) @ vt)
+    return np.moveaxis(np.array(pairs), 1, 0)
+
+
+def check_shortest(n, depth, n_pairs, seed):
+    X, Y = hard_pairs(n, n_pairs, seed)
+    metric = DLNObservableManifold(n, depth).metric
+    solution = metric.solve_log(Y, X, search="thorough")
+    assert solution.success.all()
+    assert (metric.dist(X, Y) <= solution.length * (1 + 1e-9)).all()
+    return metric, solution, X, Y
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_default_is_as_short_as_every_start(depth):
+    metric, solution, X, Y = check_shortest(3, depth, 4, 1)
+    lengths = solution.competing_lengths
+    np.testing.assert_allclose(lengths[:, 0], solution.length, rtol=1e-9)
+    assert (np.diff(np.where(np.isfinite(lengths), lengths, 1e9)) >= 0).all()
+    close = lengths[:, 1] <= 1.01 * lengths[:, 0] if lengths.shape[1] > 1 else False
+    assert (solution.is_close_contest >= close).all()
+    np.testing.assert_allclose(metric.exp(solution.initial_velocity, X), Y, atol=1e-8)
+    assert metric.solve_log(Y, X).is_close_contest.shape == (4,)
+
+
+# Pairs that were up to 3.7 % longer when rough paths decided.
+@pytest.mark.parametrize(
+    ("n", "seed", "number", "depth"), [(3, 1, 43, 3), (3, 1, 55, 8), (4, 6, 39, 3)]
+)
+def test_pairs_that_were_misjudged(n, seed, number, depth):
+    X, Y = hard_pairs(n, number + 1, seed)[:, -1]
+    rng = np.random.default_rng(0)
+    Q, R = np.linalg.qr(rng.standard_normal((2, n, n)))[0]
+    alike = [(X, Y), (Y, X), (X.T, Y.T), (Q @ X @ R, Q @ Y @ R)]
+    first, last = (np.stack(points) for points in zip(*alike, strict=True))
+    metric = DLNObservableManifold(n, depth).metric
+    shortest = metric.dist(X, Y, search="thorough")
+    np.testing.assert_allclose(metric.dist(first, last), shortest, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (4, 3, 2), (3, 2, 1)])
+def test_other_shapes_and_ranks(shape):
+    m, n, rank = shape
+    space = DLNObservableManifold(shape=(m, n), depth=3, rank=rank)
+    X, Y = space.random_point(4, rng=1), space.random_point(4, rng=2)
+    if m == n:
+        Y[np.linalg.det(X) * np.linalg.det(Y) < 0, 0] *= -1
+    thorough = space.metric.dist(X, Y, search="thorough")
+    assert (thorough <= space.metric.dist(X, Y) * (1 + 1e-12)).all()
+    velocity = space.metric.log(Y, X, search="thorough")
+    np.testing.assert_allclose(space.metric.norm(velocity, X), thorough, rtol=1e-9)
+
+
+def test_layers_and_straight_lines_have_no_more_starts():
+    X, Y = hard_pairs(3, 2, 0)
+    flat = DLNObservableManifold(3, 1).metric
+    # Straight lines between these may meet a singular matrix; the search changes nothing.
+    Y = X + 0.01 * Y
+    assert (flat.dist(X, Y, search="thorough") == flat.dist(X, Y)).all()
+    space = BalancedManifold(2, 2)
+    W = space.random_point(2, rng=0)
+    V = space.metric.exp(0.1 * space.random_tangent_vec(W, rng=1), W)
+    np.testing.assert_allclose(
+        space.metric.dist(W, V, search="thorough"), space.metric.dist(W, V), rtol=1e-12
+    )
+
+
+def test_search_is_one_of_two():
+    metric = DLNObservableManifold(2, 2).metric
+    for call in (metric.log, metric.dist, metric.solve_log):
+        with pytest.raises(ValueError, match=r"search must be one of .*'deep'"):
+            call(np.eye(2), 2 * np.eye(2), search="deep")
+
+
+@pytest.mark.parametrize("search", ["default", "thorough"])
+def test_what_competed_is_stored(tmp_path, search):
+    X, Y = hard_pairs(3, 2, 0) + 4 * (search == "default") * np.eye(3)
+    solution = DLNObservableManifold(3, 3).metric.solve_log(Y, X, search=search)
+    save(tmp_path / "found.npz", solution=solution)
+    again = load(tmp_path / "found.npz")["solution"]
+    assert (again.is_close_contest == solution.is_close_contest).all()
+    assert (again.competing_lengths is None) == (search == "default")
+    if search == "thorough":
+        assert (again.competing_lengths == solution.competing_lengths).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(("n", "n_pairs"), [(3, 150), (4, 50)])
+def test_many_hard_pairs(n, n_pairs, depth):
+    check_shortest(n, depth, n_pairs, 100 + n)
