@@ -174,7 +174,7 @@ class PathState:
 
     def precondition(self, residual: Array) -> Array:
         """Apply the preconditioner of :class:`QuadraticModel`."""
-        return _apply_nodal_cometric(self.basis, self.ends.layout.depth, self.points, residual)
+        return apply_nodal_cometric(self.basis, self.ends.layout.depth, self.points, residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +205,13 @@ class QuadraticModel:
     def precondition(self, residual: Array) -> Array:
         """Apply the cometric at the nodes: the inverse of the leading part of the Hessian."""
         rounded = self.basis.rounded(residual)
-        return _apply_nodal_cometric(self.basis, self.depth, self.points, rounded)
+        return apply_nodal_cometric(self.basis, self.depth, self.points, rounded)
 
 
-def _apply_nodal_cometric(
+def apply_nodal_cometric(
     basis: ModalBasis, depth: float, points: SquarePoints | GraphPoints, residual: Array
 ) -> Array:
+    """Raise residuals of coefficients by the cometric at the nodes."""
     raised = points.raise_(combine(basis.slopes, residual))
     return combine(transpose(basis.weighted_slopes) / depth, raised)
 

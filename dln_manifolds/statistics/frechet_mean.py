@@ -18,6 +18,7 @@ from dln_manifolds.errors import (
 from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.joint import joint_mean
 from dln_manifolds.statistics.passes import (
     ROUNDING,
     Pair,
@@ -42,8 +43,11 @@ class FrechetMean:
     r"""Weighted Fréchet mean: a point where ``sum_k w_k log_X(Y_k) = 0``.
 
     At N = 2 the mean of matrices with equal polar factors, positive definite ones among them, by
-    Newton's method in whitened coordinates (see :mod:`dln_manifolds.statistics.whitened`); others
-    by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks. Of more
+    Newton's method in whitened coordinates (see :mod:`dln_manifolds.statistics.whitened`). Others
+    by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks; some
+    hundreds of square matrices of full rank, of finite depth, come first by Newton's method on the
+    mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the logarithms confirm
+    what that has found. Of more
     than 4000 samples a random part comes first, whose Hessian is what the passes start with. All is
     free of the scale of the points.
 
@@ -214,14 +218,55 @@ class FrechetMean:
             part = Points(samples.value[rows], samples.frame.take(rows))
             share = weights[rows] / weights[rows].sum()
             point = self._approached(point, part, share, memory, _ROUGH)
-        if len(weights) > 1 and not samples.frame.layered:
-            point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
-        fine = self.space.metric.tolerance
-        state = self._descend(point, samples, weights, memory, fine, self.tolerance)
+        state = self._jointly(point, samples, weights, memory)
+        if state is None:
+            if len(weights) > 1 and not samples.frame.layered:
+                point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
+            state = self._finely(point, samples, weights, memory)
         self.estimate_, self.variance_ = state.point, state.variance
         self.gradient_norm_ = state.norm
         self.local_ = state.farthest > reach(state.frame)
         self._judge(goal_of(state, self.tolerance))
+
+    def _jointly(
+        self, point: Array, samples: Points, weights: Array, memory: list[Pair]
+    ) -> State | None:
+        """Start from the mean that Newton's method on all paths finds, or return None."""
+        if self._given and self._is_near(point, samples, weights):
+            return None
+        found = joint_mean(point, samples, weights, self.max_iter, self._told)
+        if found is None:
+            return None
+        before, (point, steps) = self.n_iter_, found
+        self.n_iter_ += steps
+        try:
+            return self._finely(point, samples, weights, memory)
+        except (ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError):
+            memory.clear()
+            self.n_iter_ = before
+            return None
+
+    def _finely(self, point: Array, samples: Points, weights: Array, memory: list[Pair]) -> State:
+        """Go to the mean from a point."""
+        fine = self.space.metric.tolerance
+        return self._descend(point, samples, weights, memory, fine, self.tolerance)
+
+    @property
+    def _given(self) -> bool:
+        """Whether the first point is not of our own choice."""
+        return self.init_point is not None or (self.warm_start and hasattr(self, "estimate_"))
+
+    def _is_near(self, point: Array, samples: Points, weights: Array) -> bool:
+        """Whether rough logarithms at a point are such as not to need Newton's method."""
+        try:
+            state = evaluated(self.space, point, samples, weights, _ROUGH, self.n_jobs)
+        except (ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError):
+            return False
+        return state.norm <= goal_of(state, _ROUGH_GOAL)
+
+    def _told(self, steps: int) -> None:
+        if self.progress is not None:
+            self.progress(self.n_iter_ + steps, self.max_iter)
 
     def _approached(
         self, point: Array, samples: Points, weights: Array, memory: list[Pair], goal: float
@@ -277,8 +322,7 @@ class FrechetMean:
         while state.norm > goal_of(state, goal) and self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
             after = self._moved(state, samples, weights, memory, tolerance)
-            if self.progress is not None:
-                self.progress(self.n_iter_, self.max_iter)
+            self._told(0)
             if after is None:
                 if not memory:
                     break
