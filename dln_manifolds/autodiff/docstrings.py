@@ -38,6 +38,7 @@ _OTHERS = {
     "equip": ("bool", "Whether to equip the space with its metric."),
     "through_singular": ("bool", "Whether to go on where a singular matrix is met."),
     "conjugate_points": ("bool", "Whether to seek conjugate points along the geodesics."),
+    "search": ("str", '"default", or "thorough": many starts, the shortest geodesic of all.'),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }
 _HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)

@@ -162,17 +162,23 @@ def _exp(
     return value, _of_members(solution, lambda k, c: exp_pullback(solution, k, c)[::-1])
 
 
-def log(metric: RiemannianMetric, point: Array, base_point: Array) -> Result:
+def log(
+    metric: RiemannianMetric, point: Array, base_point: Array, search: str = "default"
+) -> Result:
     """Return the logarithm and its pullback."""
-    solution = metric.solve_log(point, base_point)
+    solution = metric.solve_log(point, base_point, search=search)
     value = _resolved(metric, solution, solution.initial_velocity, point, base_point)
     return value, _of_members(solution, lambda k, c: log_pullback(solution, k, c)[::-1])
 
 
 def _dist(
-    metric: RiemannianMetric, point_a: Array, point_b: Array, squared: bool = False
+    metric: RiemannianMetric,
+    point_a: Array,
+    point_b: Array,
+    search: str = "default",
+    squared: bool = False,
 ) -> Result:
-    solution = metric.solve_log(point_b, point_a)
+    solution = metric.solve_log(point_b, point_a, search=search)
     length = _resolved(metric, solution, solution.length, point_a, point_b)
 
     def gradients(members: Array, cotangent: Array) -> tuple[Array, ...]:

@@ -144,9 +144,8 @@ def test_names_that_are_listed_do_something(metric):
 
 def test_signatures_are_readable():
     metric = SPACES[0].metric
-    assert (
-        str(inspect.signature(metric.log)) == "(point: ArrayLike, base_point: ArrayLike) -> Array"
-    )
+    expected = "(point: ArrayLike, base_point: ArrayLike, *, search: str = 'default') -> Array"
+    assert str(inspect.signature(metric.log)) == expected
     assert "base_point: ArrayLike | None = None" in str(inspect.signature(metric.norm))
     for owner in (*SPACES, metric, SPACES[2].metric, SPACES[2].fiber_bundle):
         for name in dir(owner):
