@@ -16,8 +16,8 @@ import numpy as np
 from dln_manifolds.dynamics.mass import check_mass
 from dln_manifolds.errors import SamplingWarning
 from dln_manifolds.geometry.entropy import (
-    entropy,
     entropy_differential,
+    entropy_of_roots,
     entropy_rates,
     log_riemannian_density,
     log_riemannian_density_differential,
@@ -178,7 +178,7 @@ class GibbsMeasure:
         if not self.anisotropy:
             raise ValueError("At anisotropy 0 there is no density: X moves without noise.")
         values = frame.singular_values
-        volume = entropy(values, self.depth, self.stratum.hidden_widths)
+        volume = entropy_of_roots(frame.roots, self.depth, self.stratum.hidden_widths)
         return (volume - self.beta * self.energy(frame.compose(values))) / self.anisotropy
 
 

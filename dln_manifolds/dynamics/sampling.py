@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize
 
-from dln_manifolds.checks import checked_point
 from dln_manifolds.dynamics.gibbs import GibbsMeasure, root_frame
 from dln_manifolds.dynamics.kernels import AdjustedLangevin, Hamiltonian, Info, Kernel, Mass
 from dln_manifolds.dynamics.mixing import effective_draws, r_hat
+from dln_manifolds.dynamics.mode import starts
 from dln_manifolds.errors import SamplingWarning
-from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
@@ -27,8 +25,6 @@ _LEAPS, _MOST_LEAPS = 8, 24
 _DECADES = 2.0
 # By how much the averaging of steps leans to long ones.
 _EAGER = 5.0
-# Draws of starts of the search for the mode, of which the best counts.
-_N_STARTS = 4
 # Matrices with more entries have their trajectories as long as the warm-up's first half.
 _MOST_ENTRIES = 400
 
@@ -182,7 +178,7 @@ def sample(
     generator = np.random.default_rng(rng)
     # Far out, and where roots vanish, numbers need not be finite: such points are left.
     with np.errstate(all="ignore"):
-        roots = _starts(measure, n_chains, start, generator)
+        roots = starts(measure, n_chains, start, generator)
         chains = _kernel(measure, kernel, mass, roots)
         warm = _Warmup(measure, chains, roots, n_warmup)
         found = _drawn(measure, warm, n_draws, thin, generator, progress)
@@ -201,6 +197,7 @@ def _drawn(
     """Warm chains up and take their draws, as many as there is time for."""
     n_chains = len(warm.state.root)
     points = np.empty((n_chains, n_draws, *measure.shape))
+    values = np.empty((n_chains, n_draws, measure.rank))
     acceptance, divergences = np.zeros(n_chains), np.zeros(n_chains, dtype=int)
     kept, interrupted = 0, False
     try:
@@ -214,13 +211,15 @@ def _drawn(
                 acceptance += info.acceptance
                 divergences += info.divergent
                 if number % thin == 0:
-                    points[:, kept] = measure.from_root(state.root)
+                    # From T: in X small singular values are lost beside large ones.
+                    frame = root_frame(state.root, measure.depth, measure.rank)
+                    values[:, kept] = frame.singular_values
+                    points[:, kept] = frame.compose(frame.singular_values)
                     kept += 1
                 advance(1)
     except KeyboardInterrupt:
         interrupted = True
-    points = points[:, :kept]
-    values = np.linalg.svd(points, compute_uv=False)[..., : measure.rank]
+    points, values = points[:, :kept], values[:, :kept]
     share = acceptance / max(kept * thin, 1)
     energies = measure.energy(points)
     return Sample(points, values, energies, share, warm.final, divergences, interrupted)
@@ -285,54 +284,6 @@ class _Warmup:
         widest = np.linalg.eigvalsh(np.cov(draws.T).reshape(draws.shape[1], -1))[-1]
         length = 0.5 * np.pi * np.sqrt(max(widest, 0.0))
         return int(np.clip(np.ceil(length / np.median(self.final)), 1, _MOST_LEAPS))
-
-
-def _starts(
-    measure: GibbsMeasure, n_chains: int, start: ArrayLike | None, rng: np.random.Generator
-) -> Array:
-    """Return T to start from, ``(n_chains, m, n)``."""
-    stratum = measure.stratum
-    if start is not None:
-        points, frame, _ = checked_point(stratum, start, "start")
-        if points.shape[:-2] not in ((), (n_chains,)):
-            raise ValueError(
-                f"start has shape {points.shape}; {n_chains} chains start at "
-                f"{(n_chains, *stratum.shape)}, or at one matrix."
-            )
-        return np.broadcast_to(root_of(frame), (n_chains, *stratum.shape)).copy()
-    frame = root_frame(_mode(measure, rng), measure.depth, measure.rank)
-    shares = rng.uniform(0.1, 1.0, (n_chains, measure.rank))
-    if stratum.is_square:
-        # Both signs of the determinant belong to the space.
-        shares[::2, -1] *= -1
-    return (frame.left * (frame.roots * shares)[:, None, :]) @ frame.right_t
-
-
-def _mode(measure: GibbsMeasure, rng: np.random.Generator) -> Array:
-    """Return T of largest density, ``(m, n)``, of those found from some random starts.
-
-    In factors, ``T = A B^T``, which keep the rank.
-    """
-    (m, n), r = measure.shape, measure.rank
-
-    def negative(flat: Array) -> tuple[float, Array]:
-        a, b = flat[: m * r].reshape(m, r), flat[m * r :].reshape(n, r)
-        frame = root_frame(a @ b.T, measure.depth, r)
-        if not np.all(frame.roots > 0):
-            return np.inf, np.zeros_like(flat)
-        slope = measure.slope_at(frame)
-        both = np.concatenate([(slope @ b).ravel(), (slope.T @ a).ravel()])
-        return -float(measure.log_density_at(frame)), -both
-
-    best, value = None, np.inf
-    for _ in range(_N_STARTS):
-        begin = rng.standard_normal((m + n) * r) * max(m, n) ** -0.25
-        found = minimize(negative, begin, jac=True, method="L-BFGS-B")
-        if found.fun < value:
-            best, value = found.x, found.fun
-    if best is None:
-        raise ValueError("The density is nowhere finite where it was tried. Give a start.")
-    return best[: m * r].reshape(m, r) @ best[m * r :].reshape(n, r).T
 
 
 def _first_step(measure: GibbsMeasure, roots: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dln_manifolds.checks import as_array
 from dln_manifolds.errors import ConvergenceError
-from dln_manifolds.geometry.coefficients import log_a
+from dln_manifolds.geometry.coefficients import log_a_of_roots
 from dln_manifolds.geometry.stratum import MatrixStratum, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.polynomials import gauss
@@ -32,6 +32,8 @@ _PANELS = {1: ((60, 1), (90, 1)), 2: ((20, 8), (30, 12)), 3: ((8, 4), (10, 5))}
 # By how much both may differ, relative.
 _AGREED = {1: 1e-9, 2: 1e-9, 3: 1e-6}
 _LARGEST = 1e12
+# Depth up to which panels shrink linearly towards their upper end.
+_SHALLOW = 30.0
 
 
 class _Law(NamedTuple):
@@ -90,6 +92,8 @@ class SpectralThermodynamics:
             raise ValueError(f"anisotropy must be positive and finite, not {anisotropy}.")
         self.loss, self.n, self.depth = loss, n, stratum.depth
         self.anisotropy, self.surplus = float(anisotropy), sum(stratum.shape) - 2 * n
+        # The deeper, the nearer to equal roots lies all that changes: within 1/N of it.
+        self._grade = 2.0 if self.depth <= _SHALLOW else 6.0 - n
         # Of the temperature that was asked for last.
         self._laws: dict[float, tuple[_Law, _Law]] = {}
 
@@ -177,7 +181,7 @@ class SpectralThermodynamics:
         n_largest, n_ratio = _PANELS[self.n][level]
         ratios, shares = self._ratios(n_ratio)
         low, high = self._range(beta, ratios)
-        largest, weights = _composite(low, high, n_largest)
+        largest, weights = _composite(low, high, n_largest, self._grade)
         roots = largest[:, None, None] * ratios
         logarithms = self._log_density(roots, beta)
         logarithms += np.log(weights)[:, None] + np.log(shares)
@@ -190,7 +194,7 @@ class SpectralThermodynamics:
 
     def _ratios(self, n_panels: int) -> tuple[Array, Array]:
         """Return ``l_j / l_1``, ``(n_nodes, n)``, and weights with their Jacobian."""
-        steps, weights = _composite(0.0, 1.0, n_panels)
+        steps, weights = _composite(0.0, 1.0, n_panels, self._grade)
         ones = np.ones_like(steps)
         if self.n == 1:
             return np.ones((1, 1)), np.ones(1)
@@ -231,7 +235,7 @@ class SpectralThermodynamics:
         logarithms = logarithms + self.surplus * np.log(roots).sum(axis=-1)
         if self.n > 1:
             i, j = np.triu_indices(self.n, 1)
-            a = log_a(np.maximum(values, np.finfo(float).tiny), self.depth)[..., i, j]
+            a = log_a_of_roots(roots, self.depth)[..., i, j]
             gaps = np.log(np.abs(roots[..., i] - roots[..., j]) * (roots[..., i] + roots[..., j]))
             logarithms = logarithms + np.sum(gaps + 0.5 / self.anisotropy * a, axis=-1)
         return logarithms
@@ -258,10 +262,10 @@ def thermodynamic_integration(
     return float(-length * rule.weights @ (betas * energies) / anisotropy)
 
 
-def _composite(low: float, high: float, n_panels: int) -> tuple[Array, Array]:
-    """Return nodes and weights of Gauss rules on panels, finer at the upper end."""
+def _composite(low: float, high: float, n_panels: int, grade: float) -> tuple[Array, Array]:
+    """Return nodes and weights of Gauss rules on panels, finer by a power at the upper end."""
     rule, even = gauss(_NODES), np.linspace(0.0, 1.0, n_panels + 1)
-    ends = low + (high - low) * even * (2 - even)
+    ends = low + (high - low) * (1 - (1 - even) ** grade)
     widths = np.diff(ends)[:, None]
     nodes = ends[:-1, None] + widths * rule.nodes
     return nodes.ravel(), (widths * rule.weights).ravel()

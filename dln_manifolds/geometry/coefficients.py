@@ -180,6 +180,18 @@ def log_a(s: Array, depth: float) -> Array:
     return mean + (x - x / depth) + np.log(unit_of(depth) * quotient)
 
 
+def log_a_of_roots(roots: Array, depth: float) -> Array:
+    """Return ``log(a_ij)`` from roots l, whose powers s may underflow; zero roots included.
+
+    ``2 (N - 1) log(max(l_i, l_j)) + log((1 - q^(2N)) / (1 - q^2))``, q the smaller over the larger.
+    """
+    within = np.maximum(roots, np.finfo(float).tiny)
+    x, log_l = np.abs(log_ratio(within)), np.log(within)
+    top = np.maximum(log_l[..., :, None], log_l[..., None, :])
+    quotient = functions.damped_sinhc(depth * x) / functions.damped_sinhc(x)
+    return 2 * (depth - 1) * top + np.log(depth * quotient)
+
+
 def unit_of(depth: float) -> float:
     """Return N, one at infinite depth: ``a_ii = unit_of(N) s_i^2 / l_i^2``."""
     return depth if math.isfinite(depth) else 1.0

@@ -24,6 +24,7 @@ import numpy as np
 from dln_manifolds.geometry.coefficients import (
     log_a,
     log_a_derivative,
+    log_a_of_roots,
     log_a_second_derivative,
     unit_of,
 )
@@ -59,12 +60,22 @@ def _surplus(widths: Widths, rank: int) -> int:
 
 def entropy(singular_values: Array, depth: float, widths: Widths = None) -> Array:
     r"""Return ``sum_p log(c_{d_p} / c_{d_p-r}) + (1/2) sum_{i<j} log a_ij + D sum_j log l_j``."""
-    r = singular_values.shape[-1]
+    return _entropy(log_a(singular_values, depth), singular_values, 1 / depth, depth, widths)
+
+
+def entropy_of_roots(roots: Array, depth: float, widths: Widths = None) -> Array:
+    """Return the entropy from roots ``l = s^(1/N)``, also where s underflows."""
+    return _entropy(log_a_of_roots(roots, depth), roots, 1.0, depth, widths)
+
+
+def _entropy(logarithms: Array, values: Array, power: float, depth: float, widths: Widths) -> Array:
+    """Return the entropy from all ``log a_ij`` and from ``l = values ** power``."""
+    r = values.shape[-1]
     row, column = np.triu_indices(r, 1)
-    total = 0.5 * np.sum(log_a(singular_values, depth)[..., row, column], axis=-1)
+    total = 0.5 * np.sum(logarithms[..., row, column], axis=-1)
     surplus = _surplus(widths, r)
     if surplus:
-        total = total + surplus / depth * np.sum(np.log(singular_values), axis=-1)
+        total = total + surplus * power * np.sum(np.log(values), axis=-1)
     return _log_constant(r, depth, widths) + total
 
 

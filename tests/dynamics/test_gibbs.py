@@ -1,5 +1,6 @@
 """The Gibbs measure: its density in both charts, against literal formulas and differences."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -92,6 +93,22 @@ def test_density_of_the_root_chart_is_literal(anisotropy):
     assert measure.depth == 4
     assert measure.shape == (3, 3)
     assert measure.rank == 3
+
+
+@pytest.mark.parametrize("depth", [30, 300, 1000])
+def test_density_where_powers_of_roots_underflow(depth):
+    """0.05^1000 is no double; the density is as flat there as close to zero."""
+    space = DLNObservableManifold(2, depth)
+    measure = GibbsMeasure(space, lambda X: np.sum(X**2, axis=(-2, -1)), lambda X: 2 * X)
+    small = ["0.9", "0.5", "0.2", "0.05", "1e-3", "0"]
+    density = measure.root_log_density(np.stack([np.diag([1, float(x)]) for x in small]))
+    with mp.workdps(50):
+        roots = [mp.mpf(x) for x in small]
+        wanted = [
+            -(1 + x ** (2 * depth)) + mp.log((1 - x ** (2 * depth)) / (1 - x**2)) / 2 for x in roots
+        ]
+    wanted = np.array([float(x - wanted[0]) for x in wanted])
+    np.testing.assert_allclose(density - density[0], wanted, atol=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,21 @@ def test_homogeneous_energy():
     assert 0.2 < np.mean(np.linalg.det(draws.points) > 0) < 0.8
 
 
+@pytest.mark.filterwarnings("ignore::dln_manifolds.errors.SamplingWarning")
+def test_singular_values_of_deep_networks():
+    """As small as they are beside large ones: in X the smaller are rounding of the larger."""
+    loss = (lambda X: 0.5 * np.sum(X**2, axis=(-2, -1)), lambda X: X)
+    draws = sample(GibbsMeasure(DLNObservableManifold(2, 100), *loss, 2.0), 40, 50, 100, rng=0)
+    roots = draws.singular_values ** (1 / 100)
+    # q = l_2 / l_1 has the density sqrt(1 - q^2), nearly: 0.59 of it is here, of rounding nothing.
+    ratio = roots[..., 1] / roots[..., 0]
+    assert 0.35 < np.mean((ratio > 0.1) & (ratio < 0.6)) < 0.8
+    assert 0 < draws.singular_values.min() < 1e-50
+    # At N = 1000 there is a start too, and numbers that are not finite are left.
+    deep = GibbsMeasure(DLNObservableManifold(2, 1000), *loss, 2.0)
+    assert np.isfinite(sample(deep, 4, 20, 50, rng=0).energies).all()
+
+
 def test_two_phases_are_told():
     """At n = 4, N = 12, beta = 20 a melted and a cold phase coexist, and no chain changes."""
     target = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0] @ np.diag(

@@ -31,6 +31,14 @@ def test_entropy_of_given_singular_values(depth, n):
     check_table(volume.entropy(ROWS[n], depth), wanted, BOUND, scale, ROWS[n])
 
 
+@pytest.mark.parametrize("widths", [None, (3, 5)])
+@pytest.mark.parametrize("depth", [1, 2.5, 3, 40])
+def test_entropy_of_roots_is_that_of_their_powers(depth, widths):
+    s = np.array([[2.0, 1.0, 1.0], [3.0, 1e-4, 1e-9], [1.0, 1.0 - 1e-9, 0.5]])
+    got = volume.entropy_of_roots(s ** (1 / depth), depth, widths)
+    np.testing.assert_allclose(got, volume.entropy(s, depth, widths), rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("n", ROWS)
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_log_riemannian_density_of_given_singular_values(depth, n):
