@@ -122,9 +122,11 @@ class MatrixCurvature(Curvature):
         """Return ``<F(x, x), Phi(y, y)> + <F(x, y) - 2 F(y, x), Phi(x, y)>``, x, y orthonormal."""
         x, y, plane = orthonormal_plane(self._enter(x), self._enter(y))
         # All at once: small matrices cost by the call.
-        products = self.product(np.stack([x, y, x]), np.stack([x, y, y]))
-        xx, _, xy = products
-        value = self._inner(np.stack([xx, xy - 2 * self.turned(xy)]), self.solve(products[1:]))
+        both = np.stack([x, y])
+        products = self.product(both[[0, 1, 0]], both[[0, 1, 1]])
+        solved = self.solve(products[1:])
+        products[2] = products[2] - 2 * self.turned(products[2])
+        value = self._inner(products[::2], solved)
         return np.where(plane, value.sum(axis=0), np.nan)
 
     def riemann(self) -> Array:
@@ -204,7 +206,7 @@ class LayeredCurvature(MatrixCurvature):
         depth = int(frame.depth)
         self.direction = sectors.horizontal_direction(frame.roots, depth)
         self._sines = sectors.sine_matrix(depth)
-        self._weights = 1 / np.square(sectors.frequencies(frame.roots, depth))
+        self._weights = 1 / sectors.squared_frequencies(frame.roots, depth)
 
     def _lift(self, x: Array) -> tuple[Array, Array, Array]:
         core, left, right = self.frame.split(x)
@@ -322,7 +324,9 @@ def orthonormal_plane(
     x: Array, y: Array, axes: tuple[int, ...] = (-2, -1)
 ) -> tuple[Array, Array, Array]:
     """Return orthonormal vectors of the same plane, and where there is one."""
-    x, rest = _unit(_scaled(np.stack(np.broadcast_arrays(x, y)), axes), axes)[0]
+    # Broadcasting arrays of one shape costs as much as all the rest.
+    pair = np.stack((x, y) if x.shape == y.shape else np.broadcast_arrays(x, y))
+    x, rest = _unit(_scaled(pair, axes), axes)[0]
     rest, size = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
     if (size < _OBLIQUE).any():
         # Twice is enough.

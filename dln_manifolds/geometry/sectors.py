@@ -46,9 +46,14 @@ def _row_and_column(roots: Array) -> tuple[Array, Array]:
 
 def frequencies(roots: Array, depth: int) -> Array:
     """Return the singular values ``sigma_k`` of D for all pairs, shape ``(..., N-1, n, n)``."""
+    return np.sqrt(squared_frequencies(roots, depth))
+
+
+def squared_frequencies(roots: Array, depth: int) -> Array:
+    """Return the eigenvalues ``sigma_k^2`` of ``D^T D``, of that shape."""
     row, column = _row_and_column(roots)
     k = np.arange(1, depth)[:, None, None]
-    return np.sqrt((row - column) ** 2 + 4 * row * column * np.sin(np.pi * k / (2 * depth)) ** 2)
+    return (row - column) ** 2 + row * column * (2 * np.sin(np.pi * k / (2 * depth))) ** 2
 
 
 @lru_cache(maxsize=32)
@@ -72,7 +77,7 @@ def horizontal_direction(roots: Array, depth: int) -> Array:
     # Powers of the ratio below one only, so that nothing over- or underflows.
     ratio = np.minimum(row, column) / np.maximum(row, column)
     vector = ratio ** np.where(row >= column, p, depth - 1 - p)
-    return vector / np.linalg.norm(vector, axis=-3, keepdims=True)
+    return vector / np.sqrt(np.sum(vector * vector, axis=-3, keepdims=True))
 
 
 def _difference(roots: Array, sequence: Array) -> Array:
@@ -89,7 +94,7 @@ def solve_inside(frame: Frame, right_side: Array) -> Array:
 
     R and S have the shape ``(..., N-1, r, r)``; this is the inverse of ``D^T D``.
     """
-    return _sine(_sine(right_side) / frequencies(frame.roots, frame.n_layers) ** 2)
+    return _sine(_sine(right_side) / squared_frequencies(frame.roots, frame.n_layers))
 
 
 def normal_inside(frame: Frame, symmetric: Array) -> Array:
@@ -121,7 +126,7 @@ def _unit_potentials(roots: Array, core: Array) -> tuple[Array, Array]:
     row, column = _row_and_column(roots)
     # The transpose of D.
     right_side = row * core[..., 1:, :, :] - column * core[..., :-1, :, :]
-    whole = 0.5 * _sine(_sine(right_side) / frequencies(roots, n_layers) ** 2)
+    whole = 0.5 * _sine(_sine(right_side) / squared_frequencies(roots, n_layers))
     return whole + transpose(whole), whole - transpose(whole)
 
 

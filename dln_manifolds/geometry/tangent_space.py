@@ -12,7 +12,7 @@ from dln_manifolds.geometry.second_fundamental_form import (
     normal_part,
     turned_normal,
 )
-from dln_manifolds.geometry.sectors import frequencies, sine_matrix, tangent_blocks
+from dln_manifolds.geometry.sectors import sine_matrix, squared_frequencies, tangent_blocks
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import transpose
 
@@ -48,7 +48,7 @@ class TangentSpace:
         #: The larger root of each pair of the core, and those of columns beside it.
         self.scale = largest
         # With the half of the symmetric part.
-        self._weights = 0.5 / frequencies(self.roots, self.depth) ** 2
+        self._weights = 0.5 / squared_frequencies(self.roots, self.depth)
 
     def enter(self, vector: Array) -> Array:
         """Express an ambient vector in the frames: ``Q_p^T Z_p Q_{p-1}``, and what is beside."""
