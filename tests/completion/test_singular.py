@@ -217,12 +217,24 @@ def test_what_is_not_solved(cut):
         metric.completed_dist(X, Y)
 
 
-def test_shallow_depths_say_what_they_have_not_solved():
+@pytest.mark.parametrize("depth", [1.01, 1.45])
+def test_shallow_depths_say_what_they_have_not_solved(depth):
     X, Y = gaussian(2, 3)
     Y[np.linalg.det(X) * np.linalg.det(Y) > 0, 0] *= -1
-    solution = DLNObservableManifold(3, 1.2).metric.solve_completed(Y, X)
+    solution = DLNObservableManifold(3, depth).metric.solve_completed(Y, X)
     assert (solution.success == (solution.residual <= 1e-11)).all()
     assert set(solution.status) <= {0, 2}
     good = solution.success
     assert (solution.lower_bound <= solution.length)[good].all()
     assert (solution.length <= solution.upper_bound)[good].all()
+
+
+@pytest.mark.parametrize("depth", [1.1, 1.3])
+def test_shallow_depths_raise_with_a_remedy(cut, depth):
+    """Between 1 and 1.5 two ends of rank n - 1 are not solved either; N = 1 is a straight line."""
+    X, Y = (each[0] for each in map(cut, gaussian(2, 3)))
+    with pytest.raises(ConvergenceError, match="take another depth") as caught:
+        DLNObservableManifold(3, depth).metric.completed_dist(X, Y)
+    assert not caught.value.solution.success
+    straight = DLNObservableManifold(3, 1).metric.completed_dist(X, Y)
+    assert straight == pytest.approx(np.linalg.norm(X - Y), rel=1e-14)
