@@ -1,6 +1,8 @@
 """Compute every figure of the page that reproduces the papers, and write the page.
 
-    python docs/reproduce.py docs/reproduce.md
+    python docs/reproduce.py                       all figures
+    python docs/reproduce.py metric submersion     some of them
+    python docs/reproduce.py docs/reproduce.md     all of them, and the page
 
 Each function below checks one statement: what the package computes against the literal formula,
 or one of its consequences. It returns the largest relative error. Nothing but NumPy and SciPy
@@ -15,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.linalg import expm, solve_sylvester, sqrtm
+from scipy.linalg import expm, solve_continuous_lyapunov, solve_sylvester, sqrtm
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold
+from dln_manifolds import BalancedManifold, DLNObservableManifold, spd
 from dln_manifolds.dynamics.gradient_flow import flow_of_layers, flow_of_point, layer_gradient
 from dln_manifolds.geometry import coefficients
 from dln_manifolds.geometry.straight_lines import straight_line
@@ -30,6 +32,11 @@ X[0] *= np.sign(np.linalg.det(X))
 Z = rng.normal(size=(n, n))
 W = total.act(np.linalg.qr(rng.normal(size=(N - 1, n, n)))[0], total.factor(X))
 Y = rng.normal(size=(n, n))  # the loss of these checks is E = |X - Y|^2 / 2
+
+
+def normal(*shape):
+    """Draw Gaussian numbers, always the same of a shape."""
+    return np.random.default_rng([1, *shape]).normal(size=shape)
 
 
 def error(found, wanted):
@@ -59,6 +66,37 @@ def A(X, P, N=N):
 def matrix_of_A(X):
     """Return the matrix of A_X on row-major entries."""
     return np.stack([A(X, e.reshape(n, n)).ravel() for e in np.eye(n * n)], axis=1)
+
+
+def loewner(x, exponent):
+    """Return the first divided differences of a power."""
+    one = np.eye(len(x))
+    divided = np.subtract.outer(x**exponent, x**exponent) / (np.subtract.outer(x, x) + one)
+    return divided + one * exponent * x ** (exponent - 1)
+
+
+def differential(matrix, change, exponent):
+    """Return the derivative of a power of a symmetric matrix, (3.29)-(3.31)."""
+    values, vectors = np.linalg.eigh(matrix)
+    inside = loewner(values, exponent) * (vectors.T @ change @ vectors)
+    return vectors @ inside @ vectors.T
+
+
+def symmetric_pair(X, P):
+    """Return the two symmetric matrices of P', (2.3) and (2.4)."""
+    left, right = X @ X.T, X.T @ X
+    outer, inner = np.zeros((2, n, n))
+    for p in range(1, N + 1):
+        up, down = (N - p) / N, (p - 1) / N
+        outer += differential(left, P @ power(right, down) @ P.T, up)
+        inner += differential(right, P.T @ power(left, up) @ P, down)
+    return outer, inner
+
+
+def slope(function, step):
+    """Return the derivative at zero by differences."""
+    a, b, c, d = (np.asarray(function(k * step)) for k in (-2, -1, 1, 2))
+    return (a - 8 * b + 8 * c - d) / (12 * step)
 
 
 def product_map():
@@ -93,7 +131,7 @@ def conservation():
 
     $W_{p+1}^T W_{p+1} - W_p W_p^T$ is constant, from layers that are not balanced.
     """
-    start = W + 0.1 * rng.normal(size=W.shape)
+    start = W + 0.1 * normal(*W.shape)
     flow = flow_of_layers(start, lambda X: X - Y, np.linspace(0, 2, 5))
     balance = [[w[p + 1].T @ w[p + 1] - w[p] @ w[p].T for p in range(N - 1)] for w in flow.layers]
     return error(balance, np.broadcast_to(balance[0], np.shape(balance)))
@@ -102,14 +140,41 @@ def conservation():
 def factors():
     """(1.5), (1.6) of Chen: the balanced factors
 
-    $W_p = Q_p \\Sigma^{1/N} Q_{p-1}^T$ with $Q_0 = V$, $Q_N = U$: all layers have the singular
-    values $s_i^{1/N}$, and $|\\mathbf W|^2 = N \\sum_i s_i^{2/N}$.
+    $W_p = Q_p \\Sigma^{1/N} Q_{p-1}^T$ with $Q_0 = V$, $Q_N = U$, and the bijection: such layers
+    are balanced and multiply to $U \\Sigma V^T$; the balanced layers of another point of the fibre
+    give orthogonal $Q_p = W_p Q_{p-1} \\Sigma^{-1/N}$, the last of which is U. All layers have the
+    singular values $s_i^{1/N}$, and $|\\mathbf W|^2 = N \\sum_i s_i^{2/N}$.
     """
-    s = np.linalg.svd(X, compute_uv=False)
+    left, s, right = np.linalg.svd(X)
+    frames = [right.T, *np.linalg.qr(normal(N - 1, n, n))[0], left]
+    layers = np.stack([(frames[p + 1] * s ** (1 / N)) @ frames[p].T for p in range(N)])
+    assert total.belongs(layers)
+    found = [right.T]
+    for layer in W:
+        found.append(layer @ found[-1] / s ** (1 / N))
     values = np.linalg.svd(W, compute_uv=False)
     return max(
+        error(total.end_to_end(layers), X),
+        error([q.T @ q for q in found], np.stack([np.eye(n)] * (N + 1))),
+        error(found[-1], left),
         error(values, np.broadcast_to(s ** (1 / N), values.shape)),
         error(np.sum(W**2), N * np.sum(s ** (2 / N))),
+    )
+
+
+def loewner_matrix():
+    """(2.1) of Chen: the Loewner matrix
+
+    First divided differences of a power of the squared singular values. That of the power 1/N,
+    $(s_i^{2/N} - s_j^{2/N}) / (s_i^2 - s_j^2)$ and $s_i^{2/N - 2} / N$ on the diagonal, consists of
+    the eigenvalues $1 / a_{ij}$ of the metric: $U^T \\mathcal A_X(P) V$ is $U^T P V$ divided by it,
+    entry by entry.
+    """
+    left, s, right = np.linalg.svd(X)
+    weights = loewner(s**2, 1 / N)
+    return max(
+        error(1 / coefficients.a(s, N), weights),
+        error((left.T @ Z @ right.T) / weights, left.T @ A(X, Z) @ right.T),
     )
 
 
@@ -284,7 +349,7 @@ def mean_curvature():
 
 
 def hamilton():
-    """Theorem 2.1 of Chen: Hamilton's equations
+    """Theorem 3.2 of Chen: Hamilton's equations
 
     $\\dot X = \\mathcal A_X(P)$, $\\dot P = -\\partial_X \\frac12 \\operatorname{tr} P^T
     \\mathcal A_X(P)$, integrated literally, the force by differences; against `exp`.
@@ -307,6 +372,116 @@ def hamilton():
     start = np.concatenate([X.ravel(), P])
     end = solve_ivp(rate, (0, 1), start, method="DOP853", rtol=1e-9, atol=1e-10).y[: n * n, -1]
     return error(space.metric.exp(0.1 * Z, X), end.reshape(n, n))
+
+
+def force():
+    """(2.3), (2.4) and (3.39)-(3.48) of Chen: the two symmetric matrices in P'
+
+    $-\\partial H / \\partial X = -(G X + X G')$ for the Hamiltonian
+    $H = \\frac12 \\operatorname{tr} P^T \\mathcal A_X(P)$, with G the sum over p of the derivative
+    of the power $(N-p)/N$ at $X X^T$, in the direction $P (X^T X)^{(p-1)/N} P^T$, and $G'$ alike:
+    against differences of the package's `inner_coproduct`.
+    """
+    outer, inner = symmetric_pair(X, Z)
+    directions = np.eye(n * n).reshape(-1, n, n)
+
+    def energy(step):
+        moved = X + step * directions
+        return 0.5 * space.metric.inner_coproduct(np.broadcast_to(Z, moved.shape), Z, moved)
+
+    return error(slope(energy, 1e-3).reshape(n, n), outer @ X + X @ inner)
+
+
+def dirichlet_problem():
+    """Theorem 2.1 of Chen, (2.2): geodesics between two points
+
+    X is a geodesic between two points if and only if it solves the Dirichlet problem of
+    $\\dot X = \\mathcal A_X(P)$, $\\dot P = -(G X + X G')$. `log` gives the initial P; the system,
+    integrated literally, goes through the points of `geodesic` and ends at the other point.
+    """
+    end = Y if np.linalg.det(Y) > 0 else -Y
+    P = np.linalg.solve(matrix_of_A(X), space.metric.log(end, X).ravel())
+
+    def rate(_, state):
+        x, p = state.reshape(2, n, n)
+        outer, inner = symmetric_pair(x, p)
+        return np.concatenate([A(x, p).ravel(), -(outer @ x + x @ inner).ravel()])
+
+    times = np.linspace(0, 1, 5)
+    start = np.concatenate([X.ravel(), P])
+    flow = solve_ivp(rate, (0, 1), start, method="DOP853", t_eval=times, rtol=1e-11, atol=1e-12)
+    path = flow.y[: n * n].T.reshape(-1, n, n)
+    return max(error(path[-1], end), error(space.metric.geodesic(X, end_point=end)(times), path))
+
+
+def action():
+    """Theorem 3.2 of Chen, (3.1)-(3.6): geodesics as extrema of the action
+
+    Along a geodesic the first variation of $\\frac12 \\int_0^1 g(\\dot X, \\dot X)\\, dt$ vanishes,
+    here for variations $\\sin(k \\pi t) E$, by Gauss quadrature and relative to their own action;
+    and $H = \\langle P, \\dot X \\rangle - L$, the Legendre transform, with
+    $P = \\partial L / \\partial \\dot X = \\mathcal A_X^{-1}(\\dot X)$.
+    """
+    solution = space.metric.solve_exp(0.3 * Z, X)
+    nodes, weights = np.polynomial.legendre.leggauss(14)
+    t, weights = (nodes + 1) / 2, weights / 2
+    points, velocities = solution(t), slope(lambda step: solution(t + step), 1e-3)
+
+    def lagrangians(x, v):
+        inverses = [np.linalg.inv(matrix_of_A(point)) for point in x]
+        return [0.5 * w.ravel() @ g @ w.ravel() for g, w in zip(inverses, v, strict=True)]
+
+    def variation(k, E):
+        bump = np.sin(k * pi * t)[:, None, None] * E
+        rate = k * pi * np.cos(k * pi * t)[:, None, None] * E
+
+        def varied(e):
+            return weights @ lagrangians(points + e * bump, velocities + e * rate)
+
+        return abs(slope(varied, 1e-3)) / (weights @ lagrangians(points, rate))
+
+    worst = max(variation(k + 1, E) for k, E in enumerate(normal(3, n, n)))
+    pairs = zip(points, velocities, strict=True)
+    P = np.stack([np.linalg.solve(matrix_of_A(x), v.ravel()).reshape(n, n) for x, v in pairs])
+    H = 0.5 * space.metric.inner_coproduct(P, P, points)
+    legendre = np.sum(P * velocities, axis=(1, 2)) - lagrangians(points, velocities)
+    return max(worst, error(H, legendre))
+
+
+def derivatives_of_powers():
+    """(3.29)-(3.31) and Lemma 3.6 of Chen, (3.32), (3.33): derivatives of powers
+
+    The derivative of $(X X^T)^q$ in the direction Z is
+    $U (\\mathcal L \\circ U^T (Z X^T + X Z^T) U) U^T$, with the Loewner matrix $\\mathcal L$ of the
+    power q at the squared singular values, and that of $(X^T X)^q$ alike with V. Put together
+    they are the derivative of $\\mathcal A_X$, against differences of `cometric_matrix`.
+    """
+    left, right = X @ X.T, X.T @ X
+    turned = Z @ X.T + X @ Z.T, Z.T @ X + X.T @ Z
+
+    def change(P):
+        return sum(
+            differential(left, turned[0], (N - p) / N) @ P @ power(right, (p - 1) / N)
+            + power(left, (N - p) / N) @ P @ differential(right, turned[1], (p - 1) / N)
+            for p in range(1, N + 1)
+        )
+
+    literal = np.stack([change(e.reshape(n, n)).ravel() for e in np.eye(n * n)], axis=1)
+    return error(slope(lambda step: space.metric.cometric_matrix(X + step * Z), 1e-3), literal)
+
+
+def trace_identity():
+    """Lemma 3.7 of Chen, (3.36): traces of Hadamard products
+
+    $\\operatorname{tr} A (B \\circ (C D + D C^T)) = 2 \\operatorname{tr} (A \\circ B) C D$ for
+    symmetric A and B, diagonal D, any C: with $B = \\mathcal L$, $D = \\Sigma$ and
+    $C = U^T Z V$ it turns the derivatives of powers into the two symmetric matrices of P'.
+    """
+    first, second, C = normal(3, n, n)
+    first, second, D = first + first.T, second + second.T, np.diag(normal(n))
+    return error(
+        np.trace(first @ (second * (C @ D + D @ C.T))), 2 * np.trace((first * second) @ C @ D)
+    )
 
 
 def singular_coordinates():
@@ -380,13 +555,20 @@ def invariants():
 
 
 def lifted_geodesics():
-    """Theorem 3.10 of Chen: horizontal geodesics lie over geodesics
+    """Theorem 3.10 of Chen, (3.49): horizontal geodesics lie over geodesics
 
     $\\phi(\\exp_W(\\text{lift of } Z)) = \\exp_X(Z)$: upstairs $W_p'' = W_p S_{p-1} - S_p W_p$,
-    downstairs the root chart.
+    downstairs the root chart. The velocity upstairs stays horizontal, and the lengths are equal.
     """
-    end = total.metric.exp(0.3 * total.horizontal_lift(Z, W), W)
-    return error(chain(end), space.metric.exp(0.3 * Z, X))
+    above = total.metric.solve_exp(0.3 * total.horizontal_lift(Z, W), W)
+    below = space.metric.solve_exp(0.3 * Z, X)
+    velocity = slope(lambda step: above(0.9 + step), 1e-3)
+    vertical = total.vertical_projection(velocity, above(0.9))
+    return max(
+        error(chain(above(1.0)), below(1.0)),
+        error(above.length, below.length),
+        np.linalg.norm(vertical) / np.linalg.norm(velocity),
+    )
 
 
 def straight_lines():
@@ -406,6 +588,38 @@ def straight_lines():
     assert line.is_geodesic
     symmetric = [other[p] @ first[p].T + other[p + 1].T @ first[p + 1] for p in range(N - 1)]
     return max(error(geodesic, middle), error(symmetric, np.swapaxes(symmetric, -1, -2)))
+
+
+def lemma_2_2():
+    """Lemma 2.2 of Chen, (2.5)-(2.7)
+
+    End points $W_p = U_p L U_{p-1}^T$ and $W'_p = U'_p L' U_{p-1}'^T$ with $O_p = U_p^T U'_p$.
+    (1) The line between them is balanced if and only if every $S_p = L (O_{p+1} - O_{p-1}) L'
+    O_p^T$ is skew, as the imbalance of $\\mathbf W' - \\mathbf W$ is $-U_p (S_p + S_p^T) U_p^T$.
+    (2) It is enough that all $O_p$ are the same, and then no layer on the way is singular. Here:
+    rotations that have nothing in common, that alternate and that are all the same.
+    """
+    frames, turns = np.linalg.qr(normal(2, N + 1, n, n))[0]
+    turns[..., 0] *= np.linalg.det(turns)[:, None]
+    roots = np.exp(0.5 * normal(2, n))
+    worst = 0.0
+    for kind, chosen in enumerate((turns, turns[[0, 1, 0, 1, 0]], turns[[0] * (N + 1)])):
+        ends = [
+            (q[1:] * root) @ q[:-1].swapaxes(1, 2)
+            for q, root in zip((frames, frames @ chosen), roots, strict=True)
+        ]
+        D = ends[1] - ends[0]
+        imbalance = [D[p + 1].T @ D[p + 1] - D[p] @ D[p].T for p in range(N - 1)]
+        S = [
+            (roots[0][:, None] * (chosen[p + 1] - chosen[p - 1]) * roots[1]) @ chosen[p].T
+            for p in range(1, N)
+        ]
+        literal = [-frames[p + 1] @ (s + s.T) @ frames[p + 1].T for p, s in enumerate(S)]
+        line = straight_line(*ends)
+        assert line.balanced == (np.abs(literal).max() < 1e-12) == (kind > 0)
+        assert kind < 2 or np.isinf(line.singular_time)
+        worst = max(worst, np.abs(np.subtract(imbalance, literal)).max() / np.sum(D**2))
+    return float(worst)
 
 
 def balanced_lines():
@@ -501,8 +715,8 @@ def equal_polar_factors():
     with the same rotation at every layer, the line between $X_0^{1/N}$ and $X_1^{1/N}$ (positive
     definite end points) is balanced, but its velocity has a vertical part if the end points do
     not commute, at N = 2 too, and the line is longer than the geodesic: table above. That is a
-    statement about this reading; (2.8) itself we could not see. Against the fibre: the vertical
-    part by the inner products with its generators.
+    statement about this reading; (2.8) itself we could not see. The figure is of the vertical part,
+    against the projection on the directions of the fibre.
     """
     start, end = X @ X.T + 0.1 * np.eye(n), Z @ Z.T + 0.1 * np.eye(n)
     layers = [np.stack([power(matrix, 1 / N)] * N) for matrix in (start, end)]
@@ -541,7 +755,7 @@ def horizontal_frames():
     """
     left, s, right = np.linalg.svd(X)
     root = s ** (1 / N)
-    turns = np.linalg.qr(rng.normal(size=(N - 1, n, n)))[0]
+    turns = np.linalg.qr(normal(N - 1, n, n))[0]
     frames = [right.T, *turns, left]
     layers = np.stack([(frames[p + 1] * root) @ frames[p].T for p in range(N)])
     V = np.stack([
@@ -551,51 +765,208 @@ def horizontal_frames():
     return error(total.horizontal_lift(image, layers), V)
 
 
+def lyapunov():
+    """(3.7), (3.8) of Chen: the Bures-Wasserstein metric by the Lyapunov operator
+
+    At positive definite S and symmetric Z, the L with $S L + L S = Z$; the metric of depth 2 is
+    $\\operatorname{tr} Z L$, twice that of Bures and Wasserstein.
+    """
+    S, change = X @ X.T, Z + Z.T
+    L = solve_continuous_lyapunov(S, change)
+    shallow = DLNObservableManifold(n, 2)
+    return max(
+        error(spd.lyapunov(S, change), L),
+        error(shallow.metric.squared_norm(change, S), np.sum(change * L)),
+    )
+
+
+def geometric_mean():
+    """Definition 3.3 and Lemma 3.4 of Chen, (3.9), (3.10): the geometric mean
+
+    $A \\# B = A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}$ solves $G A^{-1} G = B$, is the same as
+    $B \\# A$, and its inverse is $A^{-1} \\# B^{-1}$; $M = A^{-1} \\# B$ solves $M A M = B$.
+    """
+    first, second = X @ X.T + 0.1 * np.eye(n), Z @ Z.T + 0.1 * np.eye(n)
+    root, inverse = power(first, 0.5), power(first, -0.5)
+    literal = root @ power(inverse @ second @ inverse, 0.5) @ root
+    found, M = spd.geometric_mean(first, second), spd.riccati(first, second)
+    inverses = spd.geometric_mean(np.linalg.inv(first), np.linalg.inv(second))
+    return max(
+        error(found, literal),
+        error(found @ np.linalg.solve(first, found), second),
+        error(spd.geometric_mean(second, first), literal),
+        error(inverses @ literal, np.eye(n)),
+        error(M @ first @ M, second),
+        error(spd.geometric_mean(np.linalg.inv(first), second), M),
+    )
+
+
+def lax_momentum():
+    """(3.13)-(3.28) of Chen: the momentum along a Bures-Wasserstein geodesic
+
+    $P(t) = (M - I) ((1-t) I + t M)^{-1}$, for which $\\dot P = -P^2$, against the package's
+    velocity at time t by $X P + P X = \\dot X$.
+    """
+    shallow = DLNObservableManifold(n, 2)
+    start, end = X @ X.T + 0.1 * np.eye(n), Z @ Z.T + 0.1 * np.eye(n)
+    root, inverse = power(start, 0.5), power(start, -0.5)
+    shift = inverse @ power(root @ end @ root, 0.5) @ inverse - np.eye(n)
+    solution = shallow.metric.solve_log(end, start)
+    t = np.linspace(0.1, 0.9, 5)
+    velocities = slope(lambda step: solution(t + step), 1e-3)
+    found = [solve_continuous_lyapunov(*pair) for pair in zip(solution(t), velocities, strict=True)]
+    return error(found, [shift @ np.linalg.inv(np.eye(n) + time * shift) for time in t])
+
+
+def orbits():
+    """The overparametrization by group actions (Menon and Yu)
+
+    $W_p \\mapsto h_p W_p h_{p-1}^T$ with orthogonal $h_p$, those of both ends being the identity:
+    the layers stay balanced and keep their product, and the orbit is the whole fibre: the frames
+    of the layers give the group element that leads to other layers of the same X.
+    """
+    _, s, right = np.linalg.svd(X)
+    points = W, total.factor(X)
+    frames = []
+    for point in points:
+        found = [right.T]
+        for layer in point:
+            found.append(layer @ found[-1] / s ** (1 / N))
+        frames.append(found)
+    h = [frames[0][p] @ frames[1][p].T for p in range(N + 1)]
+    moved = [h[p + 1] @ points[1][p] @ h[p].T for p in range(N)]
+    return max(
+        error(total.act(np.stack(h[1:N]), points[1]), W),
+        error(moved, W),
+        error(chain(W), chain(points[1])),
+        float(np.abs(total.balance(np.stack(moved)) - W).max()),
+    )
+
+
 def two_layers():
     """Two layers (asked by a referee of Menon and Yu)
 
     At N = 2 the metric solves the Sylvester equation $(X X^T)^{1/2} P + P (X^T X)^{1/2} = Z$,
-    $g(Z, Z) = \\operatorname{tr} P^T Z$.
+    $g(Z, Z) = \\operatorname{tr} P^T Z$, the Vandermonde determinants leave
+    $S = \\log c_n + \\frac12 \\sum_{i<j} \\log(s_i + s_j)$, and with $Y = (W_2; W_1^T)$ the
+    manifold lies isometrically in the Bures-Wasserstein geometry of the $K = Y Y^T$ of rank n:
+    $g = \\sum_{ij} (u_i^T \\dot K u_j)^2 / (2 \\lambda_i + 2 \\lambda_j)$ in eigenvectors of K.
     """
+    shallow, layers = DLNObservableManifold(n, 2), BalancedManifold(n, 2)
     P = solve_sylvester(power(X @ X.T, 0.5), power(X.T @ X, 0.5), Z)
-    return error(DLNObservableManifold(n, 2).metric.squared_norm(Z, X), np.sum(P * Z))
-
-
-def unequal_widths():
-    """Widths 4-3-5 (asked by a referee of Menon and Yu)
-
-    Balanced layers $W_1$ (3 x 4) and $W_2$ (5 x 3): the horizontal lift of a tangent vector of
-    $X = W_2 W_1$ maps onto it, has its length, and is orthogonal to the direction of the fibre
-    that each generator of O(3) gives.
-    """
-    network, below = BalancedManifold(widths=(4, 3, 5)), DLNObservableManifold(widths=(4, 3, 5))
-    point = rng.normal(size=(5, 3)) @ rng.normal(size=(3, 4))
-    vector = below.to_tangent(rng.normal(size=(5, 4)), point)
-    fibre_point = network.factor(point)
-    W_1, W_2 = network.layers(fibre_point)
-    V_1, V_2 = network.layers(network.horizontal_lift(vector, fibre_point))
-    squared = np.sum(V_1**2) + np.sum(V_2**2)
-    skew = [np.eye(3)[[i]].T @ np.eye(3)[[j]] for i, j in combinations(range(3), 2)]
-    skew = [g - g.T for g in skew]
-    vertical = [np.sum((g @ W_1) * V_1) - np.sum((W_2 @ g) * V_2) for g in skew]
+    c = 2 ** (n * (n - 1) / 4) * np.prod([2 * pi ** (k / 2) / gamma(k / 2) for k in (1, 2, 3)])
+    s = np.linalg.svd(X, compute_uv=False)
+    entropy = np.log(c) + 0.5 * sum(np.log(a + b) for a, b in combinations(s, 2))
+    point = layers.factor(X)
+    tall, moving = (
+        np.concatenate([v[1], v[0].T]) for v in (point, layers.horizontal_lift(Z, point))
+    )
+    values, vectors = np.linalg.eigh(tall @ tall.T)
+    change = vectors.T @ (moving @ tall.T + tall @ moving.T) @ vectors
+    seen = values > 1e-10 * values.max()
+    sums = np.add.outer(values * seen, values * seen)
+    squares = np.where(sums > 0, change**2, 0) / np.where(sums > 0, 2 * sums, 1)
+    found = shallow.metric.squared_norm(Z, X)
     return max(
-        error(W_1 @ W_1.T, W_2.T @ W_2),
-        error(V_2 @ W_1 + W_2 @ V_1, vector),
-        error(below.metric.squared_norm(vector, point), squared),
-        float(np.abs(vertical).max() / np.sqrt(squared)),
+        error(found, np.sum(P * Z)), error(found, squares.sum()), error(shallow.entropy(X), entropy)
     )
 
 
+def unequal_widths():
+    """Unequal widths: 4-3-5 and 4-3-5-4 (asked by a referee of Menon and Yu)
+
+    The horizontal lift of a tangent vector of X maps onto it, has its length, and is orthogonal to
+    the directions $A_p W_p - W_p A_{p-1}$ of the fibre, A skew; the sectors of the Jacobi basis are
+    orthonormal and fill the ambient space.
+    """
+    worst = 0.0
+    for widths in ((4, 3, 5), (4, 3, 5, 4)):
+        network, below = BalancedManifold(widths=widths), DLNObservableManifold(widths=widths)
+        point = normal(widths[-1], 3) @ normal(3, widths[0])
+        vector = below.to_tangent(normal(*point.shape), point)
+        flat = network.factor(point)
+        lift = network.horizontal_lift(vector, flat)
+        layers, moving = network.layers(flat), network.layers(lift)
+        count = len(layers)
+        pushed = sum(
+            np.linalg.multi_dot([
+                np.eye(widths[-1]),
+                *[moving[q] if q == p else layers[q] for q in range(count)][::-1],
+            ])
+            for p in range(count)
+        )  # fmt: skip
+        vertical = []
+        for p in range(1, count):
+            for i, j in combinations(range(widths[p]), 2):
+                skew = np.zeros((widths[p], widths[p]))
+                skew[i, j], skew[j, i] = 1, -1
+                vertical.append(np.sum((skew @ layers[p - 1]) * moving[p - 1]))
+                vertical[-1] -= np.sum((layers[p] @ skew) * moving[p])
+        rows = np.concatenate(network.jacobi_basis(flat))
+        worst = max(
+            worst,
+            error(pushed, vector),
+            error(below.metric.squared_norm(vector, point), np.sum(lift**2)),
+            float(np.abs(vertical).max() / np.linalg.norm(lift)),
+            error(rows @ rows.T, np.eye(flat.size)),
+        )
+    return worst
+
+
+def entropy_of_widths():
+    """Entropy at widths 3-4-5-3 (asked by a referee of Menon and Yu)
+
+    The fibre consists of the $W_p = Q_p \\Lambda Q_{p-1}^T$ with hidden frames $Q_p$ of r columns
+    in $d_p$ dimensions. Its volume is that of the frames,
+    $2^{r(r-1)/4} \\prod_{k=d_p-r+1}^{d_p} 2 \\pi^{k/2} / \\Gamma(k/2)$ each, times the root of the
+    Gram determinant of the layers' velocities as the frames move along orthonormal directions.
+    """
+    widths = (n, 4, 5, n)
+    network = BalancedManifold(widths=widths)
+    left, s, right = np.linalg.svd(X)
+    frames = [right.T]
+    for layer in network.layers(network.factor(X))[:-1]:
+        frames.append(layer @ frames[-1] / s ** (1 / 3))
+    frames.append(left)
+    columns, log_volume = [], 0.0
+    for p in (1, 2):
+        beside = np.linalg.svd(frames[p])[0][:, n:]
+        spins = []
+        for i, j in combinations(range(n), 2):
+            spin = np.zeros((n, n))
+            spin[i, j], spin[j, i] = np.sqrt(0.5), -np.sqrt(0.5)
+            spins.append(frames[p] @ spin)
+        spins += [np.outer(b, e) for b in beside.T for e in np.eye(n)]
+        for spin in spins:
+            change = [np.zeros((widths[q + 1], widths[q])) for q in range(3)]
+            change[p - 1] = (spin * s ** (1 / 3)) @ frames[p - 1].T
+            change[p] = (frames[p + 1] * s ** (1 / 3)) @ spin.T
+            columns.append(np.concatenate([c.ravel() for c in change]))
+        k = np.arange(widths[p] - n + 1, widths[p] + 1)
+        log_volume += n * (n - 1) / 4 * np.log(2) + sum(
+            np.log(2 * pi ** (i / 2) / gamma(i / 2)) for i in k
+        )
+    gram = np.array(columns) @ np.transpose(columns)
+    literal = log_volume + 0.5 * np.linalg.slogdet(gram)[1]
+    return error(DLNObservableManifold(widths=widths).entropy(X), literal)
+
+
 def boundary_values():
-    """Geodesics between any two matrices of one component, solved numerically
+    """Section 4 of Chen, what it leaves open: any end points, and rank r
 
     `log`, then `exp`, which steps along knowing the velocity only: how far from the target it ends.
+    Square matrices of one component, and 5 x 4 matrices of rank 2.
     """
-    pairs = rng.normal(size=(2, 20, n, n))
+    pairs = normal(2, 20, n, n)
     pairs[:, :, 0] *= np.sign(np.linalg.det(pairs))[..., None]
-    reached = space.metric.exp(space.metric.log(pairs[1], pairs[0]), pairs[0])
-    distance = np.linalg.norm(reached - pairs[1], axis=(1, 2))
-    return float((distance / np.linalg.norm(pairs[1], axis=(1, 2))).max())
+    low = DLNObservableManifold(shape=(5, 4), rank=2, depth=N)
+    thin = normal(2, 20, 5, 2) @ normal(2, 20, 2, 4)
+    worst = 0.0
+    for metric, (start, end) in ((space.metric, pairs), (low.metric, thin)):
+        reached = metric.exp(metric.log(end, start), start)
+        distance = np.linalg.norm(reached - end, axis=(1, 2))
+        worst = max(worst, (distance / np.linalg.norm(end, axis=(1, 2))).max())
+    return float(worst)
 
 
 SECTIONS = {
@@ -606,11 +977,37 @@ SECTIONS = {
         factors,
         metric,
         flow_downstairs,
-    ),
-    "Menon and Yu: submersion, Jacobi basis, entropy": (
         submersion,
+    ),
+    "Chen, section 2: geodesics and straight lines": (
+        loewner_matrix,
+        dirichlet_problem,
+        singular_coordinates,
+        lemma_2_2,
+        straight_lines,
+        balanced_lines,
+        equal_polar_factors,
+        closed_form,
+        infinite_depth,
+    ),
+    "Chen, section 3: action, Bures-Wasserstein, proofs": (
+        action,
+        hamilton,
+        invariants,
+        lyapunov,
+        geometric_mean,
+        bures_wasserstein,
+        lax_momentum,
+        derivatives_of_powers,
+        trace_identity,
+        force,
+        lifted_geodesics,
         horizontal_lift,
         horizontal_frames,
+    ),
+    "Chen, section 4: open": (boundary_values,),
+    "Menon and Yu": (
+        orbits,
         jacobi_matrices,
         jacobi_basis,
         volume_of_fibre,
@@ -618,21 +1015,7 @@ SECTIONS = {
         mean_curvature,
         two_layers,
         unequal_widths,
-    ),
-    "Chen: horizontal straight lines, explicit geodesics": (
-        lifted_geodesics,
-        straight_lines,
-        balanced_lines,
-        closed_form,
-        infinite_depth,
-        bures_wasserstein,
-        equal_polar_factors,
-    ),
-    "Chen: the geodesic equations": (
-        hamilton,
-        singular_coordinates,
-        invariants,
-        boundary_values,
+        entropy_of_widths,
     ),
 }
 
@@ -644,17 +1027,26 @@ ITEMS = (
     ("(1.4)", (conservation,), ""),
     ("(1.5), (1.6)", (factors,), ""),
     ("(1.7), (1.8)", (metric,), ""),
-    ("Theorem 1.1", (submersion,), "from Menon and Yu"),
-    ("Theorem 2.1, (2.2)-(2.4)", (hamilton, singular_coordinates), RECONSTRUCTED),
-    ("Lemma 2.2, (2.5)-(2.7)", (straight_lines, balanced_lines), RECONSTRUCTED),
+    ("Theorem 1.1", (submersion,), "from Menon and Yu, and Menon's survey"),
+    ("(2.1)", (loewner_matrix,), f"{RECONSTRUCTED}: which power"),
+    ("Theorem 2.1, (2.2)", (dirichlet_problem, singular_coordinates), RECONSTRUCTED),
+    ("(2.3), (2.4)", (force,), RECONSTRUCTED),
+    ("Lemma 2.2, (2.5)-(2.7)", (lemma_2_2, straight_lines, balanced_lines), RECONSTRUCTED),
     ("Theorem 2.3, (2.8)", (equal_polar_factors,), "one reading, which fails: below"),
     ("Remarks 2.4, 2.5, (2.9), (2.10)", (closed_form, infinite_depth), ""),
-    ("Theorem 3.2, (3.1)-(3.6)", (hamilton, invariants), "the flow of the Hamiltonian"),
-    ("(3.7), (3.8)", (two_layers,), "the Lyapunov equation is that of positive definite X"),
-    ("Lemma 3.4, Theorem 3.5, (3.9)-(3.12)", (bures_wasserstein,), ""),
-    ("Theorem 3.10, (3.49)", (lifted_geodesics,), ""),
+    ("Definition 3.1, Theorem 3.2, (3.1)-(3.6)", (action, hamilton, invariants), ""),
+    ("(3.7), (3.8)", (lyapunov,), ""),
+    ("Definition 3.3, Lemma 3.4, (3.9), (3.10)", (geometric_mean,), "but for uniqueness"),
+    ("Theorem 3.5, (3.11), (3.12)", (bures_wasserstein,), ""),
+    ("(3.13)-(3.28)", (lax_momentum,), "a proof; its momentum, reconstructed"),
+    ("(3.29)-(3.31), Lemma 3.6, (3.32), (3.33)", (derivatives_of_powers,), RECONSTRUCTED),
+    ("Lemma 3.7, (3.36)", (trace_identity,), f"{RECONSTRUCTED}; the package does not use it"),
+    ("(3.39)-(3.48)", (force,), "what the computation arrives at"),
+    ("Definitions 3.8, 3.9, (3.49)", (submersion, lifted_geodesics), ""),
+    ("Theorem 3.10", (lifted_geodesics,), ""),
     ("Lemma 3.11, (3.61)-(3.63)", (horizontal_lift, horizontal_frames), ""),
-    ("section 4, (1): open", (boundary_values,), "solved numerically, not in closed form"),
+    ("Section 4", (boundary_values,), "solved numerically, not in closed form"),
+    ("Menon and Yu: group action, fibres", (orbits,), ""),
     ("Menon and Yu: submersion", (submersion, horizontal_lift), ""),
     ("Menon and Yu: Jacobi basis", (jacobi_matrices, jacobi_basis), ""),
     (
@@ -662,10 +1054,34 @@ ITEMS = (
         (volume_of_fibre, entropy_formula, mean_curvature),
         "one review prints the power 2N for 2/N",
     ),
-    ("Menon and Yu: two layers, widths 4-3-5", (two_layers, unequal_widths), "asked by a referee"),
+    (
+        "Menon and Yu, as a referee asks: two layers, N = 3, widths 4-3-5",
+        (two_layers, unequal_widths, entropy_of_widths),
+        "ours",
+    ),
 )
 
-HEADER = """# The papers, reproduced
+# Each item that no computation can show, and why.
+UNSHOWN = (
+    (
+        "Theorems 2.1, 3.2 and 3.10, Lemma 2.2 for all end points and curves",
+        "statements about all of them; checked on examples",
+    ),
+    ("Lemma 3.4, uniqueness", "a statement about all positive definite matrices"),
+    ("(3.13)-(3.28), (3.39)-(3.48), the steps", "proofs; what they arrive at is above"),
+    ("(2.8)", "we know its subject, not its formula"),
+    ("(3.34), (3.35), (3.37), (3.38), (3.50)-(3.60)", "their content is not known to us"),
+    (
+        "Menon and Yu: the fibres foliate the balanced manifold",
+        "a statement about the whole of it; that orbits are fibres is above",
+    ),
+    (
+        "Section 4: link to the training dynamics",
+        "a question; [the training clock](how_to/training_clock) is one answer",
+    ),
+)
+
+HEADER = r"""# The papers, reproduced
 
 *Written by `docs/reproduce.py`, which computes every figure:
 `python docs/reproduce.py docs/reproduce.md`.*
@@ -673,27 +1089,40 @@ HEADER = """# The papers, reproduced
 Every statement below is computed twice: by the package, and by the code that is shown, which
 transcribes the formula. The figure is the largest relative difference, at n = 3 and N = 4 unless
 the code says otherwise; it is larger where the literal side takes finite differences or
-integrates.
+integrates. `python docs/reproduce.py NAME` computes one figure, of the name in the second column.
 
 **How to read the numbers.** Numbers without a name are those of Chen, *Geodesics in the Deep Linear
 Network*, arXiv 2510.07324, second version; Menon and Yu is *An entropy formula for the Deep Linear
-Network*, arXiv 2509.09088. We had the statements and the wording of the papers, but not every
-displayed formula: where the exact form is reconstructed, the table says so. Not listed is what
-has nothing to compute (definitions) and what serves a proof alone ((2.1), (3.13)-(3.48)).
+Network*, arXiv 2509.09088, whose statements are named by subject. Our copies of both had the words,
+and not the displayed formulas. Where the words do not fix the exact form of a formula, the table
+says that it is reconstructed.
 
-| item | sections of this page | remark |
-|---|---|---|
+| item | name | figure | remark |
+|---|---|---|---|
 {items}
 
-**Theorem 2.3.** The straight line of layers with one rotation for all layers, between two positive
-definite matrices that do not commute ([below](#equal-polar-factors)):
+**What software cannot show:**
 
-| N | vertical share of the velocity | length of the line | distance |
-|---|---|---|---|
+| item | why |
+|---|---|
+{unshown}
+
+**Theorem 2.3, in plain words.** Suppose that one rotation turns both the left and the right
+singular vectors of one end point into those of the other. Then, says the theorem, the geodesic
+between them is the product of layers that move along straight lines. A line of layers lies over a
+geodesic if it is balanced *and* horizontal, that is, orthogonal to the fibres. Read as its proof
+says, with the same rotation at every layer, the line is balanced, by Lemma 2.2. But unless the end
+points commute it is not horizontal: part of its velocity only turns the layers against each other,
+and the line is longer than the distance. This is so at N = 2 too, where another line, with the
+hidden frame turned, is the geodesic of Theorem 3.5. The reading fails; we do not say that the paper
+is wrong, as (2.8) itself is not known to us. Measured between two positive definite matrices that
+do not commute ([the code](#equal-polar-factors); [more of it](gallery/plot_lemma_2_2),
+`python docs/claims.py theorem_2_3`):
+
+| N | vertical share of the velocity | length of the line | distance | excess |
+|---|---|---|---|---|
 {defects}
 
-| statement | figure |
-|---|---|
 """
 
 
@@ -708,39 +1137,57 @@ def anchor_of(check):
     return check.__name__.replace("_", "-")
 
 
-def items():
-    """Return the rows of the table of numbered items."""
+def items(figures):
+    """Return the rows of the table of numbered items, one for each check."""
     for name, checks, remark in ITEMS:
-        links = ", ".join(f"[`{check.__name__}`](#{anchor_of(check)})" for check in checks)
-        yield f"| {name} | {links} | {remark} |"
+        for row, check in enumerate(checks):
+            link = f"[`{check.__name__}`](#{anchor_of(check)})"
+            first = (name, remark) if row == 0 else ("", "")
+            yield f"| {first[0]} | {link} | {figures[check]:.0e} | {first[1]} |"
 
 
 def page(figures):
     """Return the text of the page."""
     header = HEADER.format(
-        items="\n".join(items()),
+        items="\n".join(items(figures)),
+        unshown="\n".join(f"| {name} | {why} |" for name, why in UNSHOWN),
         defects="\n".join(
-            f"| {depth} | {share:.2f} | {length:.4f} | {distance:.4f} |"
+            f"| {depth} | {share:.3f} | {length:.5f} | {distance:.5f} "
+            f"| {100 * (length / distance - 1):.2f} % |"
             for depth, share, length, distance in defects_of_the_line()
         ),
     )
-    rows = [f"| {title_of(check)[0]} | {figures[check]:.0e} |" for check in figures]
-    parts = [header + "\n".join(rows) + "\n"]
+    parts = [header.rstrip() + "\n"]
     for section, checks in SECTIONS.items():
         parts.append(f"## {section}\n")
         for check in checks:
             title, statement = title_of(check)
-            anchor = check.__name__.replace("_", "-")
+            command = f"`python docs/reproduce.py {check.__name__}`"
             parts.append(
-                f"({anchor})=\n### {title}\n\n{statement}\n\nFigure: {figures[check]:.0e}.\n"
+                f"({anchor_of(check)})=\n### {title}\n\n{statement}\n\n"
+                f"{command} prints {figures[check]:.0e}.\n"
             )
             parts.append(f"```py\n{body_of(check)}\n```\n")
-    shared = "\n\n\n".join(
-        inspect.getsource(f).strip()
-        for f in (error, chain, power, A, matrix_of_A, generators, generator_vector)
-    )
+    shared = "\n\n\n".join(inspect.getsource(helper).strip() for helper in SHARED)
     parts.append(f"## What the checks share\n\n```py\n{shared}\n```\n")
     return "\n".join(parts)
+
+
+SHARED = (
+    normal,
+    error,
+    chain,
+    power,
+    A,
+    matrix_of_A,
+    loewner,
+    differential,
+    symmetric_pair,
+    slope,
+    generators,
+    generator_vector,
+    defects_of_the_line,
+)
 
 
 def body_of(check):
@@ -751,13 +1198,17 @@ def body_of(check):
     return source[:opening].rstrip() + source[closing:].rstrip()
 
 
-def compute():
-    """Return the figure of every check."""
-    return {check: check() for checks in SECTIONS.values() for check in checks}
+def compute(names=()):
+    """Return the figure of every check, or of those of these names."""
+    checks = {check.__name__: check for section in SECTIONS.values() for check in section}
+    return {checks[name]: checks[name]() for name in names or checks}
 
 
 if __name__ == "__main__":
-    figures = compute()
+    names = [name for name in sys.argv[1:] if not name.endswith(".md")]
+    figures = compute(names)
     for check, figure in figures.items():
-        print(f"{figure:8.1e}  {title_of(check)[0]}")
-    Path(sys.argv[1]).write_text(page(figures), encoding="utf-8")
+        print(f"{figure:8.1e}  {check.__name__}: {title_of(check)[0]}")
+    for name in sys.argv[1:]:
+        if name.endswith(".md"):
+            Path(name).write_text(page(figures), encoding="utf-8")

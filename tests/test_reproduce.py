@@ -15,6 +15,12 @@ BOUNDS = {
     "flow_downstairs": 1e-9,
     "jacobi_basis": 1e-9,
     "hamilton": 1e-8,
+    "dirichlet_problem": 1e-9,
+    "action": 1e-8,
+    "force": 1e-9,
+    "derivatives_of_powers": 1e-9,
+    "lax_momentum": 1e-10,
+    "lifted_geodesics": 1e-10,
     "singular_coordinates": 1e-8,
     "infinite_depth": 1e-7,  # terms of the order 1/N^2 at N = 10,000
     "invariants": 1e-9,
@@ -33,7 +39,7 @@ def figures(script):
 
 
 def test_figures(figures):
-    assert len(figures) == 27
+    assert len(figures) == 39
     for check, figure in figures.items():
         assert figure < BOUNDS.get(check.__name__, 1e-12), check.__name__
 
@@ -49,6 +55,12 @@ def test_defects_of_theorem_2_3(script):
     rows = list(script["defects_of_the_line"]())
     assert [row[0] for row in rows] == [2, 3, 4]
     assert all(share > 0.01 and length > 1.0003 * distance for _, share, length, distance in rows)
+
+
+def test_a_name_computes_one_figure(script):
+    (check,) = script["compute"](["metric"])
+    assert check.__name__ == "metric"
+    assert "`python docs/reproduce.py metric` prints" in (DOCS / "reproduce.md").read_text("utf-8")
 
 
 def test_page_is_the_script_s(script):
