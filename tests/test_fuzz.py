@@ -26,12 +26,12 @@ DEPTHS = (1, 1.5, 2, 2, 3, 4, 7.3, 30, 100, 1e3, 1e5, 1e6, math.inf)
 LAYERS = (1, 2, 2, 3, 4, 8, 30)
 # Calls that once failed: vectors and points at the ends of the range, mostly. Seeds mean other
 # calls if anything is drawn in another order, or a check has another name.
-KEPT = (749, 1223, 1472, 2719, 3505, 4472, 4886, 5964, 5513, 5967, 101719)
+KEPT = (749, 1223, 1472, 2719, 3505, 4472, 4886, 5964, 5513, 5967, 20877, 101719)
 # Those that still do.
 OPEN = {
     "curvature of points below 1e-150 overflows to NaN": (3283, 4152, 5822, 21267, 22270, 22567),
     "a velocity far longer than its point: overflow is told before the error": (
-        *(2262, 3905, 5554, 5899, 22534, 20877),
+        *(2262, 3905, 5554, 5899, 22534),
     ),
     "exp to a point that is numerically singular": (827, 4197),
 }
@@ -336,7 +336,8 @@ def test_calls_that_once_failed(seed):
     ("seed", "why"), [(seed, why) for why, seeds in OPEN.items() for seed in seeds]
 )
 def test_calls_that_fail(seed, why, request):
-    request.applymarker(pytest.mark.xfail(strict=False, reason=why))
+    # One that is mended moves to those above.
+    request.applymarker(pytest.mark.xfail(strict=True, reason=why))
     run(seed)
 
 

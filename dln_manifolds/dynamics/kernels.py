@@ -6,6 +6,7 @@ of Lebesgue, so that no determinant appears.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -62,12 +63,17 @@ class Mass:
 
     frame: Frame | None = None
 
-    def scaled(self, matrices: Array, power: float) -> Array:
-        """Apply a power of the mass, 0.5 to normal draws, -1 to momenta."""
+    @cached_property
+    def _root(self) -> Array:
+        """Square root of the mass of symmetric parts."""
+        assert self.frame is not None
+        return np.sqrt(kappa(self.frame.half_log_ratio, self.frame.depth))
+
+    def scaled(self, matrices: Array, halves: int) -> Array:
+        """Apply a power of the mass in halves, 1 to normal draws, -2 to momenta."""
         if self.frame is None:
             return matrices
-        value = kappa(self.frame.half_log_ratio, self.frame.depth)
-        return self.frame.assemble(weighed(self.frame.blocks(matrices), value**power))
+        return self.frame.assemble(weighed(self.frame.blocks(matrices), self._root**halves))
 
 
 @dataclass(frozen=True)
@@ -90,33 +96,37 @@ class Hamiltonian:
 
     def init(self, root: Array) -> State:
         """Return the state of chains at T, ``(n_chains, m, n)``."""
-        frame = root_frame(root, self.measure.depth, self.measure.rank)
+        frame = self._frame(root)
         return State(root, self.measure.log_density_at(frame), self.measure.slope_at(frame))
+
+    def _frame(self, root: Array) -> Frame:
+        return root_frame(root, self.measure.depth, self.measure.rank)
 
     def step(self, rng: np.random.Generator, state: State) -> tuple[State, Info]:
         """Draw a momentum, follow Hamilton's equations, accept or reject."""
         slope = state.there
         assert isinstance(slope, np.ndarray)
         normal = rng.standard_normal(state.root.shape)
-        momentum = self.mass.scaled(normal, 0.5)
+        momentum = self.mass.scaled(normal, 1)
         h = (self.size * rng.uniform(0.8, 1.2, len(normal)))[:, None, None]
         before = state.density - 0.5 * np.sum(normal**2, axis=(-2, -1))
-        now, lost = state, np.zeros(len(normal), dtype=bool)
+        lost, root = np.zeros(len(normal), dtype=bool), state.root
         momentum = momentum + 0.5 * h * slope
         for leap in range(1, self.n_leaps + 1):
-            root = now.root + h * self.mass.scaled(momentum, -1.0)
+            root = root + h * self.mass.scaled(momentum, -2)
             lost |= beyond(root, LOST ** (1 / self.measure.depth))
             root[lost] = state.root[lost]
-            now = self.init(root)
-            momentum = momentum + (1.0 if leap < self.n_leaps else 0.5) * h * now.there
-        kinetic = 0.5 * np.sum(self.mass.scaled(momentum, -0.5) ** 2, axis=(-2, -1))
-        gain = now.density - kinetic - before
+            frame = self._frame(root)
+            ahead = self.measure.slope_at(frame)
+            momentum = momentum + (1.0 if leap < self.n_leaps else 0.5) * h * ahead
+        kinetic = 0.5 * np.sum(self.mass.scaled(momentum, -1) ** 2, axis=(-2, -1))
+        after = self.measure.log_density_at(frame)
+        gain = after - kinetic - before
         gain[lost | np.isnan(gain)] = -np.inf
         accepted = np.log(rng.random(len(gain))) < gain
         here = spread(accepted, 2)
-        root = np.where(here, now.root, state.root)
-        slope = np.where(here, np.asarray(now.there), slope)
-        density = np.where(accepted, now.density, state.density)
+        root, slope = np.where(here, root, state.root), np.where(here, ahead, slope)
+        density = np.where(accepted, after, state.density)
         acceptance = np.exp(np.minimum(gain, 0.0))
         return State(root, density, slope), Info(accepted, acceptance, lost | (gain < -_DIVERGENT))
 

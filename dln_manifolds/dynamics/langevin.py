@@ -23,6 +23,7 @@ from dln_manifolds.dynamics.layer_langevin import (
     settled,
     tangent_step,
 )
+from dln_manifolds.dynamics.root_langevin import RootLangevin
 from dln_manifolds.errors import InvalidPointError, SamplingWarning
 from dln_manifolds.geometry.balancing import factor
 from dln_manifolds.geometry.chain import chain_of
@@ -92,7 +93,7 @@ class _RootChains:
 
     def __init__(self, measure: GibbsMeasure, start: Frame, step: float, reflect: bool) -> None:
         self.measure, self.step, self.reflect = measure, np.asarray(step), reflect
-        self.equation = AdjustedLangevin(measure, self.step).equation
+        self.equation = RootLangevin(measure)
         self.now = self.equation.at(root_of(start))
 
     def advance(self, rng: np.random.Generator) -> _Events:

@@ -261,7 +261,7 @@ class _Warmup:
         half = self.n_steps // 2
         if isinstance(self.kernel, Hamiltonian):
             if half // 2 < self.number <= half:
-                self.seen.append(self.kernel.mass.scaled(self.state.root, 0.5))
+                self.seen.append(self.kernel.mass.scaled(self.state.root, 1))
             if self.number == half and self.seen:
                 self.kernel = replace(self.kernel, n_leaps=self._leaps())
                 self._restart(self.average)

@@ -181,8 +181,7 @@ def training_clock(
     ratios = bounds / taken if known_unit else np.full(len(taken), np.nan)
     verdict, segment = _judged(lengths, lost, ratios, slack)
     first_to_last = np.array([0, -1])
-    ends = Frame.of_point(matrices[first_to_last], stratum.depth)
-    way = _lengths(stratum, matrices[first_to_last], ends)[0]
+    way = _lengths(stratum, matrices[first_to_last], frame.take(first_to_last))[0]
     # At infinite depth the layers have no norm, and distances are of another unit.
     start_norm = np.sqrt(stratum.depth * np.sum(frame.values[0] ** (2 / stratum.depth)))
     moved = way / start_norm if np.isfinite(stratum.depth) else np.nan
@@ -210,9 +209,7 @@ def _lengths(stratum: MatrixStratum, points: Array, frame: Frame) -> Array:
     joined = np.flatnonzero(signs[1:] == signs[:-1])
     lengths = np.full(len(points) - 1, np.inf)
     if joined.size:
-        first, last = (
-            Points(points[which], stratum.frame(points[which])) for which in (joined, joined + 1)
-        )
+        first, last = (Points(points[which], frame.take(which)) for which in (joined, joined + 1))
         system = system_of_matrices(stratum.depth, stratum.shape, stratum.rank)
         solution = solve_log(system, first, last, tolerance=_TOLERANCE, record=True)
         lengths[joined] = np.where(solution.success, solution.length, solution.lower_bound)

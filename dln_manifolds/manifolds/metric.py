@@ -151,8 +151,9 @@ class GeodesicMetric(PairwiseDistances, DescribedMetric, JacobiMetric, abc.ABC):
         if not asked_by("geomstats.learning.frechet_mean"):
             return self.inner_product(vector, vector, base_point)
         # Lengths go with the size of layers; at infinite depth, where roots are one, they do not.
-        length, roots = self.norm(vector, base_point), At(self.stratum, base_point).frame.roots
-        return np.square(length / np.minimum(1.0, np.max(roots, axis=-1))).astype(length.dtype)
+        at = At(self.stratum, base_point, vector=vector)
+        size = np.minimum(1.0, np.max(at.frame.roots, axis=-1))
+        return at.cast(np.square(self._length(at, self._coordinates(at)[0]) / size))
 
     def norm(self, vector: ArrayLike, base_point: OptionalArray = None) -> Array:
         """Length of tangent vectors ``sqrt(g(v, v))``, shape ``(...)``, at every scale.

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from dln_manifolds.errors import (
 from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.progress import Progress, told
 from dln_manifolds.statistics.joint import joint_mean
 from dln_manifolds.statistics.passes import (
     ROUNDING,
@@ -47,9 +47,8 @@ class FrechetMean:
     by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks; some
     hundreds of square matrices of full rank, of finite depth, come first by Newton's method on the
     mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the logarithms confirm
-    what that has found. Of more
-    than 4000 samples a random part comes first, whose Hessian is what the passes start with. All is
-    free of the scale of the points.
+    what that has found. Of more than 4000 samples a random part comes first, whose Hessian is what
+    the passes start with. All is free of the scale of the points.
 
     Parameters
     ----------
@@ -65,8 +64,8 @@ class FrechetMean:
         Whether `fit` starts from the last estimate.
     n_jobs : int
         Workers of joblib for the passes over the samples, -1 for all processors.
-    progress : callable or None
-        Function of the number of steps done and of `max_iter`.
+    progress : bool or callable
+        True for a bar, or a function of the number of steps done and of `max_iter`.
 
     Attributes
     ----------
@@ -103,7 +102,7 @@ class FrechetMean:
         init_point: ArrayLike | None = None,
         warm_start: bool = False,
         n_jobs: int = 1,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress = False,
     ) -> None:
         self.estimate_: Array
         self.space, self.tolerance, self.max_iter = space, tolerance, max_iter
@@ -169,7 +168,9 @@ class FrechetMean:
         self._fitted = samples.value
         self._found: GeodesicSolution | None = None
         if not self._fit_whitened(samples, weights):
-            self._fit_passes(samples, weights)
+            with told(self.progress, self.max_iter) as self._advance:
+                self._fit_passes(samples, weights)
+            del self._advance  # estimators are pickled
         self.estimate_ = at.cast(self.estimate_)
         return self
 
@@ -204,14 +205,14 @@ class FrechetMean:
         found = whitened_mean(samples.value, weights, factor, 1e-2 * self.tolerance, self.max_iter)
         self.estimate_, self.variance_, self.gradient_norm_ = found[:3]
         self.n_iter_, self.local_ = found.n_iter, False
-        size = float(np.sqrt(found.variance)), size_at(self.space.stratum.frame(found.point))
-        self._judge(self.tolerance * size[0] + ROUNDING * size[1])
+        rounding = ROUNDING * size_at(self.space.stratum.frame(found.point))
+        self._judge(self.tolerance * float(np.sqrt(found.variance)) + rounding)
         return True
 
     def _fit_passes(self, samples: Points, weights: Array) -> None:
         """Fit by passes over the samples."""
         memory: list[Pair] = []
-        point, self.n_iter_ = self._start(samples.value, weights), 0
+        point, self.n_iter_, self._shown = self._start(samples.value, weights), 0, 0
         if len(weights) > _MANY:
             rows = np.random.default_rng(0).choice(len(weights), _PART, replace=False)
             rows.sort()
@@ -265,8 +266,9 @@ class FrechetMean:
         return state.norm <= goal_of(state, _ROUGH_GOAL)
 
     def _told(self, steps: int) -> None:
-        if self.progress is not None:
-            self.progress(self.n_iter_ + steps, self.max_iter)
+        done = self.n_iter_ + steps
+        self._advance(done - self._shown)
+        self._shown = done
 
     def _approached(
         self, point: Array, samples: Points, weights: Array, memory: list[Pair], goal: float

@@ -93,9 +93,9 @@ def evaluated(
     n_jobs: int,
 ) -> State:
     """Solve for the geodesics from a point to the samples, block by block."""
-    stratum, metric = space.stratum, space.metric
-    base = Points(point[None], stratum.frame(point[None]))
-    block = max(32, _BLOCK // int(np.prod(stratum.point_shape)))
+    metric, frame = space.metric, space.stratum.frame(point)
+    base = Points(point[None], frame.mapped(lambda array: array[None]))
+    block = max(32, _BLOCK // int(np.prod(point.shape)))
     task, tolerance = joblib.delayed(_solve_block), max(tolerance, metric.tolerance)
     tasks = (
         task(metric.system, tolerance, base, _some(samples, rows), weights[rows])
@@ -106,7 +106,7 @@ def evaluated(
     step = np.sum(steps, axis=0)
     square = float(metric.inner_product(step, step, point))
     norm = float(np.sqrt(max(square, 0.0)))
-    return State(point, stratum.frame(point), step, float(sum(squares)), norm, max(farthest))
+    return State(point, frame, step, float(sum(squares)), norm, max(farthest))
 
 
 def _solve_block(

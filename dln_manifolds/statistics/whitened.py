@@ -28,7 +28,6 @@ class WhitenedMean(NamedTuple):
     variance: float
     gradient_norm: float
     n_iter: int
-    farthest: float
 
 
 class _State(NamedTuple):
@@ -83,7 +82,6 @@ def whitened_mean(
         scale * float(weights @ squares),
         float(np.sqrt(scale)) * state.norm,
         n_iter,
-        float(np.sqrt(scale * squares.max())),
     )
 
 

@@ -175,6 +175,19 @@ def test_objections_name_their_segment():
     assert one.lower_bounds[0] == pytest.approx((0.25 + 1.5**2) / 2)
 
 
+def test_square_matrices_of_lower_rank_have_one_component():
+    """The null vectors of X have no sign: of ends as of segments."""
+    rng = np.random.default_rng(3)
+    for _ in range(10):
+        left, right = (np.linalg.qr(rng.normal(size=(4, 2)))[0] for _ in range(2))
+        points = np.stack([left @ np.diag([a, 0.5]) @ right.T for a in (1.0, 1.5, 2.0)])
+        clock = training_clock(points, [3.0, 2.0, 1.0], depth=2, rank=2)
+        # Along the same singular vectors: roots alone move.
+        step = np.sqrt(2) * np.diff(np.sqrt([1.0, 1.5, 2.0]))
+        np.testing.assert_allclose(clock.lengths, step, rtol=1e-9)
+        assert clock.moved == pytest.approx(step.sum() / np.sqrt(2 * 1.5), rel=1e-9)
+
+
 def test_layers_of_infinite_depth_have_no_norm():
     clock = training_clock([np.eye(2), 2 * np.eye(2)], [2.0, 1.0], depth=np.inf)
     assert np.isnan(clock.moved)
