@@ -41,6 +41,8 @@ _MOST_LAYERS = 64
 _PARALLEL = 64 * np.finfo(float).eps
 # Those below which one subtraction leaves too much of the other vector.
 _OBLIQUE = 0.5
+# Sums of squares in between have lost nothing that matters to over- or underflow.
+_SMALLEST, _LARGEST = 1e-250, 1e250
 
 
 class Curvature(ABC):
@@ -81,10 +83,16 @@ class MatrixCurvature(Curvature):
 
     axes: int
     pair: tuple[int, int]
-    green: GreenFunctions
+    greens: type[GreenFunctions]
+    root_weights: Array
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.rank = frame, frame.values.shape[-1]
+
+    @cached_property
+    def green(self) -> GreenFunctions:
+        """Green's functions of the Jacobi systems."""
+        return self.greens(self.frame)
 
     @abstractmethod
     def product(self, x: Array, y: Array) -> Array:
@@ -104,10 +112,7 @@ class MatrixCurvature(Curvature):
 
     def _enter(self, vector: Array) -> Array:
         """Express tangent vectors in orthonormal blocks."""
-        return self.frame.blocks(vector) / self.frame.root_weights
-
-    def _inner(self, a: Array, b: Array) -> Array:
-        return np.sum(a * b, axis=tuple(range(-self.axes, 0)))
+        return self.frame.blocks(vector) / self.root_weights
 
     def tensor(self, x: Array, y: Array, z: Array) -> Array:
         """Return ``R(x, y) z``."""
@@ -116,18 +121,18 @@ class MatrixCurvature(Curvature):
         bent = self.act(self.solve(self.product(y, z)), x)
         bent = bent - self.act(self.solve(self.product(x, z)), y)
         bent = bent - self.act(self.solve(xy - self.turned(xy)), z)
-        return self.frame.assemble(bent * self.frame.root_weights)
+        return self.frame.assemble(bent * self.root_weights)
 
     def sectional(self, x: Array, y: Array) -> Array:
         """Return ``<F(x, x), Phi(y, y)> + <F(x, y) - 2 F(y, x), Phi(x, y)>``, x, y orthonormal."""
-        x, y, plane = orthonormal_plane(self._enter(x), self._enter(y))
-        # All at once: small matrices cost by the call.
-        both = np.stack([x, y])
-        products = self.product(both[[0, 1, 0]], both[[0, 1, 1]])
-        solved = self.solve(products[1:])
-        products[2] = products[2] - 2 * self.turned(products[2])
-        value = self._inner(products[::2], solved)
-        return np.where(plane, value.sum(axis=0), np.nan)
+        # Both at once: small matrices cost by the call, and so does broadcasting of equal shapes.
+        pair = np.stack((x, y) if x.shape == y.shape else np.broadcast_arrays(x, y))
+        pair, plane = orthonormal_plane(self._enter(pair))
+        return np.where(plane, self._of_plane(pair), np.nan)
+
+    @abstractmethod
+    def _of_plane(self, pair: Array) -> Array:
+        """Return the sectional curvature of orthonormal x and y, in blocks ``(2, ...)``."""
 
     def riemann(self) -> Array:
         """Return all ``<R(e_j, e_k) e_i, e_l>`` from one matrix of products of pairs."""
@@ -190,7 +195,7 @@ class MatrixCurvature(Curvature):
         weights = self._ricci_weights
         total = weights.entries.sum(axis=(-2, -1))
         total = total + diagonal(weights.exchange + weights.diagonal).sum(axis=-1)
-        for rows, side in zip(self.frame.sides, (weights.left, weights.right), strict=True):
+        for rows, side in zip(self.frame.sides, weights[3:], strict=True):
             total = total + max(rows - self.rank, 0) * side.sum(axis=(-2, -1))
         return total
 
@@ -198,41 +203,68 @@ class MatrixCurvature(Curvature):
 class LayeredCurvature(MatrixCurvature):
     """By the Jacobi systems of the layers, for integer depths. Phi has a matrix for each p."""
 
-    axes, pair = 3, (-2, -1)
+    axes, pair, greens = 3, (-2, -1), LayeredGreenFunctions
 
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
-        self.green = LayeredGreenFunctions(frame)
-        depth = int(frame.depth)
-        self.direction = sectors.horizontal_direction(frame.roots, depth)
-        self._sines = sectors.sine_matrix(depth)
-        self._weights = 1 / sectors.squared_frequencies(frame.roots, depth)
+        depth, roots = int(frame.depth), frame.roots
+        # Of roots that are at most one: curvature is of degree -2 in them.
+        self._scale = scale = roots[..., :1, None]
+        unit = roots / scale[..., 0]
+        powers = unit[..., None, :] ** np.arange(depth)[:, None]
+        self._outer = powers[..., 1:, :, None] * powers[..., 1:, None, :]
+        self._squares = powers * powers
+        self._size = np.sqrt(transpose(self._squares[..., ::-1, :]) @ self._squares)
+        self.root_weights = self._size * scale ** (depth - 1)
+        if any(frame.sides):
+            self.root_weights = frame.root_weights
+        self._weights = 1 / sectors.squared_frequencies(unit, depth)
 
-    def _lift(self, x: Array) -> tuple[Array, Array, Array]:
-        core, left, right = self.frame.split(x)
-        return self.direction * core[..., None, :, :], left, right
+    @cached_property
+    def direction(self) -> Array:
+        """`sectors.horizontal_direction`."""
+        return sectors.horizontal_direction(self.frame.roots, int(self.frame.depth))
 
     def product(self, x: Array, y: Array) -> Array:
-        """Return ``F(x, y)``, what is beside the core in the first and the last of them."""
-        (x, x_left, x_right), (y, y_left, y_right) = self._lift(x), self._lift(y)
-        result = y[..., :-1, :, :] @ transpose(x[..., :-1, :, :])
-        result -= transpose(x[..., 1:, :, :]) @ y[..., 1:, :, :]
+        """Return ``F(x, y)``, what is beside the core in the first and the last of them.
+
+        With the diagonal matrices D of powers of roots the lifts are ``D^(N-p) c D^(p-1)``.
+        """
+        (x, x_left, x_right), (y, y_left, y_right) = self.frame.split(x), self.frame.split(y)
+        x, y, between = x / self._size, y / self._size, self._squares[..., :-1, None, :]
+        turned = transpose(x)
+        result = _stacked(y[..., None, :, :] * between, turned)
+        result *= self._outer[..., ::-1, :, :]
+        other = _stacked(turned[..., None, :, :] * between[..., ::-1, :, :], y)
+        other *= self._outer
+        result -= other
         if any(self.frame.sides):
             result[..., 0, :, :] += transpose(y_right) @ x_right
             result[..., -1, :, :] -= transpose(x_left) @ y_left
         return result
 
+    def _waves(self, product: Array) -> Array:
+        """Return the sine transform along the layers."""
+        shape = product.shape
+        sines = sectors.sine_matrix(shape[-3] + 1)
+        return (sines @ product.reshape(*shape[:-2], self.rank**2)).reshape(shape)
+
     def solve(self, product: Array) -> Array:
         """Solve the Jacobi systems."""
-        shape = product.shape
-        flat = (*shape[:-2], self.rank**2)
-        waves = (self._sines @ product.reshape(flat)).reshape(shape) * self._weights
-        return (self._sines @ waves.reshape(flat)).reshape(shape)
+        scale = self._scale[..., None]
+        return self._waves(self._waves(product) * self._weights) / scale / scale
+
+    def _of_plane(self, pair: Array) -> Array:
+        """Return the form by Parseval's identity."""
+        xx, yy, xy = self._waves(self.product(pair[[0, 1, 0]], pair[[0, 1, 1]]))
+        terms = xx * yy + xy * (xy - 2 * transpose(xy))
+        scale = self._scale[..., 0, 0]
+        return np.asarray(np.einsum("...kij,...kij->...", terms, self._weights) / scale / scale)
 
     def act(self, phi: Array, x: Array) -> Array:
         """Return the horizontal part of ``Phi_p x_p - x_p Phi_{p-1}``."""
-        lifted, left, right = self._lift(x)
-        moved = -sectors.normal_vector(lifted, phi)
+        core, left, right = self.frame.split(x)
+        moved = -sectors.normal_vector(self.direction * core[..., None, :, :], phi)
         core = np.sum(self.direction * moved, axis=-3)
         if not any(self.frame.sides):
             return core
@@ -246,11 +278,11 @@ class SmoothCurvature(MatrixCurvature):
     Phi has two channels, of multiples of ``alpha^k`` and ``beta^k`` at [i, j, k].
     """
 
-    axes, pair = 4, (-3, -2)
+    axes, pair, greens = 4, (-3, -2), SmoothGreenFunctions
 
     def __init__(self, frame: Frame) -> None:
         super().__init__(frame)
-        self.green = SmoothGreenFunctions(frame)
+        self.root_weights = frame.root_weights
         # Symmetric in i and j, and in k and m: once for each pair of pairs.
         pairs, places = zip(*map(_pairs, (self.rank, self.green.size)), strict=True)
         (i, j), (k, m) = pairs
@@ -275,6 +307,13 @@ class SmoothCurvature(MatrixCurvature):
         first, second = (table[..., None, :, :, :, :] for table in self.tables)
         other = product[..., ::-1, :, :, :]
         return (first @ product[..., None] + second @ other[..., None])[..., 0]
+
+    def _of_plane(self, pair: Array) -> Array:
+        """Return the form as it stands."""
+        products = self.product(pair[[0, 1, 0]], pair[[0, 1, 1]])
+        solved = self.solve(products[1:])
+        products[2] = products[2] - 2 * self.turned(products[2])
+        return np.sum(products[::2] * solved, axis=(0, -4, -3, -2, -1))
 
     def act(self, phi: Array, x: Array) -> Array:
         """Return the horizontal part: the adjoint of ``w -> F(x, w)``."""
@@ -312,6 +351,13 @@ def curvature_of(frame: Frame) -> MatrixCurvature:
     return LayeredCurvature(frame) if layered else SmoothCurvature(frame)
 
 
+def _stacked(matrices: Array, right: Array) -> Array:
+    """Return the products of many matrices ``(..., k, r, r)`` and one ``(..., r, r)``."""
+    shape = matrices.shape
+    result = matrices.reshape(*shape[:-3], shape[-3] * shape[-2], shape[-1]) @ right
+    return result.reshape(*result.shape[:-2], *shape[-3:])
+
+
 def _pairs(n: int) -> tuple[tuple[Array, Array], Array]:
     """Return the index pairs i <= j, and the place of each pair among them."""
     i, j = np.triu_indices(n)
@@ -320,28 +366,34 @@ def _pairs(n: int) -> tuple[tuple[Array, Array], Array]:
     return (i, j), place
 
 
-def orthonormal_plane(
-    x: Array, y: Array, axes: tuple[int, ...] = (-2, -1)
-) -> tuple[Array, Array, Array]:
-    """Return orthonormal vectors of the same plane, and where there is one."""
-    # Broadcasting arrays of one shape costs as much as all the rest.
-    pair = np.stack((x, y) if x.shape == y.shape else np.broadcast_arrays(x, y))
-    x, rest = _unit(_scaled(pair, axes), axes)[0]
-    rest, size = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
-    if (size < _OBLIQUE).any():
-        # Twice is enough.
-        rest, again = _unit(rest - x * np.sum(x * rest, axis=axes, keepdims=True), axes)
-        size = size * again
-    return x, rest, np.any(size > _PARALLEL, axis=axes)
+def orthonormal_plane(pair: Array, n_axes: int = 2) -> tuple[Array, Array]:
+    """Return orthonormal vectors of the planes of x and y, ``(2, ...)``, and where there is one.
+
+    Vectors have ``n_axes`` axes.
+    """
+    batch = pair.shape[: pair.ndim - n_axes]
+    found = _unit(pair.reshape(*batch, math.prod(pair.shape[len(batch) :])))
+    (x, y), size = found, np.ones((*batch[1:], 1))
+    for _ in range(2):  # Twice is enough.
+        y -= x * _product(x, y)
+        length = np.sqrt(_product(y, y))
+        y /= np.maximum(length, _SMALLEST)
+        size = size * length
+        if (length > _OBLIQUE).all():
+            break
+    return found.reshape(pair.shape), size[..., 0] > _PARALLEL
 
 
-def _scaled(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return vectors whose largest entry is one, at every scale; zero stays zero."""
-    largest = np.abs(x).max(axis=axes, keepdims=True, initial=0.0)
-    return np.asarray(x / np.where(largest == 0, 1.0, largest))
+def _product(x: Array, y: Array) -> Array:
+    """Return inner products of vectors, ``(..., 1)``."""
+    return np.asarray(np.einsum("...i,...i->...", x, y))[..., None]
 
 
-def _unit(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return unit vectors, zero of zero, and lengths."""
-    length = np.sqrt(np.sum(x * x, axis=axes, keepdims=True))
-    return x / np.where(length == 0, 1.0, length), length
+def _unit(x: Array) -> Array:
+    """Return unit vectors at every scale, zero of zero."""
+    square = _product(x, x)
+    if not (square.min(initial=1.0) > _SMALLEST and square.max(initial=1.0) < _LARGEST):
+        largest = np.abs(x).max(axis=-1, keepdims=True, initial=0.0)
+        x = x / np.maximum(largest, np.finfo(float).tiny)
+        square = np.maximum(_product(x, x), _SMALLEST)
+    return np.asarray(x / np.sqrt(square))

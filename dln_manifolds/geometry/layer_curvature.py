@@ -39,7 +39,7 @@ class LayerCurvature(Curvature):
 
     def sectional(self, x: Array, y: Array) -> Array:
         """Return ``<II(x, x), II(y, y)> - |II(x, y)|^2`` of orthonormal x, y of planes."""
-        x, y, plane = orthonormal_plane(x, y, self._axes)
+        (x, y), plane = orthonormal_plane(np.stack(np.broadcast_arrays(x, y)), len(self._axes))
         bend = second_fundamental_form
         value = np.sum(bend(self.frame, x, x) * bend(self.frame, y, y), axis=self._axes)
         value = value - np.sum(bend(self.frame, x, y) ** 2, axis=self._axes)

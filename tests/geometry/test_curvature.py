@@ -266,6 +266,15 @@ def test_isometries_and_homotheties(depth):
         assert_allclose(sectional(inverse, *moved), value, rtol=1e-10)
 
 
+@pytest.mark.parametrize("power", [-900, 900])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_points_of_any_size(depth, power):
+    x, *plane = normal((3, 3, 3))
+    value = curvature_of(Frame.of_point(x, depth)).sectional(*plane)
+    scaled = curvature_of(Frame.of_point(2.0**power * x, depth)).sectional(*plane)
+    assert_allclose(scaled, 2.0 ** (-2 * power / depth) * value if depth > 1 else 0.0, rtol=1e-11)
+
+
 @pytest.mark.parametrize("depth", [2, 2.5])
 def test_planes_without_an_area(depth):
     frame = Frame.of_point(normal((3, 3)), depth)
