@@ -266,7 +266,8 @@ class _Run:
             return
         pick = np.nonzero(suspect)[0]
         with _quiet():  # at the tip of the cone itself
-            delay = first_singular(self.system, old[pick], h[pick])
+            # Of the geodesics alone: what is attached to them may be long.
+            delay = first_singular(self.system, old[pick, :, :1], h[pick])
         pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
         accepted[pick] = False
         self.crossing[active[pick]] = self.time[active[pick]] + delay

@@ -175,7 +175,7 @@ class JacobiMetric(CurvedMetric):
         multiplicity (:mod:`dln_manifolds.geodesics.conjugate`), and ends with the geodesic: at a
         singular matrix, at ``t_max``, or never. At finite depth all of an endless geodesic is
         searched, by the cone law; at infinite depth a length of 20, unless ``t_max`` is given. The
-        search carries as many fields as the manifold has dimensions: some 20 s at n = 8.
+        search carries twice as many fields as the manifold has dimensions: seconds at n = 8.
         Invertible matrices seem to have none for N <= 2, while other shapes and ranks have some at
         every N > 1 (seen, not proven).
 

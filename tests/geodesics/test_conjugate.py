@@ -281,3 +281,22 @@ def test_none_where_there_is_none():
     point = np.diag([3.0, 2.0, 1.0])
     velocities = np.stack([0 * point, point, -point, -0.1 * point, np.diag([1.0, 0.0, -2.0])])
     assert (space.metric.conjugate_time(velocities, point) == np.inf).all()
+
+
+def test_singular_ends_are_located_without_fields(monkeypatch):
+    """Fields that are followed, times evaluations; it was three times as much with all of them."""
+    space = DLNObservableManifold(n=3, depth=3)
+    points, velocities = np.random.default_rng(0).normal(size=(2, 6, 3, 3))[:, [1, 2, 4, 5]]
+    ends = space.metric.solve_exp(100 * velocities, points)
+    assert np.isfinite(ends.crossing_time).all()
+    flow, count = type(space.metric.system.linearized), []
+    rates = flow.rates
+
+    def counted(self, state):
+        count.append(len(state) * (state.shape[2] - 1))
+        return rates(self, state)
+
+    monkeypatch.setattr(flow, "rates", counted)
+    for x, z in zip(points, velocities, strict=True):
+        assert space.metric.conjugate_time(z, x) == np.inf
+    assert sum(count) < 35_000

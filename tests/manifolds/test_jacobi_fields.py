@@ -121,7 +121,6 @@ def test_no_inverse_at_a_conjugate_point():
 
 
 def test_logs_with_conjugate_points():
-    """Along the longer way round a great circle, which log does not return, and its own."""
     space = DLNObservableManifold(n=3, depth=4)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 4, 3, 3))
@@ -132,6 +131,18 @@ def test_logs_with_conjugate_points():
     assert solution.success.all()
     whole = space.metric.conjugate_time(solution.initial_velocity, x)
     assert (whole > 1).all()
+
+
+def test_a_log_beyond_a_conjugate_point(monkeypatch):
+    """If log returned one, which no pair seen makes it do."""
+    space = DLNObservableManifold(n=2, depth=8)
+    x, z = np.random.default_rng(3).normal(size=(2, 20, 2, 2))[:, 10]
+    longer = space.metric.solve_exp(1.1 * space.metric.conjugate_time(z, x) * z, x)
+    assert longer.success
+    monkeypatch.setattr(type(space.metric), "_join", lambda *_, **__: longer)
+    solution = space.metric.solve_log(longer.end_point, x, conjugate_points=True)
+    assert_allclose(solution.conjugate_time, 1 / 1.1, rtol=1e-11)
+    assert not solution.is_locally_minimizing
 
 
 # --- many at once
