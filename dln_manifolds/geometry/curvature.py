@@ -128,11 +128,12 @@ class MatrixCurvature(Curvature):
         # Both at once: small matrices cost by the call, and so does broadcasting of equal shapes.
         pair = np.stack((x, y) if x.shape == y.shape else np.broadcast_arrays(x, y))
         pair, plane = orthonormal_plane(self._enter(pair))
-        return np.where(plane, self._of_plane(pair), np.nan)
+        products = self.product(pair.take([0, 1, 0], axis=0), pair.take([0, 1, 1], axis=0))
+        return np.where(plane, self._of_plane(products), np.nan)
 
     @abstractmethod
-    def _of_plane(self, pair: Array) -> Array:
-        """Return the sectional curvature of orthonormal x and y, in blocks ``(2, ...)``."""
+    def _of_plane(self, products: Array) -> Array:
+        """Return the sectional curvature from F(x, x), F(y, y), F(x, y) of orthonormal x and y."""
 
     def riemann(self) -> Array:
         """Return all ``<R(e_j, e_k) e_i, e_l>`` from one matrix of products of pairs."""
@@ -254,9 +255,9 @@ class LayeredCurvature(MatrixCurvature):
         scale = self._scale[..., None]
         return self._waves(self._waves(product) * self._weights) / scale / scale
 
-    def _of_plane(self, pair: Array) -> Array:
+    def _of_plane(self, products: Array) -> Array:
         """Return the form by Parseval's identity."""
-        xx, yy, xy = self._waves(self.product(pair[[0, 1, 0]], pair[[0, 1, 1]]))
+        xx, yy, xy = self._waves(products)
         terms = xx * yy + xy * (xy - 2 * transpose(xy))
         scale = self._scale[..., 0, 0]
         return np.asarray(np.einsum("...kij,...kij->...", terms, self._weights) / scale / scale)
@@ -308,9 +309,8 @@ class SmoothCurvature(MatrixCurvature):
         other = product[..., ::-1, :, :, :]
         return (first @ product[..., None] + second @ other[..., None])[..., 0]
 
-    def _of_plane(self, pair: Array) -> Array:
+    def _of_plane(self, products: Array) -> Array:
         """Return the form as it stands."""
-        products = self.product(pair[[0, 1, 0]], pair[[0, 1, 1]])
         solved = self.solve(products[1:])
         products[2] = products[2] - 2 * self.turned(products[2])
         return np.sum(products[::2] * solved, axis=(0, -4, -3, -2, -1))
