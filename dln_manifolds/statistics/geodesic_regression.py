@@ -64,8 +64,8 @@ class GeodesicRegression(Estimator):
     ----------
     intercept_ : ndarray, shape=[*point_shape]
         Prediction at the mean of the covariates.
-    coef_ : ndarray, shape=[*point_shape] or [n_features, *point_shape]
-        Tangent vectors at the intercept: the first for X of one axis.
+    coef_ : ndarray, shape=[..., *point_shape]
+        Tangent vectors at the intercept, as many as X has columns; one for X of one axis.
     mean_ : float or ndarray, shape=[n_features]
         Weighted mean of the covariates.
     variance_ : float
