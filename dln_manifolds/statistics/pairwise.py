@@ -99,7 +99,7 @@ class PairwiseDistances:
                 f"last 2."
             )
         rows, columns = np.triu_indices(len(every.value), 1)
-        ends, depth = (every.take(rows), every.take(columns)), self.stratum.depth
+        ends, depth = (_some(every, rows), _some(every, columns)), self.stratum.depth
         check_reachable(*ends, depth=depth, batch=rows.shape)
         table = np.zeros((len(every.value),) * 2)
         task = partial(_completed_block, depth, dtype, self.policy, self.tolerance, every)
@@ -155,7 +155,7 @@ class PairwiseDistances:
         lost = np.flatnonzero(np.isinf(table).all(axis=1))
         if lost.size:
             first = int(lost[0])
-            if _apart(candidates, all_points.take(lost[:1])).all():
+            if _apart(candidates, _some(all_points, lost[:1])).all():
                 raise DisconnectedPointsError(
                     f"point: number {first} lies in another component than every neighbor: the "
                     f"signs of det differ, so none is the closest."
@@ -180,7 +180,7 @@ class PairwiseDistances:
         """Raise for the first point in another component than the first other, if errors shall."""
         if not (self.policy.raises and len(others.value)):
             return
-        apart = np.flatnonzero(_apart(points, others.take(np.arange(1))))
+        apart = np.flatnonzero(_apart(points, _some(others, np.arange(1))))
         if apart.size:
             raise DisconnectedPointsError(
                 f"{name}: number {int(apart[0])} lies in another component than the first "
@@ -239,12 +239,12 @@ def _solve_block(
     columns: Array,
 ) -> Array:
     """Solve the pairs of a block; of module level, so that a worker can import it."""
-    start, end = points.take(rows), others.take(columns)
+    start, end = _some(points, rows), _some(others, columns)
     joined = np.flatnonzero(~_apart(end, start))
     lengths = np.full(len(rows), np.nan)
     if joined.size == 0:
         return lengths
-    start, end = start.take(joined), end.take(joined)
+    start, end = _some(start, joined), _some(end, joined)
     solution = solve_log(system, start, end, tolerance=tolerance, record=False)
     if policy.raises:
         try:
@@ -270,13 +270,17 @@ def _completed_block(
     columns: Array,
 ) -> Array:
     """Solve the pairs of a block in the metric completion."""
-    ends = points.take(rows), points.take(columns)
+    ends = _some(points, rows), _some(points, columns)
     solution = solve_completed(*ends, depth=depth, dtype=dtype, tolerance=tolerance, record=False)
     if policy.raises and not solution.success.all():
         error, failed = solution.failure(), int(np.flatnonzero(~solution.success)[0])
         error.add_note(f"The first pair that failed is ({rows[failed]}, {columns[failed]}).")
         raise error
     return np.where(solution.success, solution.length, np.nan)
+
+
+def _some(points: Points, members: Array) -> Points:
+    return Points(points.value[members], points.frame.take(members))
 
 
 def _apart(points: Points, others: Points) -> Array:
