@@ -75,6 +75,10 @@ method with derivatives instead of differences (also with the autograd or pytorc
 
     GeodesicRegression(space, initialization="frechet").set(autodiff_jac=True)
 
+`dln_manifolds.statistics.GeodesicRegression` needs no backend, fits layers, lower ranks and several
+covariates too, and stops at a gradient of 1e-10 of the residuals:
+[how to fit a geodesic](how_to/fit_a_geodesic.md).
+
 `FrechetMean` stops at a squared gradient norm of `epsilon * dim` with `epsilon = 1e-4`: set
 `epsilon` to get more digits, for example `FrechetMean(space).set(epsilon=1e-20, max_iter=100)`.
 

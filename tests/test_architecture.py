@@ -62,7 +62,7 @@ FOREIGN = {
     "dynamics": {"numpy", "scipy", "arviz"},  # ArviZ where it is asked for
     "checks": {"numpy"},
     "costs": {"numpy"},
-    "statistics": {"numpy", "joblib"},
+    "statistics": {"numpy", "joblib", "sklearn"},  # tags, where scikit-learn asks for them
 }
 
 

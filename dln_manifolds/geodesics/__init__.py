@@ -2,6 +2,7 @@
 
 from dln_manifolds.geodesics.adjoint import (
     exp_adjoint,
+    exp_adjoints,
     exp_inverse,
     exp_pullback,
     jacobi_fields,
@@ -30,6 +31,7 @@ __all__ = [
     "Trajectory",
     "conjugate_times",
     "exp_adjoint",
+    "exp_adjoints",
     "exp_inverse",
     "exp_pullback",
     "jacobi_fields",

@@ -196,8 +196,13 @@ def left_as(system: System, state: Array) -> tuple[Unit, Array, Array]:
     first = state[:, :, 0]
     unit = system.at(first[:, 0], np.zeros(len(state)))
     fields, changes = system.gauged(first, state[:, 0, 1:], state[:, 1, 1:])
-    moved = _moved(system, first, _each(system.momentum, unit, fields))
-    return unit, fields, changes - system.gauged(first, moved[:, 0], moved[:, 1])[1]
+    return unit, fields, _slopes(system, first, _each(system.momentum, unit, fields), changes)
+
+
+def _slopes(system: System, state: Array, fields: Array, changes: Array) -> Array:
+    """Return the momenta of J' from those of J and the changes of covectors along J, at states."""
+    moved = _moved(system, state, fields)
+    return np.asarray(changes - system.gauged(state, moved[:, 0], moved[:, 1])[1])
 
 
 class Basis(NamedTuple):
@@ -313,6 +318,31 @@ def exp_adjoint(
     ``vectors`` at the end points have the shape ``(n_batch, k, *point_shape)``; their normal parts
     drop out. NaN where a geodesic ends before; the solution is not callable.
     """
+    first, _, fields, _, solution = _taken_back(system, start, velocity, vectors, tolerance)
+    return _velocities(system, first, -_each(system.momentum, first, fields)), solution
+
+
+def exp_adjoints(
+    system: System, start: Points, velocity: Array, vectors: Array, *, tolerance: float
+) -> tuple[Array, Array, GeodesicSolution]:
+    """Apply the adjoints of the differential of exp by its point and by its vector.
+
+    By the point with the vector carried along parallel. Arguments as for `exp_adjoint`.
+    """
+    first, rate, fields, changes, solution = _taken_back(
+        system, start, velocity, vectors, tolerance
+    )
+    state = np.stack([first.position, rate], axis=1)
+    momenta = _each(system.momentum, first, fields)
+    slopes = _slopes(system, state, momenta, changes)
+    by_point, by_vector = (_velocities(system, first, x) for x in (slopes, -momenta))
+    return by_point, by_vector, solution
+
+
+def _taken_back(
+    system: System, start: Points, velocity: Array, vectors: Array, tolerance: float
+) -> tuple[Unit, Array, Array, Array, GeodesicSolution]:
+    """Follow variations that end in ``(0, u)`` back to the start, NaN where there is none."""
     unit, state, result, solution = _to_end(system, start, velocity, tolerance)
     ended = ~solution.success
     result.state[ended, 0, 0], result.state[ended, 1] = state[ended, 0], 0.0
@@ -320,11 +350,11 @@ def exp_adjoint(
     basis = Basis.of(system, last)
     momenta = basis.combined(basis.coordinates(_each(system.flat, last, vectors)))[1]
     # The start as it comes back: its frame may be turned, by flips for instance.
-    first, _, fields, _ = _backwards(system, result.state, momenta, tolerance)
-    first = system.at(first.position, unit.scale)
-    found = _velocities(system, first, -_each(system.momentum, first, fields))
-    finite = np.isfinite(found).all(axis=tuple(range(1, found.ndim)))
-    return found, _known(solution, np.asarray(finite), found)
+    first, rate, fields, changes = _backwards(system, result.state, momenta, tolerance)
+    followed_too = np.isfinite(fields).all(axis=tuple(range(1, fields.ndim)))
+    solution = _known(solution, np.asarray(followed_too), fields)
+    changes[~solution.success] = np.nan
+    return system.at(first.position, unit.scale), rate, fields, changes, solution
 
 
 def exp_inverse(

@@ -62,6 +62,10 @@ class Points(NamedTuple):
     value: Array
     frame: Frame
 
+    def take(self, members: Array) -> Points:
+        """Return some members, perhaps one as many."""
+        return Points(self.value[members], self.frame.take(members))
+
 
 @dataclass(frozen=True, eq=False)
 class Unit:

@@ -1,25 +1,20 @@
 """Fréchet means of points, as an estimator in the manner of scikit-learn."""
 
-import inspect
 import warnings
 from typing import Self
 
 import numpy as np
 
-from dln_manifolds.checks import At, as_array
-from dln_manifolds.errors import (
-    ConvergenceError,
-    DisconnectedPointsError,
-    GeodesicWarning,
-    IncompleteGeodesicError,
-    InvalidPointError,
-)
+from dln_manifolds.checks import At
+from dln_manifolds.errors import GeodesicWarning
 from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
+from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
 from dln_manifolds.statistics.joint import joint_mean
 from dln_manifolds.statistics.passes import (
+    FAILED,
     ROUNDING,
     Pair,
     Space,
@@ -39,7 +34,7 @@ _ROUGH, _ROUGH_GOAL = 1e-6, 1e-4
 _MEMORY, _MAX_HALVINGS = 10, 8
 
 
-class FrechetMean:
+class FrechetMean(Estimator):
     r"""Weighted Fréchet mean: a point where ``sum_k w_k log_X(Y_k) = 0``.
 
     At N = 2 the mean of matrices with equal polar factors, positive definite ones among them, by
@@ -109,19 +104,6 @@ class FrechetMean:
         self.init_point, self.warm_start = init_point, warm_start
         self.n_jobs, self.progress = n_jobs, progress
 
-    def get_params(self, deep: bool = True) -> dict[str, object]:
-        """Return the parameters by name; ``deep`` is there for scikit-learn."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: object) -> Self:
-        """Set parameters by name."""
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(f"{name} is no parameter; there are {', '.join(known)}.")
-            setattr(self, name, value)
-        return self
-
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the mean of points, ``shape=[n_samples, *point_shape]``.
 
@@ -146,25 +128,9 @@ class FrechetMean:
             raise ValueError(
                 "y has no use here. Weights go by name: fit(X, sample_weight=weights)."
             )
-        at = self._samples(X)
-        weights = _checked_weights(sample_weight, len(at.point))
-        rows = np.flatnonzero(weights)
-        samples = Points(at.point[rows], at.frame.take(rows))
-        weights = weights[rows] / weights[rows].sum()
-        signs = component(samples.frame)
-        apart = np.argwhere(signs != signs[:1])
-        if apart.size:
-            raise DisconnectedPointsError(
-                f"X: number {int(rows[apart[0][0]])} lies in another component than number "
-                f"{int(rows[0])}: the signs of det differ, and no mean exists."
-            )
+        at, _, samples, weights = Samples.checked(self.space.stratum, X, sample_weight, "X", "mean")
         if self.init_point is not None:
-            given = At(self.space.stratum, self.init_point, "init_point")
-            if component(given.frame) != signs[0]:
-                raise DisconnectedPointsError(
-                    "init_point lies in another component than the samples: the signs of det "
-                    "differ. Give one of the samples, or none."
-                )
+            checked_start(self.space.stratum, self.init_point, "init_point", samples)
         self._fitted = samples.value
         self._found: GeodesicSolution | None = None
         if not self._fit_whitened(samples, weights):
@@ -180,18 +146,6 @@ class FrechetMean:
         if self._found is None:
             self._found = self.space.metric.solve_log(self._fitted, self.estimate_)
         return self._found
-
-    def _samples(self, points: ArrayLike) -> At:
-        given = as_array(points, "X")
-        if given.ndim and len(given) == 0:
-            raise InvalidPointError("X is empty; a mean needs one sample at least.")
-        at = At(self.space.stratum, points, "X")
-        if len(at.batch) != 1:
-            raise InvalidPointError(
-                f"X has shape {at.point.shape}; one axis of samples is needed before the last "
-                f"{len(self.space.stratum.point_shape)}."
-            )
-        return at
 
     def _fit_whitened(self, samples: Points, weights: Array) -> bool:
         """Fit matrices with equal polar factors at N = 2; return whether these are such."""
@@ -216,9 +170,8 @@ class FrechetMean:
         if len(weights) > _MANY:
             rows = np.random.default_rng(0).choice(len(weights), _PART, replace=False)
             rows.sort()
-            part = Points(samples.value[rows], samples.frame.take(rows))
             share = weights[rows] / weights[rows].sum()
-            point = self._approached(point, part, share, memory, _ROUGH)
+            point = self._approached(point, samples.take(rows), share, memory, _ROUGH)
         state = self._jointly(point, samples, weights, memory)
         if state is None:
             if len(weights) > 1 and not samples.frame.layered:
@@ -242,7 +195,7 @@ class FrechetMean:
         self.n_iter_ += steps
         try:
             return self._finely(point, samples, weights, memory)
-        except (ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError):
+        except FAILED:
             memory.clear()
             self.n_iter_ = before
             return None
@@ -261,7 +214,7 @@ class FrechetMean:
         """Whether rough logarithms at a point are such as not to need Newton's method."""
         try:
             state = evaluated(self.space, point, samples, weights, _ROUGH, self.n_jobs)
-        except (ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError):
+        except FAILED:
             return False
         return state.norm <= goal_of(state, _ROUGH_GOAL)
 
@@ -276,7 +229,7 @@ class FrechetMean:
         """Return a point nearer the mean by rough logarithms, or the same where these fail."""
         try:
             return self._descend(point, samples, weights, memory, _ROUGH, goal).point
-        except (ConvergenceError, IncompleteGeodesicError):
+        except FAILED:
             return point  # the full tolerance decides
 
     def _judge(self, goal: float) -> None:
@@ -334,21 +287,16 @@ class FrechetMean:
         return state
 
     def _moved(
-        self,
-        state: State,
-        samples: Points,
-        weights: Array,
-        memory: list[Pair],
-        tolerance: float,
+        self, state: State, samples: Points, weights: Array, memory: list[Pair], tolerance: float
     ) -> State | None:
         """Return the next point, and keep what its step tells of the Hessian."""
         space, metric, stratum = self.space, self.space.metric, self.space.stratum
-        step = direction(self.space, state, memory)
+        step = direction(self.space, state.point, state.step, memory)
         for _ in range(_MAX_HALVINGS):
             try:
                 point = metric.exp(step, state.point)
                 after = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
-            except (IncompleteGeodesicError, ConvergenceError, DisconnectedPointsError):
+            except FAILED:
                 step = 0.5 * step
                 continue
             if after.norm < state.norm or after.variance < (1 - 1e-10) * state.variance:
@@ -363,19 +311,3 @@ class FrechetMean:
                 return after
             step = 0.5 * step
         return None
-
-
-def _checked_weights(weights: ArrayLike | None, n_samples: int) -> Array:
-    if weights is None:
-        return np.ones(n_samples)
-    array = np.asarray(weights, dtype=np.float64)
-    if array.shape != (n_samples,):
-        raise ValueError(f"sample_weight has shape {array.shape}, not ({n_samples},).")
-    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
-    if wrong.size:
-        raise ValueError(
-            f"sample_weight[{wrong[0]}] is {array[wrong[0]]}; weights are finite and >= 0."
-        )
-    if not array.any():
-        raise ValueError("sample_weight is zero throughout; one weight at least must be positive.")
-    return array / array.max()

@@ -1,10 +1,16 @@
 """Passes over samples for their Fréchet mean: sums of logarithms, solved in blocks."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
 import joblib
 import numpy as np
 
+from dln_manifolds.errors import (
+    ConvergenceError,
+    DisconnectedPointsError,
+    IncompleteGeodesicError,
+)
 from dln_manifolds.geodesics import FailurePolicy, GeodesicSolution, Points, System, solve_log
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import Stratum
@@ -17,12 +23,19 @@ _BLOCK = 2**13
 _REACH, _SHALLOW = 0.3, 8.0
 ROUNDING = 64 * float(np.finfo(float).eps)
 
+FAILED = ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError
+Result = TypeVar("Result")
+
 
 class Metric(Protocol):
     """What of a metric with solved geodesics is needed."""
 
     system: System
     tolerance: float
+
+    @property
+    def on_failure(self) -> str:
+        """What is done where a geodesic is not found."""
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
         """Riemannian exponential."""
@@ -31,6 +44,9 @@ class Metric(Protocol):
         self, tangent_vec_a: ArrayLike, tangent_vec_b: ArrayLike, base_point: ArrayLike
     ) -> Array:
         """Inner products at a point."""
+
+    def dist(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
+        """Geodesic distances."""
 
     def solve_log(self, point: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
         """Solve for geodesics."""
@@ -69,63 +85,79 @@ class Pair(NamedTuple):
     change: Array
 
 
-def direction(space: Space, state: State, memory: list[Pair]) -> Array:
-    """Return the quasi-Newton step of limited memory (Nocedal 1980)."""
-    product, at = space.metric.inner_product, state.point
-    step, shares = state.step, []
+def direction(space: Space, point: Array, ahead: Array, memory: list[Pair]) -> Array:
+    """Return the quasi-Newton step of limited memory (Nocedal 1980), of one vector or several.
+
+    ``ahead`` is minus the gradient, which is taken where the step does not go down.
+    """
+
+    def product(first: Array, last: Array) -> float:
+        return float(np.sum(space.metric.inner_product(first, last, point)))
+
+    step, shares = ahead, []
     for pair in reversed(memory):
-        weight = 1 / product(pair.step, pair.change, at)
-        share = weight * product(pair.step, step, at)
+        weight = 1 / product(pair.step, pair.change)
+        share = weight * product(pair.step, step)
         step = step - share * pair.change
         shares.append((weight, share))
     for pair, (weight, share) in zip(memory, reversed(shares), strict=True):
-        step = step + (share - weight * product(pair.change, step, at)) * pair.step
-    ahead = product(step, state.step, at) > 0
-    return step if ahead else state.step
+        step = step + (share - weight * product(pair.change, step)) * pair.step
+    return step if product(step, ahead) > 0 else ahead
 
 
 def evaluated(
-    space: Space,
-    point: Array,
-    samples: Points,
-    weights: Array,
-    tolerance: float,
-    n_jobs: int,
+    space: Space, point: Array, samples: Points, weights: Array, tolerance: float, n_jobs: int
 ) -> State:
     """Solve for the geodesics from a point to the samples, block by block."""
-    metric, frame = space.metric, space.stratum.frame(point)
-    base = Points(point[None], frame.mapped(lambda array: array[None]))
-    block = max(32, _BLOCK // int(np.prod(point.shape)))
-    task, tolerance = joblib.delayed(_solve_block), max(tolerance, metric.tolerance)
-    tasks = (
-        task(metric.system, tolerance, base, _some(samples, rows), weights[rows])
-        for low in range(0, len(weights), block)
-        for rows in [slice(low, low + block)]
-    )
-    steps, squares, farthest = zip(*joblib.Parallel(n_jobs=n_jobs)(tasks), strict=True)
+    metric, base = space.metric, at_point(space, point)
+    tolerance = max(tolerance, metric.tolerance)
+
+    def block(rows: Array) -> tuple[object, ...]:
+        return metric.system, tolerance, base, samples.take(rows), weights[rows]
+
+    parts = passed(_solve_block, block, samples.value.shape, n_jobs)
+    steps, squares, farthest = zip(*parts, strict=True)
     step = np.sum(steps, axis=0)
     square = float(metric.inner_product(step, step, point))
     norm = float(np.sqrt(max(square, 0.0)))
+    frame = base.frame.mapped(lambda array: array[0])
     return State(point, frame, step, float(sum(squares)), norm, max(farthest))
+
+
+def at_point(space: Space, point: Array) -> Points:
+    """Return a batch of one point."""
+    return Points(point[None], space.stratum.frame(point[None]))
+
+
+def passed(
+    work: Callable[..., Result],
+    block: Callable[[Array], tuple[object, ...]],
+    shape: tuple[int, ...],
+    n_jobs: int,
+) -> list[Result]:
+    """Do work on samples, of a shape in all, in blocks: with what ``block`` gives for its rows."""
+    size = max(32, _BLOCK // int(np.prod(shape[1:])))
+    blocks = np.split(np.arange(shape[0]), range(size, shape[0], size))
+    task = joblib.delayed(work)
+    return list(joblib.Parallel(n_jobs=n_jobs)(task(*block(rows)) for rows in blocks))
+
+
+def solved_log(system: System, start: Points, end: Points, tolerance: float) -> GeodesicSolution:
+    """Return geodesics between pairs of points, all of them solved, or raise."""
+    solution = solve_log(system, start, end, tolerance=tolerance, record=False)
+    FailurePolicy("raise").resolve(solution, solution.length)
+    return solution
 
 
 def _solve_block(
     system: System, tolerance: float, base: Points, samples: Points, weights: Array
 ) -> tuple[Array, float, float]:
     """Return sums over a block: of weighted logs and squares, and the largest distance."""
-    start = Points(
-        np.repeat(base.value, len(weights), axis=0),
-        base.frame.take(np.zeros(len(weights), dtype=int)),
-    )
-    solution = solve_log(system, start, samples, tolerance=tolerance, record=False)
-    velocity = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
+    start = base.take(np.zeros(len(weights), dtype=int))
+    solution = solved_log(system, start, samples, tolerance)
     length = solution.length
-    step = np.tensordot(weights, velocity, 1)
+    step = np.tensordot(weights, solution.initial_velocity, 1)
     return step, float(weights @ length**2), float(length.max())
-
-
-def _some(points: Points, rows: slice) -> Points:
-    return Points(points.value[rows], points.frame.take(np.arange(len(points.value))[rows]))
 
 
 def size_at(frame: Frame) -> float:

@@ -10,6 +10,7 @@ from dln_manifolds.errors import (
     IncompleteGeodesicError,
     InvalidPointError,
 )
+from dln_manifolds.geodesics import Points, exp_adjoints
 
 SPACES = {
     "N = 2": DLNObservableManifold(n=3, depth=2),
@@ -52,6 +53,24 @@ def problem(space, equal=False, count=3, seed=0):
 @pytest.fixture(params=SPACES)
 def space(request):
     return SPACES[request.param]
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_adjoints_by_point_and_by_vector(space, equal):
+    """``<J(1), u> = <J(0), A u> + <J'(0), B u>`` for any Jacobi field J."""
+    metric, (x, z, w) = space.metric, problem(space, equal)
+    y = metric.exp(z, x)
+    u = space.to_tangent(np.random.default_rng(1).normal(size=(2, *space.shape)), y)
+    start = Points(x[None], space.stratum.frame(x[None]))
+    by_point, by_vector, solution = exp_adjoints(
+        metric.system, start, z[None], u[None], tolerance=1e-13
+    )
+    assert solution.success.all()
+    field = metric.jacobi_field(w[1], z, x, initial_value=w[0])
+    expected = metric.inner_product(field, u, y)
+    found = metric.inner_product(by_point[0], w[0], x) + metric.inner_product(by_vector[0], w[1], x)
+    assert_allclose(found, expected, rtol=1e-10, atol=1e-11)
+    assert_allclose(by_vector[0], metric.exp_adjoint(u, z, x), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("equal", [False, True])

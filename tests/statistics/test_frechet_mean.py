@@ -149,6 +149,16 @@ def test_starts_and_parameters(rng):
         estimator.set_params(speed=1)
 
 
+def test_layers_start_where_they_are_told():
+    space = BalancedManifold(n=2, depth=2)
+    point = space.random_point()
+    found = FrechetMean(space, init_point=point).fit([point, 4 * point])
+    np.testing.assert_allclose(found.estimate_, 2.5 * point, rtol=1e-10)
+    turned = np.stack([point[0], np.diag([1.0, -1.0]) @ point[1]])
+    with pytest.raises(DisconnectedPointsError, match="init_point lies in another component"):
+        FrechetMean(space, init_point=turned).fit([point, 4 * point])
+
+
 def test_single_precision_comes_back(rng):
     space = DLNObservableManifold(n=2, depth=3)
     points = near(rng, space, 3).astype(np.float32)

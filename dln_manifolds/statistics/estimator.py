@@ -1,0 +1,99 @@
+"""What estimators share: parameters by name, and checks of samples and weights."""
+
+import inspect
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from dln_manifolds.checks import At, as_array
+from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
+from dln_manifolds.geodesics import Points
+from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.numerics.arrays import Array, ArrayLike
+
+
+class Estimator:
+    """An estimator whose arguments are parameters, as scikit-learn has them."""
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """Return the parameters by name; ``deep`` is there for scikit-learn."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: object) -> Self:
+        """Set parameters by name."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"{name} is no parameter; there are {', '.join(known)}.")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> object:
+        """Return what scikit-learn asks of an estimator: only then is it imported."""
+        from sklearn.base import BaseEstimator
+
+        return BaseEstimator().__sklearn_tags__()
+
+
+class Samples(NamedTuple):
+    """Points of positive weight, by their ``rows`` among all; weights have the sum one."""
+
+    at: At
+    rows: Array
+    points: Points
+    weights: Array
+
+    @classmethod
+    def checked(
+        cls, stratum: Stratum, points: ArrayLike, weights: ArrayLike | None, name: str, lost: str
+    ) -> Self:
+        """Check points along one axis, of one component: else there is none of what is ``lost``."""
+        given = as_array(points, name)
+        if given.ndim and len(given) == 0:
+            raise InvalidPointError(f"{name} is empty; one sample at least is needed.")
+        at = At(stratum, points, name)
+        if len(at.batch) != 1:
+            raise InvalidPointError(
+                f"{name} has shape {at.point.shape}; one axis of samples is needed before the last "
+                f"{len(stratum.point_shape)}."
+            )
+        shares = _checked_weights(weights, len(given))
+        rows = np.flatnonzero(shares)
+        samples = Points(at.point, at.frame).take(rows)
+        signs = component(samples.frame)
+        apart = np.argwhere(signs != signs[:1])
+        if apart.size:
+            raise DisconnectedPointsError(
+                f"{name}: number {int(rows[apart[0][0]])} lies in another component than number "
+                f"{int(rows[0])}: the signs of det differ, and no {lost} exists."
+            )
+        return cls(at, rows, samples, shares[rows] / shares[rows].sum())
+
+
+def checked_start(stratum: Stratum, point: ArrayLike, name: str, samples: Points) -> Array:
+    """Return a point to start from, if it lies in the component of the samples."""
+    given = At(stratum, point, name)
+    if given.batch:
+        raise InvalidPointError(f"{name} has shape {given.point.shape}: give one point.")
+    if (component(given.frame) != component(samples.frame)[0]).any():
+        raise DisconnectedPointsError(
+            f"{name} lies in another component than the samples: the signs of det differ. Give one "
+            f"of the samples, or none."
+        )
+    return given.point
+
+
+def _checked_weights(weights: ArrayLike | None, n_samples: int) -> Array:
+    if weights is None:
+        return np.ones(n_samples)
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (n_samples,):
+        raise ValueError(f"sample_weight has shape {array.shape}, not ({n_samples},).")
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"sample_weight[{wrong[0]}] is {array[wrong[0]]}; weights are finite and >= 0."
+        )
+    if not array.any():
+        raise ValueError("sample_weight is zero throughout; one weight at least must be positive.")
+    return array / array.max()
