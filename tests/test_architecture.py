@@ -62,7 +62,7 @@ FOREIGN = {
     "dynamics": {"numpy", "scipy", "arviz"},  # ArviZ where it is asked for
     "checks": {"numpy"},
     "costs": {"numpy"},
-    "statistics": {"numpy", "joblib"},
+    "statistics": {"numpy", "joblib", "distributed"},  # dask's workers where they are asked for
 }
 
 
