@@ -108,7 +108,7 @@ class PairwiseDistances:
         progress : bool or callable
             Whether to show on standard error how many pairs are solved; a function is called with
             how many are, and of how many, after each tile.
-        out : str, path or array, optional
+        out : str, path or array, shape=[n_samples, n_samples], optional
             Where the distances go. A path is that of an ``.npy`` file, which is filled as they come
             and returned as a read-only map. Until then minus infinity stands for what is not solved
             yet: after an interruption, the same call with the same path solves the rest. A hash
