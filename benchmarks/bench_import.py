@@ -36,4 +36,6 @@ def main(repeats: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
-    main(parser.parse_args().repeats)
+    parser.add_argument("--quick", action="store_true", help="two repeats")
+    options = parser.parse_args()
+    main(2 if options.quick else options.repeats)

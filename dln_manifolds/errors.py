@@ -58,6 +58,14 @@ class InvalidFileError(DLNError, ValueError):
     """A file is damaged, or was not written by this package, or by a newer version of it."""
 
 
+class DiskFullError(DLNError, OSError):
+    """There is no room on the disk for a file that results shall go to."""
+
+
+class WorkerError(DLNError, RuntimeError):
+    """Workers that tasks were shared out to died again and again."""
+
+
 class GeodesicWarning(UserWarning):
     """A geodesic is missing: told by metrics made with ``on_failure="warn"``, and by chords."""
 

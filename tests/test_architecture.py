@@ -62,7 +62,8 @@ FOREIGN = {
     "dynamics": {"numpy", "scipy", "arviz"},  # ArviZ where it is asked for
     "checks": {"numpy"},
     "costs": {"numpy"},
-    "statistics": {"numpy", "joblib", "sklearn"},  # tags, where scikit-learn asks for them
+    # Tags where scikit-learn asks for them, dask's workers where they are asked for.
+    "statistics": {"numpy", "joblib", "sklearn", "distributed"},
 }
 
 

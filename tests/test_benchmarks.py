@@ -1,6 +1,7 @@
 """The benchmarks: every script can be loaded, and their measuring is right on tiny sizes."""
 
 import importlib
+import itertools
 import os
 import sys
 import time
@@ -43,6 +44,91 @@ def test_script_can_be_imported_and_is_described(load, name):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_readme_names_every_script(name):
     assert f"{name}.py" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "bench_versions"])
+def test_script_runs_in_small(load, tmp_path, name):
+    outcome = load("run").run(name.removeprefix("bench_"), tmp_path, quick=True, limit=1200)
+    assert outcome.good, outcome.output
+    assert outcome.output
+
+
+def test_one_command_runs_all_and_writes_one_report(load, monkeypatch, tmp_path):
+    run = load("run")
+    scripts = {
+        "growth": "import sys; print('| a | b |'); open(sys.argv[-1], 'w')",
+        "broken": "raise ValueError('no data')",
+        "endless": "import time; print('begun', flush=True); time.sleep(60)",
+        "versions": "raise SystemExit(9)",
+        "other": "import sys; print(sys.argv[1:])",
+    }
+    for name, code in scripts.items():
+        (tmp_path / f"bench_{name}.py").write_text(code)
+    monkeypatch.setattr(run, "FOLDER", tmp_path)
+    into = tmp_path / "report"
+    assert run.main(["--quick", "--limit", "3", "--into", str(into)]) == 2
+    text = (into / "report.md").read_text()
+    for part in (
+        "![growth](growth.png)",
+        "failed with status 1",
+        "ValueError: no data",
+        "stopped after 3 s",
+        "begun",
+        "['--quick']",
+        "| processor |",
+        "| threads | 1 |",
+        f"| numpy | {np.__version__} |",
+    ):
+        assert part in text
+    assert "versions.py" not in text
+    assert (into / "growth.png").exists()
+    assert run.main(["--only", "other,growth", "--without", "growth", "--into", str(into)]) == 0
+    assert "## growth" not in (into / "report.md").read_text()
+    with pytest.raises(SystemExit, match="No such benchmarks: none"):
+        run.main(["--only", "none"])
+
+
+def test_feasible_rows_and_page(load, rng, tmp_path):
+    feasible = load("bench_feasible")
+    rows = [feasible.measured(row) for row in itertools.islice(feasible.geodesics(rng, True), 4)]
+    assert {len(row) for row in rows} == {len(feasible.HEADER)}
+    assert all(float(row[-1].removeprefix("residual ")) < 1e-10 for row in rows)
+    assert feasible.spoken(2e-4) == "200 us"
+    assert feasible.spoken(2.5) == "2.5 s"
+    template = (FOLDER.parent / "docs" / "feasible.md").read_text(encoding="utf-8")
+    page = feasible.MARKED.sub(lambda _: feasible.page(rows), template)
+    assert page.count("<!-- measured -->") == page.count("<!-- end -->") == 1
+    assert all(f"| {' | '.join(row)} |" in page for row in rows)
+    assert feasible.MARKED.sub(lambda _: feasible.page(rows), page) == page
+
+
+def test_growth_is_fitted(load, rng):
+    growth = load("bench_growth")
+    assert growth.power(np.array([10, 20, 80.0]), np.array([1, 8, 512.0])) == pytest.approx(3)
+    names = {series.by for series in growth.every(rng, True)}
+    assert names == {"n", "N", "r", "m + n", "samples", "pairs"}
+    series = next(series for series in growth.every(rng, True) if series.by == "m + n")
+    assert len(growth.row(series, *growth.measured(series, 1))) == len(growth.HEADER)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_peers_solve_the_same(load, rng, depth):
+    """Chen's equations by collocation give the log of the package."""
+    peers = load("bench_peers")
+    X = np.eye(2) + 0.2 * rng.normal(size=(2, 2))
+    Y = X + 0.1 * rng.normal(size=(2, 2))
+    metric = DLNObservableManifold(2, depth).metric
+    found = peers.collocated(X, Y, depth, 1e-9)
+    np.testing.assert_allclose(found, metric.log(Y, X), rtol=1e-7, atol=1e-9)
+
+
+def test_rows_of_peers(load, rng):
+    peers = load("bench_peers")
+    table = peers.positive(rng, 2, 4, repeats=1)
+    assert {len(row) for row in table} == {len(peers.HEADER)}
+    assert all(float(row[-1]) < 1e-8 for row in table)
+    assert [row[3] for row in table if row[1] == "ours"] == ["1"] * 3
 
 
 def test_paired_ratios(load):

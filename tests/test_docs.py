@@ -15,6 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 BUILT = {"_build", "gallery"}
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not BUILT & set(page.parts))
 BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+# What blocks are marked with that need more than this package brings.
+OPTIONAL = {"torch": "torch", "dask": "distributed"}
 RUNNABLE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
@@ -33,12 +35,13 @@ def test_code_of_a_page_runs(page):
     text = page.read_text(encoding="utf-8")
     variables = {"__name__": "__main__"}
     blocks = [block for block in BLOCK.finditer(text) if block[1] != "raises"]
-    without_torch = [block for block in blocks if block[1] != "torch"]
-    runnable = blocks if find_spec("torch") else without_torch
+    missing = {name for name, module in OPTIONAL.items() if not find_spec(module)}
+    runnable = [block for block in blocks if block[1] not in missing]
     for block in runnable:
         exec(compiled(page, text, block), variables)
     if runnable != blocks:
-        pytest.skip(f"{len(runnable)} of {len(blocks)} blocks ran: PyTorch is not installed")
+        absent = " or ".join(sorted(missing))
+        pytest.skip(f"{len(runnable)} of {len(blocks)} blocks ran: no {absent} is installed")
 
 
 def test_ten_errors_say_what_the_page_says():

@@ -194,11 +194,17 @@ def _dist(
 
 
 def _dist_pairwise(
-    metric: RiemannianMetric, points: Array, n_jobs: int, completed: bool, *_: object
+    metric: RiemannianMetric,
+    points: Array,
+    n_jobs: int,
+    completed: bool,
+    progress: object = False,
+    out: object = None,
+    *_: object,
 ) -> Result:
     """Solve each pair once."""
-    if completed:
-        raise NotImplementedError("completed=True has no derivative. Detach the points.")
+    if completed or out is not None:
+        raise NotImplementedError("completed=True and out= have no derivative. Detach the points.")
     array = np.asarray(points)
     first, second = np.triu_indices(len(array), 1)
     values, pull_pairs = _dist(metric, array[first], array[second])

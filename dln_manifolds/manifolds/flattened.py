@@ -18,6 +18,7 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.described import Adjustable, DescribedMetric
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.progress import Progress
+from dln_manifolds.statistics.table_file import Destination
 
 
 class FlattenedManifold(Adjustable, Manifold):
@@ -242,21 +243,23 @@ class FlattenedMetric(DescribedMetric, RiemannianMetric):
     def dist_pairwise(
         self,
         points: ArrayLike,
-        n_jobs: int = 1,
+        n_jobs: int | None = 1,
         completed: bool = False,
         *,
         progress: Progress = False,
+        out: Destination = None,
         **joblib_kwargs: object,
     ) -> Array:
         """Geodesic distances between all pairs of points; see the metric of the space."""
-        metric, options = self._space.space.metric, {"progress": progress, **joblib_kwargs}
-        return metric.dist_pairwise(self._space.unflatten(points), n_jobs, completed, **options)
+        metric, options = self._space.space.metric, {"progress": progress, "out": out}
+        given = self._space.unflatten(points), n_jobs, completed
+        return metric.dist_pairwise(*given, **options, **joblib_kwargs)
 
     def closest_neighbor_index(
         self,
         point: ArrayLike,
         neighbors: ArrayLike,
-        n_jobs: int = 1,
+        n_jobs: int | None = 1,
         *,
         progress: Progress = False,
         **joblib_kwargs: object,
