@@ -10,6 +10,7 @@ import numpy as np
 from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geodesics.solution import summary
 from dln_manifolds.geodesics.system import Status
+from dln_manifolds.numerics.arguments import times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
@@ -106,7 +107,7 @@ class CompletedSolution:
         points : ndarray, shape=[..., n, n] for a scalar, [..., n_times, n, n] otherwise
             ``X(t)``.
         """
-        points = self.evaluate(np.atleast_1d(np.asarray(t, dtype=float)))
+        points = self.evaluate(np.atleast_1d(times_of(t)))
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
 
     def failure(self) -> ConvergenceError:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dln_manifolds.checks import At, connect, one_of, spread
+from dln_manifolds.checks import At, connect, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -21,6 +21,7 @@ from dln_manifolds.manifolds.described import DescribedMetric
 from dln_manifolds.manifolds.inner_product import InnerProduct
 from dln_manifolds.manifolds.jacobi import JacobiMetric
 from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arguments import one_of, times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.statistics.pairwise import PairwiseDistances
 
@@ -243,7 +244,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
                 self.policy.resolve(solution, solution.length)
 
         def path(t: ArrayLike) -> Array:
-            times = np.atleast_1d(np.asarray(t, dtype=np.float64))
+            times = np.atleast_1d(times_of(t))
             points, crossing = solution.evaluate(times)
             if end_point is not None:
                 points[~usable] = np.nan
