@@ -133,12 +133,11 @@ def plot_geodesic(
     axis. The two coordinates in ``plane`` are shown, if m > 2; m and n are at least 2. The colour
     says the time unless one ``color`` for all is given. Scales are equal.
     """
-    from matplotlib import colormaps
-
     shown = [whole(f"plane[{k}]", axis, least=0) for k, axis in enumerate(plane)]
-
     times, points = _points(geodesic, n_ellipses, "n_ellipses")
     ax = _axes(ax)
+    from matplotlib import colormaps
+
     if min(points.shape[1:]) < 2:
         raise InvalidPointError(
             f"Ellipses need at least two rows and columns; these matrices are {points.shape[1:]}."

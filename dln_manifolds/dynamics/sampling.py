@@ -175,6 +175,7 @@ def sample(
     n_warmup, thin = whole("n_warmup", n_warmup), whole("thin", thin)
     if not checked_measure(measure).anisotropy:
         raise ValueError("At anisotropy 0 there is no density to draw from: see langevin.")
+    choice("mass", mass, ("identity", "metric"))
     source = generator(rng)
     # Far out, and where roots vanish, numbers need not be finite: such points are left.
     with np.errstate(all="ignore"):
@@ -303,7 +304,6 @@ def _first_step(measure: GibbsMeasure, roots: Array) -> Array:
 def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots: Array) -> Kernel:
     """Return the kernel of a name."""
     is_full = measure.stratum.is_open
-    choice("mass", mass, ("identity", "metric"))
     if kernel is None:
         kernel = "hmc" if is_full else "rle"
     if not isinstance(kernel, str) and hasattr(kernel, "init"):
