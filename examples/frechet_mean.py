@@ -14,7 +14,8 @@ strong directions of the data and little of the weak ones, as deep linear networ
 
 The end-to-end matrices of all networks are averaged twice: entry by entry, and by geomstats'
 ``FrechetMean`` in the geometry of the deep linear network. Both means are compared with each other,
-with the networks and with the average of their weights. Everything that is printed is computed from the numbers of the run.
+with the networks and with the average of their weights. Everything that is printed is computed from
+the numbers of the run.
 
     python examples/frechet_mean.py --networks 60 --seed 0 --output frechet_mean.png
 """
