@@ -160,7 +160,8 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
         Any finite matrix becomes the nearest one of rank r. Singular values that count as zero, up
         to ``4 max(m, n) eps s_1``, are raised to a quarter above that. Of a singular square matrix,
         their left singular vectors follow the right ones: positive semidefinite matrices become
-        positive definite, and raised determinants are positive. Points are left as they are.
+        positive definite, and raised determinants are positive. Of zero, to which no rank is near,
+        all r become one. Points are left as they are.
         Invertible layers become the balanced layers with the same end-to-end matrix, in their
         component and (locally) nearest within the fibre. Vectors, at a point, are treated as by
         `to_tangent`.
