@@ -10,7 +10,9 @@ import pytest
 
 from dln_manifolds import (
     BalancedManifold,
+    BalancedMetric,
     DLNObservableManifold,
+    DLNObservableMetric,
     InvalidPointError,
     bridges,
     costs,
@@ -115,6 +117,8 @@ OTHERS = {
     "scheme": lambda x: dynamics.langevin(MEASURE, X, 0.1, 1, scheme=x),
     "mass": lambda x: dynamics.sample(MEASURE, 1, 1, mass=x),
     "kernel": lambda x: dynamics.sample(MEASURE, 1, 1, 1, x, rng=0),
+    "metric of a space": lambda x: DLNObservableMetric(x),
+    "metric of layers": lambda x: BalancedMetric(x),
     "network": lambda x: TrainingRecorder(x),
     "layers": lambda x: bridges.from_layers(x),
     "file": lambda x: storage.save(x),
@@ -225,6 +229,15 @@ def test_a_file_has_a_name(name, tmp_path, monkeypatch):
     for call in (storage.save, storage.load):
         with pytest.raises(ValueError, match="file must name a file, not ''"):
             call(name)
+
+
+def test_a_completed_geodesic_is_saved_by_its_points(tmp_path):
+    with pytest.raises(TypeError, match=r"solution is a CompletedSolution.*points, curve\(times\)"):
+        storage.save(tmp_path / "a.npz", solution=COMPLETED)
+    points = COMPLETED(np.linspace(0, 1, 3))
+    np.testing.assert_array_equal(
+        storage.load(storage.save(tmp_path / "a.npz", points=points))["points"], points
+    )
 
 
 @pytest.mark.parametrize(

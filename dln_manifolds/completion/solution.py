@@ -25,7 +25,9 @@ class Curves(Protocol):
 class CompletedSolution:
     r"""A batch of geodesics of the metric completion, with how well each was solved.
 
-    Calling it, ``solution(t)``, returns points for times from 0 to 1.
+    Calling it, ``solution(t)``, returns points for times from 0 to 1. Geodesics through det = 0 are
+    sought from both ends, so that there is no initial velocity; to keep one in a file, save its
+    points.
 
     Attributes
     ----------
