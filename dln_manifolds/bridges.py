@@ -21,8 +21,8 @@ import numpy as np
 from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry.chain import chain_of
-from dln_manifolds.geometry.stratum import whole_sizes
 from dln_manifolds.manifolds.balanced import BalancedManifold
+from dln_manifolds.numerics.arguments import whole_sizes
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ def to_torch(
 
 def _matrices(layers: Iterable[ArrayLike]) -> list[Array]:
     """Return layers as arrays; tensors that NumPy has no numbers for, as float32."""
+    if not getattr(layers, "ndim", hasattr(layers, "__iter__")):
+        raise InvalidPointError(f"A list of layers, matrices, is needed, not {layers!r}.")
     return [as_array(_detached(layer), f"Layer {p}") for p, layer in enumerate(layers)]
 
 

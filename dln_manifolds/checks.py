@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
+from math import isfinite, prod
 
 import numpy as np
 
@@ -74,7 +74,11 @@ def as_matrices(value: object, shape: tuple[int, ...], name: str) -> tuple[Array
     if array.shape[-len(shape) :] != shape:
         wanted = ", ".join(map(str, shape))
         advice = "for matrices of another size, make another space."
-        if len(shape) == 1:
+        if len(shape) > 1 and array.shape[-1:] == (prod(shape),):
+            several = "-1, " if array.ndim > 1 else ""
+            what = ".to_numpy()" if hasattr(value, "to_numpy") else ""
+            advice = f"{what}.reshape({several}{wanted}) makes such of vectors of all entries."
+        elif len(shape) == 1:
             advice = "space.point(layers) puts layers of unequal widths into one vector."
         raise InvalidPointError(
             f"{name} has shape {array.shape}; the last axes must be ({wanted}). Batch axes come "
@@ -392,9 +396,3 @@ def _index(where: Array) -> str:
 
 def _member(where: Array) -> str:
     return f" (batch member {_index(where)})" if len(where) else ""
-
-
-def one_of(**alternatives: object) -> None:
-    """Raise `ValueError` unless exactly one of several arguments is given."""
-    if sum(value is not None for value in alternatives.values()) != 1:
-        raise ValueError(f"Give either {' or '.join(alternatives)}, and not both.")

@@ -11,11 +11,13 @@ colour-blind readers, and dashes survive a black-and-white printer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from dln_manifolds.checks import as_array, as_matrices
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import GeodesicSolution, LayerSystem
 from dln_manifolds.geometry import rank
@@ -23,6 +25,7 @@ from dln_manifolds.geometry.balancing import end_to_end, relative_imbalance
 from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.entropy import entropy as entropy_of
 from dln_manifolds.geometry.layer_stratum import LayerStratum
+from dln_manifolds.numerics.arguments import function, times_of, whole, whole_sizes
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from dln_manifolds.manifolds.observable import DLNObservableManifold
 
 Curve = Callable[[Array], Array]
+Drawing = TypeVar("Drawing", bound=Callable[..., "Axes"])
 
 __all__ = [
     "plot_entropy_landscape",
@@ -63,20 +67,36 @@ def _pyplot() -> ModuleType:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+    if ax is None:
+        return _pyplot().subplots(layout="constrained")[1]
+    if not hasattr(ax, "plot"):
+        raise TypeError(f"ax must be axes of matplotlib, not {ax!r}.")
+    return ax
+
+
+def _of_one_curve(draw: Drawing) -> Drawing:
+    """Let a function of a curve say what it needs where it is given points."""
+
+    @wraps(draw)
+    def checked(geodesic: Curve, ax: Axes | None = None, *more: object, **options: Any) -> Axes:
+        if more or not callable(geodesic):
+            raise TypeError(
+                f"{draw.__name__} draws one curve, a function of time, on axes: between points X "
+                f"and Y give space.metric.geodesic(X, end_point=Y)."
+            )
+        return draw(geodesic, ax, **options)
+
+    return checked  # type: ignore[return-value]
 
 
 def _look(style: int) -> dict[str, object]:
+    whole("style", style, least=0)
     return {"color": COLORS[style % len(COLORS)], "linestyle": DASHES[style % len(DASHES)]}
 
 
 def _points(geodesic: Curve, number: int, name: str) -> tuple[Array, Array]:
     """Return times and end-to-end matrices of one geodesic, shape (n_times, m, n)."""
-    if number < 2:
-        raise ValueError(f"{name} must be at least 2, not {number}.")
-    if not callable(geodesic):
-        raise TypeError(f"A curve, a function of time, is needed, not {type(geodesic).__name__}.")
-    times = np.linspace(0, 1, number)
+    times = np.linspace(0, 1, whole(name, number, least=2))
     points = np.asarray(geodesic(times), dtype=np.float64)
     batched = isinstance(geodesic, GeodesicSolution) and geodesic.length.ndim > 0
     if isinstance(geodesic, GeodesicSolution) and not batched:
@@ -92,6 +112,7 @@ def _points(geodesic: Curve, number: int, name: str) -> tuple[Array, Array]:
     return times, end_to_end(points) if points.ndim == 4 else points
 
 
+@_of_one_curve
 def plot_geodesic(
     geodesic: Curve,
     ax: Axes | None = None,
@@ -112,15 +133,16 @@ def plot_geodesic(
     axis. The two coordinates in ``plane`` are shown, if m > 2; m and n are at least 2. The colour
     says the time unless one ``color`` for all is given. Scales are equal.
     """
+    shown = [whole(f"plane[{k}]", axis, least=0) for k, axis in enumerate(plane)]
+    times, points = _points(geodesic, n_ellipses, "n_ellipses")
     ax = _axes(ax)
     from matplotlib import colormaps
 
-    times, points = _points(geodesic, n_ellipses, "n_ellipses")
     if min(points.shape[1:]) < 2:
         raise InvalidPointError(
             f"Ellipses need at least two rows and columns; these matrices are {points.shape[1:]}."
         )
-    rows = points[:, list(plane), :]
+    rows = points[:, shown, :]
     left, values, _ = np.linalg.svd(rows, full_matrices=False)
     outlines = (left * values[:, None, :]) @ _CIRCLE
     # Neighbours touch at most, so that every ellipse can be read.
@@ -140,6 +162,7 @@ def plot_geodesic(
     return ax
 
 
+@_of_one_curve
 def plot_singular_values(
     geodesic: Curve,
     ax: Axes | None = None,
@@ -155,11 +178,11 @@ def plot_singular_values(
     ``geodesic`` is one as for `plot_geodesic`, the product of layers is taken, and ``n_times``, at
     least 2, is the number of times, evenly spaced from 0 to 1.
     """
-    ax = _axes(ax)
     times, points = _points(geodesic, n_times, "n_times")
+    look, ax = _look(style), _axes(ax)
     values = np.linalg.svd(points, compute_uv=False)
     zero = values <= rank.resolution(max(points.shape[1:]), values.dtype) * values[:, :1]
-    lines = ax.semilogy(times, values[:, ~zero.all(axis=0)], **_look(style))
+    lines = ax.semilogy(times, values[:, ~zero.all(axis=0)], **look)
     if label is not None:
         lines[0].set_label(label)
         ax.legend()
@@ -186,11 +209,13 @@ def plot_training(
     then are needed, ``shape=[n_steps, sum_p d_p d_{p-1}]``. Draws on four ``axes``, those of a new
     figure if none are given, and returns them.
     """
-    layers = np.asarray(layers)
+    layers = as_array(layers, "layers")
+    function("cost", cost, "layers")
     wanted = "(n_steps, N, n, n)"
     if widths is None and layers.ndim == 4:
         widths = (layers.shape[-1],) * (layers.shape[-3] + 1)
     elif widths is not None:
+        widths = whole_sizes("widths", widths, 2)
         wanted = f"(n_steps, {', '.join(map(str, chain_of(widths).array_shape))})"
     chain = None if widths is None else chain_of(tuple(widths))
     if chain is None or layers.shape[1:] != chain.array_shape:
@@ -200,7 +225,9 @@ def plot_training(
         )
     if axes is None:
         axes = _pyplot().subplots(2, 2, figsize=(10, 7), layout="constrained")[1]
-    axes = np.asarray(axes).ravel()
+    axes = np.array([_axes(ax) for ax in np.asarray(axes).ravel()])
+    if len(axes) != 4:
+        raise ValueError(f"Four axes are needed, not {len(axes)}.")
     values = np.linalg.svd(end_to_end(layers, chain), compute_uv=False)[:, : min(chain.widths)]
     # Exact zeros stay on the logarithmic axis.
     imbalances = np.maximum(relative_imbalance(layers, chain), 0.1 * np.finfo(float).eps)
@@ -237,11 +264,13 @@ def plot_entropy_landscape(
     least 2. There are about as many contour lines as ``levels``, explained by a ``colorbar`` beside
     the axes or else by numbers on the lines.
     """
-    if space.rank != 2:
+    if getattr(space, "rank", None) != 2:
         raise ValueError(f"The landscape is a plane for rank 2, and this is {space!r}.")
-    low, high = limits
-    if not 0 < low < high:
+    ends = times_of(limits, "limits")
+    if ends.shape != (2,) or not 0 < ends[0] < ends[1]:
         raise ValueError(f"limits must satisfy 0 < low < high, not {limits}.")
+    (low, high), levels = ends, whole("levels", levels)
+    resolution = whole("resolution", resolution, least=2)
     ax = _axes(ax)
     values = np.geomspace(low, high, resolution)
     matrices = np.zeros((resolution, resolution, *space.stratum.shape))
@@ -299,7 +328,9 @@ def plot_mean(
     ``(n_points, *point_shape)``. The tangent space at the ``mean`` is drawn; ``label`` names it.
     Further points to mark are in ``others``, as ``{"Euclidean mean": points.mean(axis=0)}``.
     """
-    points = np.asarray(points, dtype=np.float64)
+    if not hasattr(space, "metric"):
+        raise TypeError(f"space must be one of geomstats with a metric, not {space!r}.")
+    points = as_matrices(points, space.shape, "points")[0]
     if points.ndim != len(space.shape) + 1 or len(points) < 3:
         raise InvalidPointError(f"At least three points are needed, not shape {points.shape}.")
     others, n_points, metric, ax = dict(others or {}), len(points), space.metric, _axes(ax)

@@ -11,6 +11,7 @@ import numpy as np
 from dln_manifolds.bridges import from_layers, from_torch, to_layers, widths_of
 from dln_manifolds.dynamics.training_clock import TrainingClock, training_clock
 from dln_manifolds.errors import InvalidPointError
+from dln_manifolds.numerics.arguments import real
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class TrainingRecorder:
     """
 
     def __init__(self, network: Recorded | None = None) -> None:
+        if network is not None:
+            _layers(network)  # what is no network is refused here, not in the midst of training
         self._network = network
         self._points: list[Array] = []
         self._losses: list[float] = []
@@ -75,6 +78,7 @@ class TrainingRecorder:
         that was saved. Raises as `dln_manifolds.bridges.from_torch`, and `InvalidPointError` if its
         shape is another than before.
         """
+        loss, time = real("loss", loss), real("time", time)
         source = self._network if network is None else network
         if source is None:
             raise ValueError("There is no network: give one here, or to the recorder.")
@@ -88,8 +92,8 @@ class TrainingRecorder:
         self._depth = len(layers)
         self._rank = min(min(layer.shape) for layer in layers)
         self._points.append(X)
-        self._losses.append(float(loss.item() if hasattr(loss, "item") else loss))
-        self._times.append(float(time))
+        self._losses.append(loss)
+        self._times.append(time)
 
     @property
     def points(self) -> Array:
@@ -115,6 +119,10 @@ class TrainingRecorder:
 def _layers(network: Recorded) -> list[Array]:
     """Return the layers in double precision."""
     is_torch = hasattr(network, "named_parameters") or isinstance(network, Mapping)
+    if not is_torch and not isinstance(network, Iterable):
+        raise TypeError(
+            f"network must be a PyTorch model, its state or a list of layers, not {network!r}."
+        )
     given = network if is_torch else list(network)
     read = from_torch if is_torch else from_layers
     layers = to_layers(read(given, balance=False), widths_of(given))

@@ -25,6 +25,7 @@ import numpy as np
 
 from dln_manifolds.checks import as_array, as_matrices, cast, common_batch
 from dln_manifolds.errors import IncompleteGeodesicError, InvalidPointError
+from dln_manifolds.numerics.arguments import times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 from dln_manifolds.numerics.matrices import transpose
 
@@ -128,9 +129,7 @@ def bures_wasserstein_geodesic(A: ArrayLike, B: ArrayLike, t: ArrayLike) -> Arra
         If the geodesic does not reach one of the times.
     """
     a, b, dtypes = _both(A, B)
-    times = np.asarray(t, dtype=np.float64)
-    if times.ndim > 1 or not np.isfinite(times).all():
-        raise ValueError(f"t must be a finite number or a list of such, not {t!r}.")
+    times = times_of(t)
     move = _riccati(a, b) - np.eye(a.shape[-1])
     _check_reached(np.linalg.eigvalsh(move), times)
     if times.ndim:

@@ -71,7 +71,7 @@ def save(file: str | PathLike[str], /, **items: Any) -> Path:
     stored: dict[str, Any] = {f"/{key}": array for key, array in arrays.items()}
     described = {"format": _FORMAT, "digest": _digest(contents, arrays), "items": contents}
     stored[_CONTENTS] = np.array(json.dumps(described))
-    path = Path(file)
+    path = _path_of(file)
     path = path if path.suffix else path.with_name(f"{path.name}{_SUFFIX}")
     _write(path, stored)
     return path
@@ -83,8 +83,8 @@ def load(file: str | PathLike[str]) -> dict[str, Any]:
     ``file`` is what `save` was given or returned. Raises `InvalidFileError` if the file is damaged,
     was not written by `save`, or by a newer version of this package.
     """
-    path = Path(file)
-    suffixed = path.with_name(f"{path.name}{_SUFFIX}") if path.name else path
+    path = _path_of(file)
+    suffixed = path.with_name(f"{path.name}{_SUFFIX}")
     path = suffixed if not path.suffix and suffixed.exists() else path
     with path.open("rb") as stream:
         try:
@@ -97,6 +97,16 @@ def load(file: str | PathLike[str]) -> dict[str, Any]:
                 f"{path} is damaged, or was not written by dln_manifolds.storage.save "
                 f"({type(error).__name__}: {error}). Save it again, or take a copy that is whole."
             ) from error
+
+
+def _path_of(file: object) -> Path:
+    """Return the path of a file, or refuse what names none."""
+    if not isinstance(file, str | PathLike):
+        raise TypeError(f"file must be a name or a path, not {file!r}.")
+    path = Path(file)
+    if path.name in ("", ".."):
+        raise ValueError(f"file must name a file, not {str(file)!r}.")
+    return path
 
 
 def _write(path: Path, stored: dict[str, Any]) -> None:
@@ -199,7 +209,8 @@ def _array(name: str, item: Any) -> Array:
     if array.dtype.kind not in "fiubcSU":
         raise TypeError(
             f"{name} is a {type(item).__name__}; spaces of this package, GeodesicSolution, arrays "
-            f"of numbers or strings, and plain values can be saved."
+            f"of numbers or strings, and plain values can be saved; of other curves their points, "
+            f"curve(times), and of results their arrays."
         )
     if isinstance(item, list | tuple):
         given = np.empty(array.shape, dtype=object)

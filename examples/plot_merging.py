@@ -18,11 +18,13 @@ convex in them, and the Euclidean mean is a little better.
 import matplotlib.pyplot as plt
 import numpy as np
 from geomstats.learning.frechet_mean import FrechetMean
+from scipy.linalg import expm, logm
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.plotting import COLORS, DASHES
+from dln_manifolds.spd import bures_wasserstein_geodesic
 
 N, WIDTH, N_NETWORKS, N_IMAGES, N_SETS, RATE = 3, 8, 10, 60, 3, 0.01
 space, total = DLNObservableManifold(WIDTH, N), BalancedManifold(WIDTH, N)
@@ -104,7 +106,7 @@ for seed in range(N_SETS):
     assert all(np.allclose(total.end_to_end(W), goal) for W in new)
     distance = space.metric.dist(goal, X[0])
     sizes.append([np.linalg.norm(W - start) / distance for W in new])
-    kept = kept if kept is not None else (X, other_inputs, other_targets, aligned, frechet)
+    kept = kept or (X, layers, other_inputs, other_targets, aligned, frechet)
 
 losses, sizes = np.mean(losses, axis=0), np.mean(sizes, axis=0)
 for way, value in zip(ways, losses, strict=True):
@@ -120,19 +122,35 @@ right.set(xlabel="|W' - W| / distance of the maps", title="the map of another ne
 plt.show()
 
 # %%
-# Ways from one network to another. The straight line of maps crosses det = 0 in most pairs and
-# swells the effective rank; geodesics keep both between those of the ends.
+# Five ways from one network to another. The straight line of maps crosses det = 0 in most pairs and
+# swells the effective rank. To rotate the polar factor, while the other one moves in the
+# log-Euclidean or the Bures-Wasserstein geometry, keeps det > 0; the latter swells |det| in most
+# pairs. Geodesics of this geometry keep the effective rank, and swell |det| in few pairs. Raw
+# layers lose the map. The loss is what the straight line does best: it is convex in the map.
 
 times = np.linspace(0, 1, 41)
-X, other_inputs, other_targets, *_ = kept
+t = times[:, None, None]
+X, layers, other_inputs, other_targets, *_ = kept
 
 
-def straight(first, last):
-    return first + times[:, None, None] * (last - first)
+def spectral(function, P):
+    """Apply a function to the eigenvalues of positive definite matrices."""
+    values, basis = np.linalg.eigh(P)
+    return (basis * function(values)[..., None, :]) @ np.swapaxes(basis, -1, -2)
 
 
-def geodesic(first, last):
-    return space.metric.geodesic(first, last)(times)
+def polar_ways(first, last):
+    """Rotate one polar factor into the other, and move the rest in two geometries."""
+    left, values, right = np.linalg.svd(np.stack([first, last]))
+    turns, parts = (
+        left @ right,
+        spectral(np.asarray, (right.swapaxes(1, 2) * values[:, None]) @ right),
+    )
+    rotation = turns[0] @ expm(t * np.real(logm(turns[0].T @ turns[1])))
+    logs = spectral(np.log, parts)
+    moved = bures_wasserstein_geodesic(parts[0] @ parts[0], parts[1] @ parts[1], times)
+    log_euclidean = spectral(np.exp, (1 - t) * logs[0] + t * logs[1])
+    return rotation @ log_euclidean, rotation @ spectral(np.sqrt, moved)
 
 
 def effective_rank(path):
@@ -144,26 +162,39 @@ def effective_rank(path):
 
 pairs = [(i, j) for i in range(N_NETWORKS) for j in range(i)][:20]
 curves = {
-    "straight line": np.array([straight(X[i], X[j]) for i, j in pairs]),
-    "geodesic": np.array([geodesic(X[i], X[j]) for i, j in pairs]),
+    name: []
+    for name in ("straight line", "geodesic", "log-Euclidean", "Bures-Wasserstein", "raw layers")
 }
-crossing, swelling = {}, {}
-for name, paths in curves.items():
-    signs = np.sign(np.linalg.det(paths))
-    crossing[name] = np.mean(signs.min(axis=1) < 0)
-    ranks = effective_rank(paths)
-    swelling[name] = np.mean(ranks[:, 20] - 0.5 * (ranks[:, 0] + ranks[:, -1]))
-    print(f"{name:14} crosses det = 0 in {crossing[name]:.0%}, rank half way {swelling[name]:+.2f}")
+for i, j in pairs:
+    raw = total.end_to_end((1 - t[..., None]) * layers[i] + t[..., None] * layers[j])
+    ways_here = (X[i] + t * (X[j] - X[i]), space.metric.geodesic(X[i], end_point=X[j])(times))
+    for name, path in zip(curves, (*ways_here, *polar_ways(X[i], X[j]), raw), strict=True):
+        curves[name].append(path)
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained", sharex=True)
+crossing, swelling, ranks, half_way = {}, {}, {}, {}
+print(f"{'':18}crosses det = 0  swells |det|  rank half way  loss half way / ends")
+for name, paths in curves.items():
+    signs, sizes_of = np.linalg.slogdet(paths)
+    crossing[name] = np.mean(signs.min(axis=1) < 0)
+    ends = np.maximum(sizes_of[:, 0], sizes_of[:, -1])
+    swelling[name] = np.mean(sizes_of.max(axis=1) > ends + 1e-6)
+    rank = effective_rank(paths)
+    ranks[name] = np.mean(rank[:, 20] - 0.5 * (rank[:, 0] + rank[:, -1]))
+    found = [[loss(path[k], other_inputs, other_targets) for k in (0, 20, 40)] for path in paths]
+    half_way[name] = np.mean([2 * middle / (one + other) for one, middle, other in found])
+    print(
+        f"{name:18}{crossing[name]:15.0%}{swelling[name]:14.0%}{ranks[name]:+15.2f}"
+        f"{half_way[name]:22.3f}"
+    )
+
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharex=True)
 for k, (name, paths) in enumerate(curves.items()):
     style = {"color": COLORS[k], "ls": DASHES[k], "label": name}
-    path = paths[0]
-    axes[0].plot(times, np.linalg.svd(path, compute_uv=False)[:, -1], **style)
-    axes[1].plot(times, effective_rank(path), **style)
-    axes[2].plot(times, [loss(x, other_inputs, other_targets) for x in path], **style)
-for ax, title in zip(axes, ("least singular value", "effective rank", "loss"), strict=True):
+    axes[0].plot(times, np.abs(np.linalg.det(paths[0])), **style)
+    axes[1].plot(times, effective_rank(paths[0]), **style)
+    axes[2].plot(times, [loss(x, other_inputs, other_targets) for x in paths[0]], **style)
+for ax, title in zip(axes, ("|det X|", "effective rank", "loss on other images"), strict=True):
     ax.set(xlabel="t", title=title)
 axes[0].set_yscale("log")
-axes[0].legend()
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 plt.show()

@@ -146,8 +146,22 @@ def test_report_says_what_the_numbers_say(example, results):
     words = " ".join(text.split())
     better = "Fréchet" if results.loss_gap > 0 else "Euclidean"
     if abs(results.loss_gap) > 2 * results.loss_gap_error:
-        assert f"The {better} mean predicts better" in words
+        assert f"Loss: the {better} mean predicts better" in words
+    # What the geometry is for comes first, and what it does not do is said.
+    places = [words.index(f"* {name}:") for name in ("Merging", "Spectrum", "Determinant", "Loss")]
+    assert places == sorted(places)
+    assert ("average the maps" in words) == (results.loss_gap <= 0)
     assert np.sign(results.loss_gap) == np.sign(results.euclidean.loss - results.frechet.loss)
+
+
+def test_average_of_weights(example, results):
+    """Of networks that never met it answers nothing; of copies of one network it is that one."""
+    assert 0.9 < results.weights_loss < 1.1
+    assert results.frechet.loss < results.networks.loss.mean() < results.weights_loss
+    data = example.load_data(3, np.random.default_rng(1))
+    layers = np.random.default_rng(2).standard_normal((1, 3, 3, 3))
+    alone = np.mean(example.image_errors(np.linalg.multi_dot(layers[0][::-1]), data))
+    assert example.weights_loss(np.repeat(layers, 4, axis=0), data) == pytest.approx(alone)
 
 
 def test_euclidean_mean_in_the_other_component(example):
@@ -175,6 +189,7 @@ def test_euclidean_mean_in_the_other_component(example):
         imbalance=0.0,
         gradient_norms=norms,
         between_means=example.describe_geodesic(space, euclidean, frechet, data),
+        weights_loss=1.0,
         loss_gap=0.0,
         loss_gap_error=1.0,
         training_seconds=0.0,

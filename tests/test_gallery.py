@@ -323,9 +323,21 @@ def test_merging(run):
     # A chord is no longer than its arc, and the nearest factorization is nearest.
     assert sizes["aligned layers"] <= sizes["geodesic"] + 1e-9 <= 1
     assert sizes["last layer only"] > 5
-    assert page["crossing"]["geodesic"] == 0
-    assert page["crossing"]["straight line"] > 0.5
-    assert abs(page["swelling"]["geodesic"]) < 0.15 < page["swelling"]["straight line"]
+    for path, ends in (
+        (paths[0], (page["X"][1], page["X"][0])) for paths in page["curves"].values()
+    ):
+        np.testing.assert_allclose(path[[0, -1]], ends, atol=1e-9)
+    crossing, swelling = page["crossing"], page["swelling"]
+    ranks, half_way = page["ranks"], page["half_way"]
+    for name in ("geodesic", "log-Euclidean", "Bures-Wasserstein"):
+        assert crossing[name] == 0
+    assert crossing["straight line"] > 0.5
+    assert swelling["log-Euclidean"] == 0  # log |det| is linear there
+    assert swelling["geodesic"] <= 0.3 < 0.6 < swelling["Bures-Wasserstein"]
+    assert abs(ranks["geodesic"]) < 0.15 < ranks["straight line"]
+    # What a geodesic loses, and against whom it wins.
+    assert half_way["straight line"] < half_way["geodesic"] < half_way["log-Euclidean"]
+    assert half_way["geodesic"] < half_way["Bures-Wasserstein"] < half_way["raw layers"]
 
 
 def test_every_page_has_a_test():

@@ -269,7 +269,7 @@ def test_numbers_at_the_landscape_can_be_read(limits):
 
 @pytest.mark.parametrize("draw", [plotting.plot_geodesic, plotting.plot_singular_values])
 def test_a_matrix_is_no_curve(ax, draw):
-    with pytest.raises(TypeError, match=r"function of time, is needed, not ndarray"):
+    with pytest.raises(TypeError, match=r"draws one curve.*metric.geodesic\(X, end_point=Y\)"):
         draw(START, ax)
 
 

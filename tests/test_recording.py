@@ -67,6 +67,14 @@ def test_bad_input():
         recorder(1.0, 1.0, [np.eye(2)])
     with pytest.raises(ValueError, match="There is no network"):
         TrainingRecorder()(1.0, 0.0)
+    with pytest.raises(TypeError, match="network must be a PyTorch model, its state or a list"):
+        TrainingRecorder(3)
+    with pytest.raises(InvalidPointError, match="matrices are needed"):
+        TrainingRecorder(np.eye(2))
+    for arguments, name in (((None, 0.0), "loss"), (("a", 0.0), "loss"), ((1.0, "a"), "time")):
+        with pytest.raises(TypeError, match=f"{name} must be a real number"):
+            recorder(*arguments)
+    assert recorder.points.shape == (1, 2, 2)
 
 
 def test_ten_lines_of_torch():

@@ -24,13 +24,14 @@ from dln_manifolds.autodiff.dispatch import (
     Result,
     Rule,
 )
-from dln_manifolds.checks import At, cast, one_of, spread
+from dln_manifolds.checks import At, cast, spread
 from dln_manifolds.geodesics import (
     GeodesicSolution,
     exp_pullback,
     log_pullback,
     squared_length_gradients,
 )
+from dln_manifolds.numerics.arguments import one_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.precision import dtype_of_results
 

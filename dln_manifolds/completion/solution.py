@@ -10,6 +10,7 @@ import numpy as np
 from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geodesics.solution import summary
 from dln_manifolds.geodesics.system import Status
+from dln_manifolds.numerics.arguments import times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
@@ -24,7 +25,9 @@ class Curves(Protocol):
 class CompletedSolution:
     r"""A batch of geodesics of the metric completion, with how well each was solved.
 
-    Calling it, ``solution(t)``, returns points for times from 0 to 1.
+    Calling it, ``solution(t)``, returns points for times from 0 to 1. Geodesics through det = 0 are
+    sought from both ends, so that there is no initial velocity; to keep one in a file, save its
+    points.
 
     Attributes
     ----------
@@ -106,7 +109,7 @@ class CompletedSolution:
         points : ndarray, shape=[..., n, n] for a scalar, [..., n_times, n, n] otherwise
             ``X(t)``.
         """
-        points = self.evaluate(np.atleast_1d(np.asarray(t, dtype=float)))
+        points = self.evaluate(np.atleast_1d(times_of(t)))
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
 
     def failure(self) -> ConvergenceError:

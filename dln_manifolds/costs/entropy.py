@@ -9,7 +9,8 @@ from dln_manifolds.costs.spectral import Spectral
 from dln_manifolds.geometry.entropy import entropy, entropy_jet
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.spectral_functions import SpectralJet
-from dln_manifolds.geometry.stratum import MatrixStratum, whole
+from dln_manifolds.geometry.stratum import MatrixStratum
+from dln_manifolds.numerics.arguments import real, whole
 from dln_manifolds.numerics.arrays import Array
 
 
@@ -61,6 +62,7 @@ def free_energy(
     ``widths`` are those of `Entropy`. Menon, *The geometry of the deep linear network*, arXiv
     2411.09004; Chen, Kotwal and Menon, arXiv 2512.06137.
     """
-    if not real_number(beta, "beta") > 0:
-        raise ValueError(f"beta must be positive, not {beta}.")
+    beta = real("beta", beta, "positive")
+    if not isinstance(energy, Cost):
+        raise TypeError(f"energy must be a cost of dln_manifolds.costs, not {energy!r}.")
     return energy if np.isinf(beta) else energy - Entropy(depth, rank, widths) / beta

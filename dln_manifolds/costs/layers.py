@@ -9,8 +9,8 @@ import numpy as np
 from dln_manifolds.costs.base import Cost, Domain
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry.chain import Chain, chain_of, uniform
-from dln_manifolds.geometry.stratum import whole_sizes
 from dln_manifolds.geometry.tangent_space import TangentSpace
+from dln_manifolds.numerics.arguments import whole_sizes
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.cache import PointMemo
 from dln_manifolds.numerics.matrices import transpose

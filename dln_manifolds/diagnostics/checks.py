@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from dln_manifolds.diagnostics.results import STEPS, CheckResult, conclude, explained
+from dln_manifolds.numerics.arguments import Seed, whole
 from dln_manifolds.numerics.arrays import Array
 
 if TYPE_CHECKING:
@@ -32,18 +33,21 @@ class Vector(Protocol):
     def __rmul__(self, factor: float) -> Self: ...
 
 
-def _random_point(manifold: Manifold) -> object:
-    """Return a random point of NumPy's arrays, whatever the backend of geomstats."""
+def _point(manifold: Manifold, point: object = None) -> object:
+    """Return a point, a random one of NumPy's arrays if none is given, whatever the backend."""
+    if not hasattr(manifold, "random_tangent_vector"):
+        raise TypeError(f"manifold must be a manifold of pymanopt, not {manifold!r}.")
+    if point is not None:
+        return point
     point = manifold.random_point()
     return point if isinstance(point, list | tuple) else np.asarray(point)
 
 
 def _at(manifold: Manifold, point: object, tangent_vector: Vector | None) -> tuple[object, Vector]:
     """Return a point and a tangent vector, random where none is given."""
-    if point is None:
-        if tangent_vector is not None:
-            raise ValueError("A tangent vector needs the point where it is attached.")
-        point = _random_point(manifold)
+    if point is None and tangent_vector is not None:
+        raise ValueError("A tangent vector needs the point where it is attached.")
+    point = _point(manifold, point)
     if tangent_vector is None:
         tangent_vector = manifold.random_tangent_vector(point)
     return point, tangent_vector
@@ -131,6 +135,7 @@ def check_retraction(
     order: int = 1,
     distance: Callable[[object, object], float] = _distance_of,
     tolerance: float = 1e-8,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check that ``R(x, t v)`` agrees with ``exp(x, t v)`` up to ``O(t^(order + 1))``.
 
@@ -140,6 +145,7 @@ def check_retraction(
     which is more accurate than most manifolds' ``dist`` but compares representatives only.
     """
     x, v = _at(manifold, point, tangent_vector)
+    order = whole("order", order)
     if _provides(lambda: manifold.exp(x, v * STEPS[-1])):
         reference: Callable[[float], object] = _curve_of(manifold, x, v, "exp")
     elif order > 1:
@@ -165,6 +171,7 @@ def check_transport(
     *,
     isometric: bool = False,
     tolerance: float = 1e-8,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check a vector transport: tangent, linear, the identity at zero distance, continuous.
 
@@ -205,6 +212,7 @@ def check_projection(
     vector: Vector | None = None,
     *,
     tolerance: float = 1e-6,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check the projection to the tangent space: idempotent, orthogonal, onto true velocities.
 
@@ -235,9 +243,9 @@ def check_projection(
 
 
 @explained
-def check_dimension(manifold: Manifold, point: object = None) -> CheckResult:
+def check_dimension(manifold: Manifold, point: object = None, *, rng: Seed = None) -> CheckResult:
     """Check that ``dim`` is the rank, ``residuals["rank"]``, of about as many tangent vectors."""
-    x = _random_point(manifold) if point is None else point
+    x = _point(manifold, point)
     n_vectors = int(manifold.dim) + 5
     vectors = [_flat(manifold.random_tangent_vector(x)) for _ in range(n_vectors)]
     rank = int(np.linalg.matrix_rank(np.array(vectors), rtol=1e-10))
@@ -255,6 +263,7 @@ def check_exponential(
     tangent_vector: Vector | None = None,
     *,
     tolerance: float = 1e-7,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check ``exp`` against ``log`` and ``dist``, and ``exp(x, t v) = x + t v + O(t^2)``.
 
@@ -275,16 +284,17 @@ def check_exponential(
     return conclude("exponential", 2.0, errors, _size_of(x), residuals, tolerance, advice)
 
 
+@explained
 def check_manifold(
-    manifold: Manifold, point: object = None, *, order: int = 1
+    manifold: Manifold, point: object = None, *, order: int = 1, rng: Seed = None
 ) -> list[CheckResult]:
     """Run every check of a manifold that it provides the methods for.
 
     In the order dimension, projection, retraction (of the ``order`` that it claims), transport,
     exponential. The result of the transport tells in its field ``isometric`` whether norms are
-    preserved; nobody demands it. The point is a random one if none is given.
+    preserved; nobody demands it.
     """
-    x = _random_point(manifold) if point is None else point
+    x = _point(manifold, point)
     checks: list[Callable[..., CheckResult]] = [check_dimension, check_projection]
     checks += [partial(check_retraction, order=order), check_transport, check_exponential]
     results = []
@@ -303,6 +313,13 @@ def _remainders(
     )
 
 
+def _manifold_of(problem: Problem) -> Manifold:
+    """Return the manifold of a problem, or refuse what is none."""
+    if not hasattr(problem, "riemannian_gradient"):
+        raise TypeError(f"problem must be a problem of pymanopt, not {problem!r}.")
+    return problem.manifold
+
+
 @explained
 def check_gradient(
     problem: Problem,
@@ -310,12 +327,13 @@ def check_gradient(
     tangent_vector: Vector | None = None,
     *,
     tolerance: float = 1e-8,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check ``f(R(x, t v)) = f(x) + t <grad f, v> + O(t^2)``, and that the gradient is tangent.
 
     The slope is 2, or steeper where the second derivative vanishes.
     """
-    manifold = problem.manifold
+    manifold = _manifold_of(problem)
     x, v = _at(manifold, point, tangent_vector)
     gradient = problem.riemannian_gradient(x)
     value, slope = problem.cost(x), manifold.inner_product(x, gradient, v)
@@ -332,6 +350,7 @@ def check_hessian(
     tangent_vector: Vector | None = None,
     *,
     tolerance: float = 1e-8,
+    rng: Seed = None,
 ) -> CheckResult:
     """Check ``f(c(t)) = f(x) + t <grad f, v> + t^2/2 <Hess f[v], v> + O(t^3)`` along geodesics.
 
@@ -339,7 +358,7 @@ def check_hessian(
     order (`check_retraction`). Also: the Hessian is tangent, linear and symmetric. The slope is 3,
     or steeper where the third derivative vanishes.
     """
-    manifold = problem.manifold
+    manifold = _manifold_of(problem)
     x, v = _at(manifold, point, tangent_vector)
     inner = manifold.inner_product
     image = problem.riemannian_hessian(x, v)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from dln_manifolds.numerics.arguments import Seed, generator, real, times_of
 from dln_manifolds.numerics.arrays import Array
 
 if TYPE_CHECKING:
@@ -27,15 +29,29 @@ Check = TypeVar("Check", bound=Callable[..., object])
 
 _COMMON = """
 
-Points and vectors are random ones of the manifold where none are given. The result, a `CheckResult`
-that is true if the check passed, allows relative residuals up to the ``tolerance``.
+Points and vectors are random ones of the manifold where none are given, by ``rng``, a generator of
+NumPy or a seed, or else by numpy's global state, as pymanopt's manifolds draw. The result, a
+`CheckResult` that is true if the check passed, allows relative residuals up to the ``tolerance``.
 """
 
 
 def explained(check: Check) -> Check:
-    """Append to the docstring of a check what all of them have in common."""
-    check.__doc__ = inspect.cleandoc(check.__doc__ or "") + _COMMON
-    return check
+    """Append to a check's docstring what all have in common, and let it draw by its ``rng``."""
+
+    @wraps(check)
+    def drawing(*given: object, rng: Seed = None, **named: object) -> object:
+        if rng is None:
+            return check(*given, **named)
+        # Manifolds draw from numpy's global state, which is lent a seed.
+        state = np.random.get_state()
+        np.random.seed(generator(rng).integers(2**32))
+        try:
+            return check(*given, **named)
+        finally:
+            np.random.set_state(state)
+
+    drawing.__doc__ = inspect.cleandoc(check.__doc__ or "") + _COMMON
+    return drawing  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,9 @@ def fit_slope(steps: Array, errors: Array, rounding: float = 0.0) -> float:
     round-off; what the errors at the very smallest steps show counts too. Infinite if no errors
     stand clear of round-off, NaN if an error is NaN.
     """
+    steps, errors = times_of(steps, "steps"), np.asarray(errors, dtype=float)
+    if errors.shape != steps.shape or not steps.ndim:
+        raise ValueError(f"errors has shape {errors.shape}; one for each of steps is needed.")
     if not np.isfinite(errors).all():
         return float("nan")
     floor = _CLEAR * max(rounding, np.max(errors[steps <= _QUIET], initial=0.0))
@@ -109,6 +128,7 @@ def conclude(
     advice: str,
 ) -> CheckResult:
     """Judge residuals and a slope, of errors of values of some size; NaN if none is expected."""
+    tolerance = real("tolerance", tolerance, "finite and not negative")
     residuals = {key: float(value) for key, value in residuals.items()}
     # NaN is no success.
     failed = [key for key, value in residuals.items() if not value <= tolerance]

@@ -6,7 +6,6 @@ With the Riemannian volume and the Boltzmann entropy S, the volume of the fibre,
 """
 
 import math
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Protocol
@@ -25,6 +24,7 @@ from dln_manifolds.geometry.entropy import (
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
 from dln_manifolds.geometry.stratum import MatrixStratum
+from dln_manifolds.numerics.arguments import real
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.functions import damped_sinhc
 from dln_manifolds.numerics.matrices import diagonal, parity_combine
@@ -88,7 +88,8 @@ class GibbsMeasure:
         if not callable(energy):
             raise TypeError(f"energy must be a function of X or a cost, not {energy!r}.")
         self.space, self.stratum = space, space.stratum
-        self.beta, self.anisotropy = _number("beta", beta), _number("anisotropy", anisotropy)
+        self.beta = real("beta", beta, "finite and not negative")
+        self.anisotropy = real("anisotropy", anisotropy, "finite and not negative")
         if self.beta == 0:
             raise ValueError("beta must be positive, not 0: at beta = 0 nothing holds X.")
         if math.isinf(self.depth):
@@ -201,13 +202,11 @@ def power_quotients(frame: Frame) -> tuple[Array, Array, Array]:
     return sums, differences, power
 
 
-def _number(name: str, value: float) -> float:
-    """Return a real number that is finite and not negative."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, not {value!r}.")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, not {value}.")
-    return float(value)
+def checked_measure(measure: object) -> "GibbsMeasure":
+    """Return a Gibbs measure, or refuse what is none."""
+    if not isinstance(measure, GibbsMeasure):
+        raise TypeError(f"measure must be a GibbsMeasure, not {measure!r}.")
+    return measure
 
 
 def _checked(value: Array, shape: tuple[int, ...], name: str) -> Array:

@@ -20,7 +20,8 @@ from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_cometric, inner_coproduct
 from dln_manifolds.geometry.rank import has_rank, nearest_of_rank
-from dln_manifolds.geometry.stratum import whole
+from dln_manifolds.geometry.stratum import MatrixStratum
+from dln_manifolds.numerics.arguments import function, real, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 from dln_manifolds.numerics.matrices import transpose
 
@@ -91,7 +92,7 @@ def flow_of_layers(
     """
     start, chain, dtype = checked_layers(layers)
     times = checked_times(times)
-    _check_start(gradient, end_to_end(start, chain))
+    _check_start(gradient, end_to_end(start, chain), energy)
 
     def rate(_: float, flat: Array) -> Array:
         return -layer_gradient(flat.reshape(start.shape), gradient, chain).ravel()
@@ -126,8 +127,9 @@ def flow_of_point(
     X, the full one if no other is given: then what rounding adds to X of lower rank may grow.
     """
     start, dtype = checked_matrix(point)
+    depth = MatrixStratum.of(shape=start.shape, depth=depth).depth
     times = checked_times(times)
-    _check_start(gradient, start)
+    _check_start(gradient, start, energy)
     if rank is not None:
         values = np.linalg.svd(start, compute_uv=False)
         known = 1 <= whole("rank", rank) <= len(values)
@@ -228,6 +230,7 @@ def integrate(
     """Integrate ``y' = rate(t, y)`` by DOP853; return ``(n_times, n)`` values and evaluations."""
     if times.size < 2:
         return np.repeat(start[None], times.size, axis=0), 0
+    tolerance = real("tolerance", tolerance, "positive and finite")
     options = {"method": "DOP853", "t_eval": times, "rtol": tolerance}
     options["atol"] = 0.01 * tolerance * (np.abs(start).max() or 1.0)
     try:
@@ -245,7 +248,7 @@ def integrate(
 
 def _checked(gradient: Gradient, point: Array) -> Array:
     """Evaluate a gradient; a wrong shape must not broadcast silently."""
-    value = np.asarray(gradient(point), dtype=float)
+    value = np.asarray(function("gradient", gradient)(point), dtype=float)
     if value.shape != point.shape:
         raise ValueError(
             f"The gradient has shape {value.shape} at a point of shape {point.shape}; it must be "
@@ -254,9 +257,11 @@ def _checked(gradient: Gradient, point: Array) -> Array:
     return value
 
 
-def _check_start(gradient: Gradient, point: Array) -> None:
+def _check_start(gradient: Gradient, point: Array, energy: Energy | None) -> None:
     """Refuse a gradient that is not finite where a flow starts: no step would be short enough."""
     value = _checked(gradient, point)
+    if energy is not None:
+        function("energy", energy)
     if not np.isfinite(value).all():
         raise ValueError(
             f"The gradient is not finite where the flow starts: {value[~np.isfinite(value)][0]}. "

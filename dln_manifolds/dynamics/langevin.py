@@ -6,8 +6,6 @@ with the inverse temperature b, the Boltzmann entropy S, and the anisotropy k, b
 noise of the layers exceeds vertical noise (Menon, arXiv 2411.09004, second-hand).
 """
 
-import math
-import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -15,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from dln_manifolds.checks import checked_point
-from dln_manifolds.dynamics.gibbs import GibbsMeasure
+from dln_manifolds.dynamics.gibbs import GibbsMeasure, checked_measure
 from dln_manifolds.dynamics.kernels import LOST, AdjustedLangevin, beyond, crossed
 from dln_manifolds.dynamics.layer_langevin import (
     geodesic_polynomial,
@@ -29,7 +27,7 @@ from dln_manifolds.geometry.balancing import factor
 from dln_manifolds.geometry.chain import chain_of
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import root_of
-from dln_manifolds.geometry.stratum import whole
+from dln_manifolds.numerics.arguments import choice, generator, real, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
 
@@ -228,14 +226,14 @@ def langevin(
     total, every = whole("n_steps", n_steps), whole("thin", thin)
     if every > total:
         raise ValueError(f"thin={every} keeps none of n_steps={total} steps.")
-    points, frame, dtype = checked_point(measure.stratum, start, "start")
+    points, frame, dtype = checked_point(checked_measure(measure).stratum, start, "start")
     if points.ndim > 3:
         raise InvalidPointError(
             f"start has shape {points.shape}; chains start at (n_chains, m, n), or one at (m, n)."
         )
     if points.ndim == 2:
         frame = frame.mapped(lambda array: array[None])
-    generator = np.random.default_rng(rng)
+    source = generator(rng)
     chains = _chains(measure, frame, step, scheme, adjust, boundary)
     n_chains, done, interrupted = len(frame.values), 0, False
     kept = np.empty((total // every, n_chains, *points.shape[-2:]), dtype)
@@ -244,7 +242,7 @@ def langevin(
         with told(progress, total) as advance:
             for number in range(1, total + 1):
                 with np.errstate(over="ignore", invalid="ignore"):
-                    passed, lost, accepted = chains.advance(generator)
+                    passed, lost, accepted = chains.advance(source)
                 blow_ups[lost & (blow_ups == 0)] = number
                 crossings += passed & (blow_ups == 0)
                 n_accepted += accepted
@@ -265,14 +263,9 @@ def _chains(
     measure: GibbsMeasure, start: Frame, step: float, scheme: str, adjust: bool, boundary: str
 ) -> _Chains:
     """Check what a run is to be, and return its chains."""
-    if isinstance(step, bool) or not isinstance(step, numbers.Real):
-        raise TypeError(f"step must be a real number, not {step!r}.")
-    if not 0 < step < math.inf:
-        raise ValueError(f"step must be positive and finite, not {step}: it is a length of time.")
-    if boundary not in ("cross", "reflect"):
-        raise ValueError(f"boundary must be 'cross' or 'reflect', not {boundary!r}.")
-    reflect = boundary == "reflect"
-    if scheme == "root":
+    step = real("step", step, "positive and finite")
+    reflect = choice("boundary", boundary, ("cross", "reflect")) == "reflect"
+    if choice("scheme", scheme, ("root", "layers")) == "root":
         if adjust and not measure.anisotropy:
             raise ValueError(
                 "adjust=True needs noise to propose points by: at anisotropy 0 there is none in "
@@ -281,8 +274,6 @@ def _chains(
         if adjust:
             return _AdjustedChains(AdjustedLangevin(measure, np.asarray(step), reflect), start)
         return _RootChains(measure, start, step, reflect)
-    if scheme != "layers":
-        raise ValueError(f"scheme must be 'root' or 'layers', not {scheme!r}.")
     if adjust:
         raise ValueError("adjust=True is for scheme='root': steps of layers have no density here.")
     return _LayerChains(measure, start, step, reflect)

@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from dln_manifolds.dynamics.gibbs import GibbsMeasure, root_frame
+from dln_manifolds.dynamics.gibbs import GibbsMeasure, checked_measure, root_frame
 from dln_manifolds.dynamics.kernels import AdjustedLangevin, Hamiltonian, Info, Kernel, Mass
 from dln_manifolds.dynamics.mixing import effective_draws, r_hat
 from dln_manifolds.dynamics.mode import starts
 from dln_manifolds.errors import SamplingWarning
-from dln_manifolds.geometry.stratum import whole
+from dln_manifolds.numerics.arguments import choice, generator, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
 
@@ -173,15 +173,16 @@ def sample(
     """
     n_chains, n_draws = whole("n_chains", n_chains), whole("n_draws", n_draws)
     n_warmup, thin = whole("n_warmup", n_warmup), whole("thin", thin)
-    if not measure.anisotropy:
+    if not checked_measure(measure).anisotropy:
         raise ValueError("At anisotropy 0 there is no density to draw from: see langevin.")
-    generator = np.random.default_rng(rng)
+    choice("mass", mass, ("identity", "metric"))
+    source = generator(rng)
     # Far out, and where roots vanish, numbers need not be finite: such points are left.
     with np.errstate(all="ignore"):
-        roots = starts(measure, n_chains, start, generator)
+        roots = starts(measure, n_chains, start, source)
         chains = _kernel(measure, kernel, mass, roots)
         warm = _Warmup(measure, chains, roots, n_warmup)
-        found = _drawn(measure, warm, n_draws, thin, generator, progress)
+        found = _drawn(measure, warm, n_draws, thin, source, progress)
     _warn(found)
     return found
 
@@ -303,11 +304,9 @@ def _first_step(measure: GibbsMeasure, roots: Array) -> Array:
 def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots: Array) -> Kernel:
     """Return the kernel of a name."""
     is_full = measure.stratum.is_open
-    if mass not in ("identity", "metric"):
-        raise ValueError(f"mass must be 'identity' or 'metric', not {mass!r}.")
     if kernel is None:
         kernel = "hmc" if is_full else "rle"
-    if not isinstance(kernel, str):
+    if not isinstance(kernel, str) and hasattr(kernel, "init"):
         return kernel
     sizes = np.ones(len(roots))
     if kernel == "rle":

@@ -9,7 +9,6 @@ on ``l_1 >= ... >= l_r >= 0``, up to the constant volume of the bases. Gauss-Leg
 ``l_1`` and the ratios integrate it, for up to three singular values.
 """
 
-import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +17,8 @@ import numpy as np
 from dln_manifolds.checks import as_array
 from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geometry.coefficients import log_a_of_roots
-from dln_manifolds.geometry.stratum import MatrixStratum, whole
+from dln_manifolds.geometry.stratum import MatrixStratum
+from dln_manifolds.numerics.arguments import function, real, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.polynomials import gauss
 
@@ -88,10 +88,9 @@ class SpectralThermodynamics:
         stratum = MatrixStratum.of(shape=(n, n) if shape is None else shape, rank=n, depth=depth)
         if not np.isfinite(stratum.depth):
             raise ValueError("Thermodynamics needs a finite depth; take a large one.")
-        if not 0 < anisotropy < np.inf:
-            raise ValueError(f"anisotropy must be positive and finite, not {anisotropy}.")
         self.loss, self.n, self.depth = loss, n, stratum.depth
-        self.anisotropy, self.surplus = float(anisotropy), sum(stratum.shape) - 2 * n
+        self.anisotropy = real("anisotropy", anisotropy, "positive and finite")
+        self.surplus = sum(stratum.shape) - 2 * n
         # The deeper, the nearer to equal roots lies all that changes: within 1/N of it.
         self._grade = 2.0 if self.depth <= _SHALLOW else 6.0 - n
         # Of the temperature that was asked for last.
@@ -169,10 +168,7 @@ class SpectralThermodynamics:
 
     def _laws_at(self, beta: float) -> tuple[_Law, _Law]:
         """Return the law by both rules."""
-        if isinstance(beta, bool) or not isinstance(beta, numbers.Real):
-            raise TypeError(f"beta must be a real number, not {beta!r}.")
-        if not 0 < beta < np.inf:
-            raise ValueError(f"beta must be positive and finite, not {beta}.")
+        beta = real("beta", beta, "positive and finite")
         if beta not in self._laws:
             self._laws = {beta: (self._law(beta, 0), self._law(beta, 1))}
         return self._laws[beta]
@@ -254,8 +250,12 @@ def thermodynamic_integration(
     the mean of the energies of draws, ``sample(measure(beta)).energies.mean()``. Raises ValueError
     unless both inverse temperatures are positive.
     """
-    if not (0 < start < np.inf and 0 < end < np.inf):
-        raise ValueError(f"Inverse temperatures must be positive, not {start} and {end}.")
+    function("mean_energy", mean_energy, "beta")
+    start, end = (
+        real("start", start, "positive and finite"),
+        real("end", end, "positive and finite"),
+    )
+    anisotropy = real("anisotropy", anisotropy, "positive and finite")
     rule, length = gauss(whole("n_nodes", n_nodes)), np.log(end / start)
     betas = start * np.exp(rule.nodes * length)
     energies = np.array([mean_energy(float(beta)) for beta in betas])

@@ -7,7 +7,7 @@ rate times steps. The bound holds whatever happened in between, and a run that b
 balanced plain gradient descent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -19,6 +19,7 @@ from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geodesics import Points, solve_log, system_of_matrices
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import MatrixStratum, component
+from dln_manifolds.numerics.arguments import real
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _TOLERANCE = 1e-12
@@ -56,7 +57,8 @@ class TrainingClock:
     least_time : float
         Lower bound of the whole time, the sum of those of the segments.
     verdict : Verdict
-        The first objection to balanced plain gradient descent, or none.
+        The first objection to balanced plain gradient descent, or none. Where times are not known,
+        it rests on the losses and the signs of det X alone.
     segment : int or None
         The first segment that it is about.
     moved : float
@@ -93,6 +95,8 @@ class TrainingClock:
         for k, numbers in enumerate(zip(self.lengths, self.lower_bounds, self.ratios, strict=True)):
             length, bound, ratio = numbers
             rows.append(f"{k:4} to {k + 1:4} {length:11.4g} {bound:11.4g} {ratio:10.3f}")
+        if self.verdict is Verdict.CONSISTENT and np.isnan(self.ratios).any():
+            where = ", as far as losses and signs of det X tell: times are not known"
         rows.append(f"{self.verdict.message[:-1]}{where}.")
         if not np.isnan(self.moved):
             rows.append(f"The layers moved {self.moved:.3g} times their norm at the start.")
@@ -108,7 +112,7 @@ def training_clock(
     *,
     depth: float,
     rank: int | None = None,
-    depths: Sequence[float] = (),
+    depths: float | Sequence[float] = (),
     known_unit: bool = True,
     slack: float = 0.01,
 ) -> TrainingClock:
@@ -127,7 +131,7 @@ def training_clock(
         Number of layers N, any real number at least 1.
     rank : int, optional
         Rank of X, where a hidden layer is narrower than both ends. The full one by default.
-    depths : sequence of float
+    depths : float or sequence of float
         Depths to compare with the data: a distance for each, and each segment. The fit is sharp
         between some 10 and 80 % of the decrease of the loss, where training is nearly geodesic.
     known_unit : bool
@@ -159,8 +163,7 @@ def training_clock(
         raise InvalidPointError(
             f"points has shape {shape}; two or more end-to-end matrices are needed, (k, m, n)."
         )
-    if not 0 <= slack < np.inf:
-        raise ValueError(f"slack must be finite and not negative, not {slack}.")
+    slack = real("slack", slack, "finite and not negative")
     stratum = MatrixStratum.of(shape=shape[1:], rank=rank, depth=depth)
     matrices, frame, _ = checked_point(stratum, points, "points")
     if as_array(losses, "losses").shape != shape[:1]:
@@ -168,6 +171,8 @@ def training_clock(
             f"losses has shape {np.shape(losses)}; one for each of {shape[0]} points is needed."
         )
     energies, precision = as_matrices(losses, shape[:1], "losses")
+    asked = depths if isinstance(depths, Iterable) and not isinstance(depths, str) else [depths]
+    others = [MatrixStratum.of(shape=shape[1:], rank=rank, depth=other).depth for other in asked]
     clock = np.arange(float(shape[0])) if times is None else checked_times(times)
     if clock.shape != shape[:1]:
         raise ValueError(f"times has shape {clock.shape}; one for each of {shape[0]} points.")
@@ -185,9 +190,7 @@ def training_clock(
     # At infinite depth the layers have no norm, and distances are of another unit.
     start_norm = np.sqrt(stratum.depth * np.sum(frame.values[0] ** (2 / stratum.depth)))
     moved = way / start_norm if np.isfinite(stratum.depth) else np.nan
-    misfits = {
-        float(other): _misfit(matrices, rank, other, lost * taken, known_unit) for other in depths
-    }
+    misfits = {other: _misfit(matrices, rank, other, lost * taken, known_unit) for other in others}
     return TrainingClock(
         lengths,
         bounds,

@@ -16,6 +16,7 @@ from dln_manifolds.errors import (
 )
 from dln_manifolds.geodesics.integrate import carry, flow
 from dln_manifolds.geodesics.system import Status, System, Trajectory
+from dln_manifolds.numerics.arguments import times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 _MODES = ("raise", "warn", "nan")
@@ -183,7 +184,7 @@ class GeodesicSolution:
         IncompleteGeodesicError
             If a geodesic meets a singular matrix before one of the times.
         """
-        times = np.atleast_1d(np.asarray(t, dtype=float))
+        times = np.atleast_1d(times_of(t))
         points, crossing = self.evaluate(times)
         if np.isfinite(crossing).any():
             raise self.out_of_reach(times, crossing)
@@ -248,8 +249,6 @@ class GeodesicSolution:
 
     def evaluate(self, times: Array) -> tuple[Array, Array]:
         """Return points at the times, NaN past a singular matrix, and the times t* met."""
-        if not np.isfinite(times).all():
-            raise InvalidPointError(f"Times must be finite numbers, not {times.tolist()}.")
         batch, shape = self.length.shape, self.point_shape
         if self.length.size == 0 or not self.trajectory.times:
             # Of no member, or where no path was worth following.

@@ -12,13 +12,8 @@ from dln_manifolds.geometry.balancing import frame_of_product, relative_imbalanc
 from dln_manifolds.geometry.chain import Chain, chain_of
 from dln_manifolds.geometry.frame import Frame, bases_of_layers, svd_of_layers
 from dln_manifolds.geometry.rank import has_rank, resolution
-from dln_manifolds.geometry.stratum import (
-    Draw,
-    MatrixStratum,
-    Stratum,
-    balance_tolerance,
-    whole,
-)
+from dln_manifolds.geometry.stratum import Draw, MatrixStratum, Stratum, balance_tolerance
+from dln_manifolds.numerics.arguments import whole
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations
 

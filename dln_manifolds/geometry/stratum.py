@@ -10,7 +10,7 @@ components, random draws, projection and tangent spaces of the two.
 import abc
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from dln_manifolds.geometry.frame import Frame, orientation_of
 from dln_manifolds.geometry.rank import has_rank, nearest_of_rank, resolution
+from dln_manifolds.numerics.arguments import real, whole, whole_sizes
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
 from dln_manifolds.numerics.precision import eps_of
@@ -48,25 +49,6 @@ def component(frame: Frame) -> Array:
     if frame.sides != (0, 0):
         return np.ones(frame.values.shape[:-1])
     return np.asarray(np.linalg.slogdet(frame.polar)[0])
-
-
-def whole(name: str, value: object) -> int:
-    """Return a positive integer, or raise `TypeError` or `ValueError` by its name."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, not {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}.")
-    return int(value)
-
-
-def whole_sizes(name: str, value: object, least: int) -> tuple[int, ...]:
-    """Return a tuple of positive integers, at least so many, or raise by its name."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be integers in a tuple, not {value!r}.")
-    sizes = tuple(whole(f"{name}[{k}]", size) for k, size in enumerate(value))
-    if len(sizes) < least:
-        raise ValueError(f"{name} needs at least {least} integers, not {value!r}.")
-    return sizes
 
 
 @dataclass(frozen=True)
@@ -241,8 +223,7 @@ class Stratum(abc.ABC):
 
     def _draw_roots(self, n_samples: int, bound: float, uniform: Draw, n_factors: int) -> Array:
         """Draw ``s^(1/N)``, or s of a single factor, shape ``(n_samples, r)``."""
-        if n_samples < 0:
-            raise ValueError(f"n_samples must not be negative, not {n_samples}.")
+        n_samples, bound = whole("n_samples", n_samples, least=0), real("bound", bound)
         widest = _LONGEST_LOG
         if self.rank > 1:
             # Twice what counts as zero, in each factor.

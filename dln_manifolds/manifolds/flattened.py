@@ -13,9 +13,10 @@ from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.autodiff.docstrings import complete
 from dln_manifolds.autodiff.kinds import CURVATURE, METRIC
-from dln_manifolds.checks import as_array, one_of, tentative
+from dln_manifolds.checks import as_array, tentative
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.manifolds.described import Adjustable, DescribedMetric
+from dln_manifolds.numerics.arguments import Seed, one_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.progress import Progress
 from dln_manifolds.statistics.table_file import Destination
@@ -140,15 +141,17 @@ class FlattenedManifold(Adjustable, Manifold):
         n_samples: int = 1,
         bound: float = 1.0,
         *,
-        rng: np.random.Generator | int | None = None,
+        rng: Seed = None,
     ) -> Array:
         """Draw points, shape ``(size,)`` or ``(n_samples, size)``; see the space."""
         return self.flatten(self.space.random_point(n_samples, bound, rng=rng))
 
-    def random_tangent_vec(self, base_point: OptionalArray = None, n_samples: int = 1) -> Array:
+    def random_tangent_vec(
+        self, base_point: OptionalArray = None, n_samples: int = 1, *, rng: Seed = None
+    ) -> Array:
         """Draw isotropic Gaussian tangent vectors, shape ``(..., size)``; see the space."""
         base = self.unflatten(base_point)  # type: ignore[arg-type]
-        return self.leave("v", self.space.random_tangent_vec(base, n_samples), base)
+        return self.leave("v", self.space.random_tangent_vec(base, n_samples, rng=rng), base)
 
     def optional(self, base_point: OptionalArray) -> Array | None:
         """Unflatten a point that may be missing."""

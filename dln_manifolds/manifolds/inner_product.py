@@ -7,7 +7,8 @@ import numpy as np
 from dln_manifolds.autodiff.dispatch import asked_by
 from dln_manifolds.checks import At, spread
 from dln_manifolds.geometry.stratum import Stratum
-from dln_manifolds.manifolds.space import NetworkSpace, Seed
+from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arguments import Seed, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.numerics.matrices import size_of
 
@@ -127,6 +128,7 @@ class InnerProduct(abc.ABC):
         By the generator or seed ``rng``, if one is given. Several vectors need a single base point,
         and have ``shape=[n_vectors, *point_shape]``.
         """
+        n_vectors = whole("n_vectors", n_vectors, least=0)
         if n_vectors != 1 and np.ndim(base_point) > len(self.stratum.point_shape):
             raise ValueError("Several vectors at once need a single base point.")
         drawn = self.space.random_tangent_vec(base_point, n_vectors, rng=rng)

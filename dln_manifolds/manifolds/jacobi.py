@@ -21,6 +21,7 @@ from dln_manifolds.geodesics import (
     jacobi_fields,
 )
 from dln_manifolds.manifolds.curvature import CurvedMetric
+from dln_manifolds.numerics.arguments import real, times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 
 _Solve = Callable[..., tuple[Array, GeodesicSolution]]
@@ -188,12 +189,9 @@ class JacobiMetric(CurvedMetric):
         t_max : float
             Time until which to search, positive.
         """
-        if not isinstance(t_max, (int, float, np.floating)):
-            raise TypeError(f"t_max must be a real number, not {t_max!r}.")
-        if not t_max > 0:
-            raise ValueError(f"t_max must be positive, not {t_max}.")
+        t_max = real("t_max", t_max, "positive")
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
-        times = self._conjugate(at, at.flat(at.vectors[0]), float(t_max))
+        times = self._conjugate(at, at.flat(at.vectors[0]), t_max)
         if np.isnan(times).any():
             message = (
                 f"Conjugate points along {np.isnan(times).sum()} of {times.size} geodesics could "
@@ -231,9 +229,7 @@ class JacobiMetric(CurvedMetric):
 
 def _times(t: ArrayLike) -> Array:
     """Check times."""
-    times = np.atleast_1d(np.asarray(t, dtype=np.float64))
-    if times.ndim > 1 or times.size == 0:
-        raise ValueError(f"t must be a number or a list of numbers, not of shape {np.shape(t)}.")
-    if not (np.isfinite(times) & (times >= 0)).all():
+    times = np.atleast_1d(times_of(t))
+    if (times < 0).any():
         raise ValueError(f"t must be finite and not negative, not {times.min()}.")
     return times

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dln_manifolds.checks import At, connect, one_of, spread
+from dln_manifolds.checks import At, connect, spread
 from dln_manifolds.geodesics import (
     FailurePolicy,
     GeodesicSolution,
@@ -21,6 +21,7 @@ from dln_manifolds.manifolds.described import DescribedMetric
 from dln_manifolds.manifolds.inner_product import InnerProduct
 from dln_manifolds.manifolds.jacobi import JacobiMetric
 from dln_manifolds.manifolds.space import NetworkSpace
+from dln_manifolds.numerics.arguments import one_of, real, times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, OptionalArray
 from dln_manifolds.statistics.pairwise import PairwiseDistances
 
@@ -48,15 +49,16 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
     def __init__(
         self, space: NetworkSpace, tolerance: float = 1e-13, on_failure: str = "raise"
     ) -> None:
-        if not isinstance(tolerance, (int, float, np.floating)):
-            raise TypeError(f"tolerance must be a real number, not {tolerance!r}.")
+        if not isinstance(space, NetworkSpace):
+            raise TypeError(f"space must be a manifold of this package, not {space!r}.")
+        tolerance = real("tolerance", tolerance)
         if not 1e-14 <= tolerance <= 1e-3:
             raise ValueError(f"tolerance must lie between 1e-14 and 1e-3, not {tolerance}.")
         self.on_failure = on_failure
         super().__init__(space=space)
         self.stratum = space.stratum
         self.system = self._make_system()
-        self.tolerance = float(tolerance)
+        self.tolerance = tolerance
 
     @abc.abstractmethod
     def _make_system(self) -> System:
@@ -243,7 +245,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
                 self.policy.resolve(solution, solution.length)
 
         def path(t: ArrayLike) -> Array:
-            times = np.atleast_1d(np.asarray(t, dtype=np.float64))
+            times = np.atleast_1d(times_of(t))
             points, crossing = solution.evaluate(times)
             if end_point is not None:
                 points[~usable] = np.nan

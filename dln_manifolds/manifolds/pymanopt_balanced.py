@@ -12,6 +12,7 @@ from dln_manifolds.geometry.second_fundamental_form import NormalPart
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.geometry.tangent_space import TangentSpace
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
+from dln_manifolds.numerics.arguments import Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 
@@ -95,9 +96,9 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         return self._here(point).tangent.tangent_part(self._vector(vector, "vector"))
 
     @keeps_precision
-    def random_tangent_vector(self, point: ArrayLike) -> Array:
-        """Draw a tangent vector of unit length, its direction uniform."""
-        vector = self.to_tangent_space(point, np.random.normal(size=self.shape))
+    def random_tangent_vector(self, point: ArrayLike, *, rng: Seed = None) -> Array:
+        """Draw a tangent vector of unit length, its direction uniform; by ``rng`` if given."""
+        vector = self.to_tangent_space(point, self._drawn(rng))
         return vector / np.linalg.norm(vector)
 
     def _gradient(self, here: _Point, gradient: Array) -> Array:

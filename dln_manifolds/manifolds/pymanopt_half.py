@@ -27,6 +27,7 @@ from dln_manifolds.errors import (
     InvalidPointError,
 )
 from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.numerics.arguments import Seed, generator
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
 from dln_manifolds.numerics.precision import dtype_of_results
@@ -44,7 +45,8 @@ def keeps_precision(method: Method) -> Method:
 
     @wraps(method)
     def in_kind(self: object, *given: ArrayLike, **named: ArrayLike) -> object:
-        result, arrays = method(self, *given, **named), (*given, *named.values())
+        result = method(self, *given, **named)
+        arrays = (*given, *(value for name, value in named.items() if name != "rng"))
         dtypes = [getattr(array, "dtype", None) for array in arrays]
         if not all(isinstance(x, np.dtype) and dtype_of_results(x).itemsize < 8 for x in dtypes):
             return result
@@ -105,6 +107,11 @@ class NetworkOptimization(Manifold, Generic[Here]):
                 f"or begin with shorter steps. dln_manifolds.diagnostics.check_gradient tests a "
                 f"gradient."
             ) from error
+
+    def _drawn(self, rng: Seed) -> Array:
+        """Return standard normal entries; from numpy's global state, as pymanopt's, or a seed."""
+        source = np.random if rng is None else generator(rng)
+        return np.asarray(source.normal(size=self.shape))
 
     def _single(self, point: Array) -> None:
         if point.ndim != len(self.shape):

@@ -11,6 +11,7 @@ from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.retraction import retract
 from dln_manifolds.geometry.stratum import MatrixStratum
 from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_precision, refused
+from dln_manifolds.numerics.arguments import Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 
 
@@ -59,10 +60,13 @@ class ObservableOptimization(NetworkOptimization[CometricDerivative]):
         return self.stratum.tangent_part(self._here(point).frame, vector)
 
     @keeps_precision
-    def random_tangent_vector(self, point: ArrayLike) -> Array:
-        """Draw a tangent vector of unit length, its direction uniform in the metric."""
+    def random_tangent_vector(self, point: ArrayLike, *, rng: Seed = None) -> Array:
+        """Draw a tangent vector of unit length, its direction uniform in the metric.
+
+        From numpy's global state, or by ``rng``, a generator of NumPy or a seed.
+        """
         frame = self._here(point).frame
-        blocks = self.stratum.normal_blocks(frame, np.random.normal(size=self.shape))
+        blocks = self.stratum.normal_blocks(frame, self._drawn(rng))
         return frame.assemble(frame.root_weights * blocks) / np.linalg.norm(blocks)
 
     def _gradient(self, here: CometricDerivative, gradient: Array) -> Array:

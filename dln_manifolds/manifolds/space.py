@@ -1,7 +1,7 @@
 """What the two manifolds of a deep linear network share: a stratum, seen by both hosts."""
 
 import abc
-from typing import Self, TypeAlias
+from typing import Self
 
 import geomstats.backend as gs
 import numpy as np
@@ -14,20 +14,18 @@ from dln_manifolds.geometry import sectors
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance
 from dln_manifolds.manifolds.described import Adjustable
 from dln_manifolds.manifolds.flattened import FlattenedManifold
+from dln_manifolds.numerics.arguments import Seed, generator, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
 from dln_manifolds.numerics.precision import coarsest, dtype_of_results
 
-# A generator of NumPy, what makes one, or None for that of the host.
-Seed: TypeAlias = np.random.Generator | int | None
-
 
 def _uniform(shape: tuple[int, ...], rng: Seed = None) -> Array:
-    drawn = gs.random.rand(*shape) if rng is None else np.random.default_rng(rng).random(shape)
+    drawn = gs.random.rand(*shape) if rng is None else generator(rng).random(shape)
     return np.asarray(drawn)
 
 
 def _normal(shape: tuple[int, ...], rng: Seed = None) -> Array:
-    source = gs.random if rng is None else np.random.default_rng(rng)
+    source = gs.random if rng is None else generator(rng)
     return np.asarray(source.normal(size=shape))
 
 
@@ -162,7 +160,8 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
         Any finite matrix becomes the nearest one of rank r. Singular values that count as zero, up
         to ``4 max(m, n) eps s_1``, are raised to a quarter above that. Of a singular square matrix,
         their left singular vectors follow the right ones: positive semidefinite matrices become
-        positive definite, and raised determinants are positive. Points are left as they are.
+        positive definite, and raised determinants are positive. Of zero, to which no rank is near,
+        all r become one. Points are left as they are.
         Invertible layers become the balanced layers with the same end-to-end matrix, in their
         component and (locally) nearest within the fibre. Vectors, at a point, are treated as by
         `to_tangent`.
@@ -202,7 +201,7 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
         ValueError
             If the bound is so wide that matrices may be singular in double precision.
         """
-        rng = None if rng is None else np.random.default_rng(rng)
+        rng = None if rng is None else generator(rng)
         draws = [lambda shape, draw=draw: draw(shape, rng) for draw in (_uniform, _normal)]
         points = self.stratum.draw(n_samples, bound, *draws)
         return points[0] if n_samples == 1 else points
@@ -215,7 +214,7 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
         Their mean square length is the dimension of the manifold. Several at a single base point
         have ``shape=[n_samples, *point_shape]``. Drawn as by `random_point`.
         """
-        at = At(self.stratum, base_point)
+        at, n_samples = At(self.stratum, base_point), whole("n_samples", n_samples, least=0)
         if n_samples > 1 and at.batch and at.batch != (n_samples,):
             raise ValueError(
                 f"{n_samples} vectors at base points of batch shape {at.batch}: the numbers differ."

@@ -216,9 +216,28 @@ def test_training_that_has_converged_is_no_objection():
         (dict(depth=0.5), ValueError, "depth must be at least 1"),
         (dict(rank=3), ValueError, "rank"),
         (dict(slack=np.nan), ValueError, "slack must be finite"),
+        (dict(slack="a"), TypeError, "slack must be a real number, not 'a'"),
+        (dict(depths="a"), TypeError, "depth must be a real number, not 'a'"),
+        (dict(depths=[2, 0]), ValueError, "depth must be at least 1"),
     ],
 )
 def test_bad_input(arguments, error, words):
     good = dict(points=[np.eye(2), 2 * np.eye(2)], losses=[2.0, 1.0], times=[0.0, 1.0], depth=3)
     with pytest.raises(error, match=words):
         training_clock(**{**good, **arguments})
+
+
+def test_a_single_depth_is_a_list_of_one():
+    arguments = [np.eye(2), 1.1 * np.eye(2)], [2.0, 1.0], [0.0, 1.0]
+    one = training_clock(*arguments, depth=3, depths=2)
+    assert one.depth_misfits == training_clock(*arguments, depth=3, depths=[2]).depth_misfits
+    assert one.fitted_depth == 2
+
+
+def test_says_what_a_verdict_without_times_rests_on():
+    points, losses = [np.eye(2), 1.1 * np.eye(2)], [2.0, 1.0]
+    known = str(training_clock(points, losses, [0.0, 1.0], depth=3))
+    for options in (dict(), dict(times=[0.0, 1.0], known_unit=False)):
+        said = str(training_clock(points, losses, depth=3, **options))
+        assert "as far as losses and signs of det X tell" in said
+    assert "as far as" not in known

@@ -182,7 +182,7 @@ def test_times_are_finite(time):
         metric.geodesic(np.eye(2), end_point=2 * np.eye(2)),
         metric.solve_exp(np.eye(2), np.eye(2)),
     ):
-        with pytest.raises(InvalidPointError, match="Times must be finite"):
+        with pytest.raises(InvalidPointError, match="t must be a finite number"):
             path([0.5, time])
     with pytest.raises(ValueError, match="tolerance must be finite"):
         costs.FrechetVariance([np.eye(2)], 2, tolerance=time)
