@@ -2,23 +2,26 @@
 
 Pairs whose polar factors are apart by an angle near pi in one plane, and whose last singular values
 are scaled by 0.1 or 1e-3, of one end or of both. And how the ends' order, transposing and rotating
-change the distance.
+change the distance. Then what these contests cost logs of Gaussian pairs, and what they gain there.
 """
 
 from __future__ import annotations
 
 import time
+from unittest import mock
 
 import _timing as timing  # before numpy: pins the threads
 import numpy as np
 
 from dln_manifolds import DLNObservableManifold
+from dln_manifolds.geodesics import ObservableSystem
+from dln_manifolds.geometry.facing import AlignedPairs
 
 DEPTHS = (2, 3, 8, 30)
-PAIRS = {3: 150, 4: 40, 5: 10}
-QUICK_PAIRS = {3: 8}
+PAIRS = {2: 40, 3: 110, 4: 40, 5: 10}
+GAUSSIAN = {2: 200, 3: 200, 5: 100, 8: 40}
 LARGEST_ANGLE, FACTORS, LONGER = 2.9, (0.1, 1e-3), 1e-9
-HEADER = (
+HARD = (
     "n",
     "N",
     "pairs",
@@ -26,7 +29,18 @@ HEADER = (
     "longer than thorough",
     "at most by",
     "change by isometries",
-    "time, thorough / default",
+    "ms per pair",
+    "thorough / default",
+)
+COST = (
+    "n",
+    "N",
+    "ms per pair",
+    "without starts of steep pairs",
+    "ratio",
+    "bar",
+    "ratio to no contest",
+    "shorter than without any",
 )
 
 
@@ -68,16 +82,52 @@ def shortest_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) -
         str(int((excess > LONGER).sum())),
         f"{max(excess.max(), 0):.0e}",
         f"{max(changes):.0e}",
+        timing.number(1e3 * (middle - start) / n_pairs),
         timing.number(ratio),
+    ]
+
+
+def cost_row(rng: np.random.Generator, n: int, depth: float, n_pairs: int) -> list[str]:
+    """Time logs of Gaussian pairs with all contests, with that of two turns, and without."""
+    metric = DLNObservableManifold(n, depth).metric
+    metric.on_failure = "nan"
+    X, Y = timing.gaussian_pairs(rng, n_pairs, n)
+    lengths = {}
+
+    def contested() -> None:
+        lengths["with"] = metric.dist(X, Y)
+
+    def rough() -> None:
+        none = np.zeros(n_pairs, dtype=bool)
+        with mock.patch.object(ObservableSystem, "steep", return_value=none):
+            lengths["rough"] = metric.dist(X, Y)
+
+    def plain() -> None:
+        with mock.patch.object(AlignedPairs, "rivals", return_value=[]):
+            rough()
+
+    all_against_none = timing.interleaved(contested, plain, repeats=5)
+    shorter = lengths["with"] < lengths["rough"] * (1 - LONGER)
+    ratio = timing.interleaved(contested, rough, repeats=9).per(n_pairs, n_pairs)
+    return [
+        str(n),
+        f"{depth:g}",
+        *ratio.cells(at_most=1.1),
+        timing.number(all_against_none.median),
+        f"{np.count_nonzero(shorter)} of {n_pairs}",
     ]
 
 
 def main() -> None:
     options = timing.arguments(__doc__)
-    rng = np.random.default_rng(options.seed)
-    sizes = QUICK_PAIRS if options.quick else PAIRS
-    rows = [shortest_row(rng, n, depth, sizes[n]) for n in sizes for depth in DEPTHS]
-    timing.print_table("hard pairs", HEADER, rows)
+    rng, share = np.random.default_rng(options.seed), 8 if options.quick else 1
+    for title, header, row, sizes in (
+        ("hard pairs", HARD, shortest_row, PAIRS),
+        ("logs of Gaussian pairs", COST, cost_row, GAUSSIAN),
+    ):
+        for n, n_pairs in sizes.items():
+            rows = (row(rng, n, depth, max(n_pairs // share, 2)) for depth in DEPTHS)
+            timing.print_table(f"{title}, n = {n}", header, rows)
 
 
 if __name__ == "__main__":

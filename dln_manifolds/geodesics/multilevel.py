@@ -43,8 +43,11 @@ _STATIONARY, _MAX_STEPS = 1e-4, 400
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
-# Starts, the likeliest first, that pairs are solved from of which rough paths tell nothing.
-_LIKELY = 5
+# Slopes to which paths from all starts are minimized, with few unknowns and with more; energies
+# above the least, as ratios, at which they are still solved, and at which they are the same paths.
+_ROUND, _WITHIN, _ALIKE = (1e-2, 3e-4), (1.02, 1.005), 1 + 4e-6
+# Number of starts, the likeliest first, unless all are asked for.
+_LIKELY = 20
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -85,12 +88,15 @@ def connect(
             _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
     steep = system.steep(first, last) | thorough
     if steep.any() and not system.straight:
-        _search(best, steep, None if thorough else _LIKELY)
+        _search(best, steep, thorough)
     return best
 
 
-def _search(best: Connection, asked: Array, most: int | None) -> None:
-    """Solve some members from ``most`` starts, or all, of the first family; keep the shortest."""
+def _search(best: Connection, asked: Array, thorough: bool) -> None:
+    """Solve some members from all starts of the first family; keep the shortest.
+
+    Unless the search is ``thorough``, only from those that rough paths do not tell to be longer.
+    """
     problem = best.problem
     system = problem.system
     numbers = system.families(problem.first, problem.last)[0]
@@ -98,8 +104,11 @@ def _search(best: Connection, asked: Array, most: int | None) -> None:
         members = np.flatnonzero(asked & (numbers == number))
         some = problem.first.take(members), problem.last.take(members)
         family = system.paths(int(number), *some, problem.tolerance)
-        rivals = family.rivals(thorough=True)[:most]
-        for rows, guess in [(np.arange(members.size), family.initial()), *rivals]:
+        starts = [family.initial(), *(guess for _, guess in family.rivals(thorough=True))]
+        chosen = [(np.arange(members.size), guess) for guess in starts]
+        if not thorough:
+            chosen = _Levels(family, best, members).shortlist(starts[:_LIKELY])
+        for rows, guess in chosen:
             rival = Connection(problem)
             _Levels(family, rival, members).descend(rows, guess)
             best.challenge(rival)
@@ -214,6 +223,35 @@ class _Levels:
                 aim[chosen] = self.family.shift(aim[chosen], best.defect[pick])
             remaining = best.unsolved()[self.members[pending]]
             pending, guess = pending[remaining], guess.take(remaining)
+
+    def shortlist(self, starts: list[Guess]) -> list[tuple[Array, Guess]]:
+        """Return different paths of hardly more than the least energy, that one first.
+
+        Each of some members, by their indices; ``starts`` are of all members each.
+        """
+        n_batch = self.members.size
+        rows, guess = np.tile(np.arange(n_batch), len(starts)), Guess.joined(starts)
+        energy = np.full((2, len(starts) * n_batch), np.inf)
+        near = np.ones(rows.size, dtype=bool)
+        for level in range(2):
+            some = guess.take(near)
+            finer = some if level == 0 else self.family.extend(some, rows[near], 1)
+            energy[level, near] = self._minimized(rows[near], finer, level, _ROUND[level])[0]
+            if level == 0:
+                guess = finer
+            least = np.nanmin(energy[level].reshape(-1, n_batch), axis=0)
+            near = energy[level] <= _WITHIN[level] * least[rows]
+        table = np.where(near, energy[1], np.inf).reshape(-1, n_batch)
+        order = np.argsort(table, axis=0)
+        table = np.take_along_axis(table, order, axis=0)
+        kept = np.isfinite(table)
+        kept[1:] &= table[1:] > _ALIKE * table[:-1]
+        places = order * n_batch + np.arange(n_batch)
+        return [
+            (np.flatnonzero(mask), guess.take(place[mask]))
+            for mask, place in zip(kept, places, strict=True)
+            if mask.any()
+        ]
 
     def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
         """Minimize the energy of some members' paths and see where their rates lead.
@@ -339,8 +377,8 @@ class _Levels:
     def _counted(self, rows: Array, result: Minimum) -> None:
         """Count the work of minimizing some members' paths."""
         pick = self.members[rows]
-        self.best.n_iterations[pick] += result.n_iterations
-        self.best.n_evaluations[pick] += result.n_evaluations
+        np.add.at(self.best.n_iterations, pick, result.n_iterations)
+        np.add.at(self.best.n_evaluations, pick, result.n_evaluations)
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

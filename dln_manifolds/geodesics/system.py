@@ -324,6 +324,14 @@ class Guess:
     unknowns: Array
     frames: tuple[Array, ...] = ()
 
+    @classmethod
+    def joined(cls, guesses: list[Guess]) -> Guess:
+        """Return the members of all, one after the other."""
+        frames = zip(*(guess.frames for guess in guesses), strict=True)
+        return cls(
+            np.concatenate([x.unknowns for x in guesses]), tuple(map(np.concatenate, frames))
+        )
+
     def take(self, members: Array | slice) -> Guess:
         """Return some members: views, if they are a slice."""
         return Guess(self.unknowns[members], tuple(frame[members] for frame in self.frames))

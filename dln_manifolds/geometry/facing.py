@@ -25,9 +25,9 @@ _ROUNDS, _SETTLED = 12, 1e-4
 # Largest polar angle from which turning by 2 pi less is tried too. Of some thousand Gaussian pairs
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
-# Product of both ratios of least to largest singular values below which rough paths mislead: of
-# some hundred hard pairs they misjudged five; the largest product of these was 3e-8.
-_STEEP = 1e-6
+# Product of both ratios of least to largest singular values below which other ways are shorter at
+# smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7.
+_STEEP = 1e-5
 # Least singular value of ``E_1^T E_0 + F_1^T F_0`` below which flips of directions are tried too.
 _LOOSE = 0.7
 
@@ -201,7 +201,7 @@ class AlignedPairs:
         )
         halves = [
             (rows, self._half_turn(rows, end, pair, way))
-            for pair in combinations(range(n), 2)
+            for pair in sorted(combinations(range(n), 2), key=sum)
             for end in (0, 1)
             for way in (1.0, -1.0)
         ]
@@ -266,13 +266,15 @@ def is_wide(angles: Array) -> Array:
 
 
 def is_steep(first: Frame, last: Frame, layout: Layout) -> Array:
-    """Whether rough paths mislead: matrices nearly singular, and polar factors far apart."""
+    """Whether any other way may be shorter: near singular matrices, and below N = 2."""
     steep = np.zeros(len(first.values), dtype=bool)
-    if layout.full and layout.rank > 2 and layout.depth >= 2:
+    if layout.full and layout.rank > 2:
         ratios = [end.values[:, -1] / end.values[:, 0] for end in (first, last)]
-        rows = np.flatnonzero(ratios[0] * ratios[1] < _STEEP)
-        before, after = first.take(rows).polar, last.take(rows).polar
-        steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1])
+        steep = ratios[0] * ratios[1] < _STEEP
+        if layout.depth < 2:
+            rows = np.flatnonzero(~steep)
+            before, after = first.take(rows).polar, last.take(rows).polar
+            steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1])
     return steep
 
 

@@ -45,9 +45,9 @@ def test_default_is_as_short_as_every_start(depth):
     assert metric.solve_log(Y, X).is_close_contest.shape == (4,)
 
 
-# Pairs that were up to 3.7 % longer when rough paths decided.
+# Pairs that were up to 4.3 % longer when rough paths or the likeliest starts alone decided.
 @pytest.mark.parametrize(
-    ("n", "seed", "number", "depth"), [(3, 1, 43, 3), (3, 1, 55, 8), (4, 6, 39, 3)]
+    ("n", "seed", "number", "depth"), [(3, 1, 43, 3), (3, 1, 55, 8), (4, 6, 39, 3), (3, 2, 163, 3)]
 )
 def test_pairs_that_were_misjudged(n, seed, number, depth):
     X, Y = hard_pairs(n, number + 1, seed)[:, -1]
@@ -58,6 +58,27 @@ def test_pairs_that_were_misjudged(n, seed, number, depth):
     metric = DLNObservableManifold(n, depth).metric
     shortest = metric.dist(X, Y, search="thorough")
     np.testing.assert_allclose(metric.dist(first, last), shortest, rtol=1e-9)
+
+
+def test_near_singular_matrices_whose_polar_factors_are_not_far_apart():
+    """Angles of 2.1 to 2.8; one contest of two turns was up to 6 % longer."""
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((2, 200, 3, 3))
+    points[np.linalg.det(points) < 0, 0] *= -1
+    u, s, vt = np.linalg.svd(points)
+    s[..., -1:] *= 10.0 ** -rng.uniform(1, 5, size=(2, 200, 1))
+    X, Y = ((u * s[..., None, :]) @ vt)[:, [12, 22, 51, 71, 143]]
+    metric = DLNObservableManifold(3, 30).metric
+    shortest = metric.dist(X, Y, search="thorough")
+    np.testing.assert_allclose(metric.dist(X, Y), shortest, rtol=1e-9)
+    np.testing.assert_allclose(metric.dist(Y, X), shortest, rtol=1e-9)
+
+
+def test_below_depth_two_other_turns_are_tried():
+    X, Y = hard_pairs(3, 53, 0)[:, [30, 35, 44, 52]]
+    metric = DLNObservableManifold(3, 1.8).metric
+    shortest = metric.dist(X, Y, search="thorough")
+    np.testing.assert_allclose(metric.dist(X, Y), shortest, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (4, 3, 2), (3, 2, 1)])
