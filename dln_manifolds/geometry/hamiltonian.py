@@ -24,9 +24,10 @@ from dln_manifolds.geometry.metric import lowered, raised
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, side_by_side, times, transpose
 
-# Singular values of X whose ratio is below exp(_CLOSE) take the divided-difference sum. The
-# quotient loses a factor 1/_CLOSE in accuracy just above the bound.
-_CLOSE = 0.04
+# Singular values of X whose ratio is below exp(c) take the divided-difference sum, with c = _CLOSE
+# for up to _FEW of them and _CLOSE _FEW / n for more. The quotient loses a factor 1/c in accuracy
+# just above the bound, in one of n^2 entries: 1 / (c n) of the norm.
+_CLOSE, _FEW = 0.04, 8
 # Gap to which roots are spread for second derivatives.
 _SPREAD = 1e-4
 # Least root, relative to the largest, that is told from zero.
@@ -104,14 +105,20 @@ def cometric_differences(
 
 
 def _close_pairs(
-    gradient: Array, roots: Array, u: Array, momentum: Array, added: Array, depth: float
+    gradient: Array,
+    roots: Array,
+    u: Array,
+    momentum: Array,
+    added: Array,
+    depth: float,
+    close: float,
 ) -> None:
-    """Overwrite the off-diagonal gradient of pairs with nearly equal singular values, in place."""
+    """Overwrite the off-diagonal gradient of pairs whose u is below ``close``, in place."""
     first, second, _, _ = coefficients.index_pairs(roots.shape[-1])
     # One point may serve many momenta.
     u = np.broadcast_to(u, (*momentum.shape[:-2], first.size))
     roots = np.broadcast_to(roots, momentum.shape[:-1])
-    *batch, pair = where = np.nonzero(u < _CLOSE / (2 * depth))
+    *batch, pair = where = np.nonzero(u < close)
     slope_c, slope_e = cometric_differences(roots, u, where, depth)
     i, j = (*batch, first[pair]), (*batch, second[pair])
     rows_i, rows_j = momentum[i], momentum[j]
@@ -181,8 +188,9 @@ def nodal_state(
     mixed = p * transpose(g)
     mixed = slope * (mixed + transpose(mixed))
     diagonal(gradient)[...] = mixed.sum(axis=-1) / (-4 * roots)
-    if (u < _CLOSE / (2 * depth)).any():
-        _close_pairs(gradient, roots, u, p, added, depth)
+    close = _CLOSE * min(1.0, _FEW / roots.shape[-1]) / (2 * depth)
+    if (u < close).any():
+        _close_pairs(gradient, roots, u, p, added, depth, close)
     return NodalState(
         left, roots, right_t, u, cosh, sinh, slope, over_difference, over_sum, g, p, gradient
     )

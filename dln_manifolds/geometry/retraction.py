@@ -6,6 +6,9 @@ Write ``X = E_L M E_R^T`` with orthonormal columns ``E_L`` and ``E_R`` and a pos
 continued by the Cayley transform, which is always orthogonal; the last one by a function with the
 same Taylor polynomial that is always positive: straight where H grows, as geodesics of the root
 chart nearly are.
+
+At square full rank ``T = E_L H E_R^T`` has the same frames. Wide matrices take the Taylor
+polynomial of T instead, by differences along the flow of the root chart: no table of triples.
 """
 
 import math
@@ -14,11 +17,12 @@ import numpy as np
 
 from dln_manifolds.geometry.coefficients import a, a_second_difference, index_triples, unit_of
 from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.hamiltonian import nodal_state
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.rank import resolution
 from dln_manifolds.geometry.stretch import log_values_of, per_layer, stretch_of
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import frobenius, parity_combine, transpose
 
 # Steps longer than this, relative to |X|, are cut: the result is far beyond any use anyway.
 _LONGEST = 1e30
@@ -26,6 +30,12 @@ _SMALLEST, _LARGEST = 1e-250, 1e150
 # Larger singular values, or ones below the inverse, have powers that may not be doubles.
 _ORDINARY = 1e60
 _FASTEST = 1e6
+# Turns up to this Frobenius norm keep orthogonality also by an inverse, a fifth of the work.
+_SLOW = 8.0
+# Rank from which matrices are wide, if no ratio of roots, or of the step to them, is beyond _EVEN;
+# steps of differences, relative to the least root and its period; their weights of fourth order.
+_WIDE, _EVEN, _STEP = 100, 1e6, 3e-3
+_DIFFERENCES = ((1, 2 / 3), (2, -1 / 12))
 # The smallest singular value stays this factor above what counts as zero.
 _MARGIN = 2.0
 # From this depth on roots of doubles never differ enough for H to lose the smallest.
@@ -72,9 +82,14 @@ def _retract(
     """Return the retraction, with point and step given in a unit of length."""
     frame = derivative.frame
     s, (rows, columns) = frame.singular_values, (frame.left.shape[-2], frame.right_t.shape[-1])
-    row, column = s[..., :, None], s[..., None, :]
-    first = frame.blocks(tangent_vec)
-    second = acceleration_in_frame(derivative, first)
+    # Of T and H, or of X and M.
+    of_root = _root_derivatives(frame, tangent_vec)
+    if of_root is None:
+        first, values = frame.blocks(tangent_vec), s
+        second = acceleration_in_frame(derivative, first)
+    else:
+        (first, second), values = of_root, frame.roots
+    row, column = values[..., :, None], values[..., None, :]
     core, *sides = frame.split(first)
     # X' = k M + M' in the core, b M beside it, with E_L' = U k + b_L and E_R' = b_R.
     skew_1 = (core - transpose(core)) / (row + column)
@@ -92,8 +107,12 @@ def _retract(
         turns = [left + 0.5 * left_2, right + 0.5 * right_2]
     skew_2 = (core - transpose(core)) / (row + column)
     sym_2 = core - skew_2 * column
-    symmetric = [0.5 * (x + transpose(x)) for x in (sym_1, sym_2)]
-    axes, log_values = _stretched(frame, *symmetric)
+    sym_1, sym_2 = (0.5 * (x + transpose(x)) for x in (sym_1, sym_2))
+    if of_root is None:
+        slope, bend = power_differences(frame)
+        sym_1 = sym_1 / slope
+        sym_2 = (sym_2 - 2 * np.einsum("...ikj,...ik,...kj->...ij", bend, sym_1, sym_1)) / slope
+    axes, log_values = _stretched(frame, sym_1 + 0.5 * sym_2)
     log_values = log_values + math.log(unit)
     values = np.exp(np.clip(log_values, math.log(bounds[0]), math.log(bounds[1])))
     least = _MARGIN * resolution(max(rows, columns), np.dtype(float))
@@ -107,14 +126,33 @@ def _retract(
     return ((left @ axes) * values[..., None, :]) @ transpose(right @ axes)
 
 
-def _stretched(frame: Frame, first: Array, second: Array) -> tuple[Array, Array]:
-    """Return axes and ``log(M)`` of the new M, from its derivatives in the frame."""
+def _root_derivatives(frame: Frame, tangent_vec: Array) -> tuple[Array, Array] | None:
+    """Return T' and T'' of geodesics in the frame if T is square, wide and not too uneven."""
+    depth, roots = frame.depth, frame.roots
+    if roots.shape[-1] < _WIDE or any(frame.sides) or not math.isfinite(depth):
+        return None
+    first, least = parity_combine(*frame.chart_factors, frame.enter(tangent_vec)), roots[..., -1]
+    size = frobenius(first)
+    if (_EVEN * least < np.maximum(size, roots[..., 0])).any():
+        return None
+    point = roots[..., :, None] * np.eye(roots.shape[-1])
+    here = nodal_state(point, depth, velocity=first)
+    momentum, force = here.leave(here.momentum), -here.leave(here.gradient)
+    period = min(1.0, math.pi / (2 * depth))
+    h = (_STEP * period * least / np.maximum(size, least / _EVEN))[..., None, None]
+    second = np.zeros_like(first)
+    for multiple, weight in _DIFFERENCES:
+        for way in (multiple * h, -multiple * h):
+            there = nodal_state(point + way * first, depth, momentum=momentum + way * force)
+            second += weight * multiple / way * there.leave(there.velocity)
+    return first, second
+
+
+def _stretched(frame: Frame, change: Array) -> tuple[Array, Array]:
+    """Return axes and ``log(M)`` of the new M, from the Taylor polynomial of H in the frame."""
     s, depth = frame.singular_values, frame.depth
-    slope, bend = power_differences(frame)
-    root_1 = first / slope
-    root_2 = (second - 2 * np.einsum("...ikj,...ik,...kj->...ij", bend, root_1, root_1)) / slope
     scale = np.sqrt(frame.roots)
-    relative = (root_1 + 0.5 * root_2) / (scale[..., :, None] * scale[..., None, :])
+    relative = change / (scale[..., :, None] * scale[..., None, :])
     x, vectors = np.linalg.eigh(relative)
     # 1 + x + O(x^3), positive for every real x: 1 + x where x >= 0.
     vectors = scale[..., :, None] * vectors
@@ -150,6 +188,9 @@ def _turned(frame: Array, skew: Array, side: Array) -> Array:
 
 def _cayley(skew: Array) -> Array:
     """Return ``(I - K/2)^{-1} (I + K/2)`` of a skew-symmetric K, orthogonal whatever its size."""
+    if skew.size and frobenius(skew).max() <= _SLOW:
+        identity = np.eye(skew.shape[-1])
+        return 2 * np.linalg.inv(identity - 0.5 * skew) - identity
     size = np.abs(skew).max(axis=(-2, -1), keepdims=True)
     skew = skew * (_FASTEST / np.maximum(size, _FASTEST))
     angles, vectors = np.linalg.eigh(-0.5j * skew)

@@ -18,6 +18,13 @@ _KEEP = 0.8
 # Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
 # that does not halve them has met the rounding of the gradient.
 _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
+# What a Newton step leaves of the slope, in units of its square: 1 to 10 at 3 x 3 matrices, 10 to
+# 100 at large ones. To solve for the step more exactly is in vain.
+_BENT = 20.0
+# One path with so many unknowns keeps, from this slope on, what its solves find of the Hessian: of
+# at most so many bytes of residuals, the directions with eigenvalues below, and so many of them.
+_MANY, _NEAR, _REMEMBERED = 4096, 1e-2, 2**27
+_FLAT, _MOST_FLAT = 0.3, 24
 # Bytes of an array that is freed unused: glibc keeps memory that was freed from then on, up to
 # twice as much, where it would return it, and every array begin with page faults.
 _KEPT = 2**23
@@ -82,11 +89,60 @@ class Minimum:
     n_evaluations: Array
 
 
-def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
+class _Flat:
+    """Directions in which the preconditioned Hessian H of one path is small, from its last solves.
+
+    Conjugate gradients are Lanczos' method: they find vectors w of ``P H w = theta w``, orthonormal
+    in the inverse of the preconditioner P. ``P + sum (1 / theta - 1) w w^T`` has theta moved to
+    one, and no other eigenvalue above the largest plus one, however inexact they are.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.vectors, self.factors = np.empty((0, size), np.float32), np.empty(0, np.float32)
+        self.most = max(1, _REMEMBERED // (4 * size))
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a new solve."""
+        self._basis, self._steps = list[Array](), list[tuple[float, float]]()
+
+    def improve(self, residual: Array, z: Array) -> Array:
+        """Return what the preconditioner has made of a residual with what is known added."""
+        if len(self.factors) == 0:
+            return z
+        inside = self.vectors @ residual.reshape(-1).astype(np.float32)
+        return z + ((self.factors * inside) @ self.vectors).reshape(z.shape)
+
+    def note(self, z: Array, rho: Array, alpha: Array, beta: Array) -> None:
+        """Note a step of conjugate gradients, from the residual z of the last."""
+        if len(self._basis) < self.most:
+            self._basis.append((z.reshape(-1) / np.sqrt(rho)).astype(np.float32))
+            self._steps.append((float(alpha[0]), float(beta[0])))
+
+    def learn(self) -> None:
+        """Add the directions that the solve has found."""
+        if len(self._basis) < 2:
+            return
+        alpha, beta = np.array(self._steps).T
+        beside = -np.sqrt(beta[:-1]) / alpha[:-1]
+        along = 1 / alpha
+        along[1:] += beta[:-1] / alpha[:-1]
+        values, axes = np.linalg.eigh(np.diag(along) + np.diag(beside, 1) + np.diag(beside, -1))
+        low = (values < _FLAT) & (values > 0)
+        fresh = axes[:, low].T.astype(np.float32) @ np.stack(self._basis)
+        self.vectors = np.concatenate([fresh, self.vectors])[:_MOST_FLAT]
+        factors = (1 / values[low] - 1).astype(np.float32)
+        self.factors = np.concatenate([factors, self.factors])[:_MOST_FLAT]
+
+
+def _newton_direction(path: Path, first: Array, goal: Array, flat: _Flat | None) -> Array:
     """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``."""
     model = path.quadratic_model()
     part, solution, rows = np.zeros_like(first), None, np.arange(len(first))
     residual, z = -path.gradient, -first
+    if flat is not None:
+        flat.forget()
+        z = flat.improve(residual, z)
     direction, rho = z, inner(residual, z)
     stop, running = goal**2 * rho, rho > 0
     for iteration in range(_MAX_INNER):
@@ -99,8 +155,12 @@ def _newton_direction(path: Path, first: Array, goal: Array) -> Array:
             alpha[running & ~convex] = 1.0
         part += weigh(alpha, direction)
         residual -= weigh(alpha, image)
-        z = model.precondition(residual)
+        last, z = z, model.precondition(residual)
+        if flat is not None:
+            z = flat.improve(residual, z)
         fresh = inner(residual, z)
+        if flat is not None and convex.all():
+            flat.note(last, rho, alpha, fresh / rho)
         running = convex & (fresh > stop)
         count = np.count_nonzero(running)
         if count == 0:
@@ -146,6 +206,7 @@ def minimize(
     steps, evaluations = np.zeros(n_batch, dtype=int), np.full(n_batch, path.n_nodes)
     result = Minimum(energy, slope, steps, evaluations)
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
+    flat: _Flat | None = None
     for iteration in range(max_iterations + 1):
         first = path.precondition(path.gradient)
         absolute = np.sqrt(np.maximum(inner(path.gradient, first), 0))
@@ -164,8 +225,12 @@ def minimize(
             if not keep.any():
                 break
             active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
-        goal = np.maximum(np.minimum(0.1, slope), 0.3 * tolerance / slope)
-        move = _newton_direction(path, first, goal)
+        goal = np.maximum(np.minimum(0.1, _BENT * slope), 0.3 * tolerance / slope)
+        if flat is None and len(active) == 1 and first.size >= _MANY and slope[0] <= _NEAR:
+            flat = _Flat(first.size)
+        move = _newton_direction(path, first, goal, flat)
+        if flat is not None:
+            flat.learn()
         result.n_iterations[active] += 1
         trial = path.moved(move)
         result.n_evaluations[active] += path.n_nodes

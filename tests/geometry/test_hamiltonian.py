@@ -78,6 +78,24 @@ def test_gradient_at_all_gaps(third, gap):
     check(gradient_error(root, momentum, 3, wanted), bound(root, 3))
 
 
+@pytest.mark.parametrize("depth", [1.5, 4])
+@pytest.mark.parametrize("n", [12, 60])
+def test_quotients_of_many_pairs_lose_no_more_than_those_of_few(n, depth, monkeypatch):
+    """Against the sum of all pairs, however far: just above the bound, and at all gaps."""
+    close = hamiltonian._CLOSE * hamiltonian._FEW / n
+    ladder = np.exp(-1.01 * close / depth * np.arange(n))
+    random = np.linalg.svd(normal((n, n)), compute_uv=False) ** (1 / depth)
+    roots = np.stack([ladder, random, np.exp(-np.geomspace(1e-16, 0.5, n)[::-1])])
+    points = rotation(n, 0) * roots[:, None, :] @ rotation(n, 1)
+    momentum = normal((3, n, n))
+    got = nodal_state(points, depth, momentum=momentum)
+    monkeypatch.setattr(hamiltonian, "_CLOSE", 10.0 * n)
+    wanted = nodal_state(points, depth, momentum=momentum)
+    assert not np.array_equal(got.gradient, wanted.gradient)
+    errors = np.linalg.norm(got.gradient - wanted.gradient, axis=(1, 2))
+    check(errors / np.linalg.norm(wanted.gradient, axis=(1, 2)), 1000 * EPS)
+
+
 def layered_energy(t, momentum, layers):
     """Energy without a decomposition: ``X = T (T^T T)^((N-1)/2)`` is a polynomial for odd N.
 

@@ -1,5 +1,7 @@
 """The retraction: second order, finite and invertible for every finite step."""
 
+import tracemalloc
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from spectral_matrices import matrices, rotation
 from spectral_reference import DEPTHS, EPS, check
 
 from dln_manifolds import DLNObservableManifold
+from dln_manifolds.geometry import retraction
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.rank import has_rank
@@ -151,3 +154,42 @@ def test_batches_equal_loops(depth):
     for k in range(len(x)):
         single = retract(derivative_at(x[k], depth), z[k])
         check(np.linalg.norm(got[k] - single), 1e-12 * np.linalg.norm(single))
+
+
+@pytest.mark.parametrize("depth", [1, 1.5, 3, 30])
+@pytest.mark.parametrize("kind", [*KINDS, "gap 1e-15", "gap 1e-9", "gap 0.03", "ladder", "ill"])
+def test_differences_along_the_flow_take_the_place_of_tables(kind, depth, monkeypatch):
+    """The same second derivatives, however close singular values are."""
+    x = matrices(kind, 4)[0]
+    vectors = step_of(x, depth, 1.0) * np.array([0.0, 1e-6, 1e-3, 0.1])[:, None, None]
+    tables = retract(derivative_at(x, depth), vectors)
+    monkeypatch.setattr(retraction, "_WIDE", 1)
+    got = retract(derivative_at(x, depth), vectors)
+    moved = np.linalg.norm(vectors, axis=(1, 2)) / np.linalg.norm(x)
+    errors = np.linalg.norm(got - tables, axis=(1, 2)) / np.linalg.norm(x)
+    # of the term of second order; of that of first order rounding
+    check(errors, 1e-9 * moved**2 + 100 * EPS)
+
+
+def test_steps_too_long_for_differences_take_the_tables(monkeypatch):
+    x = matrices("random", 4)[0]
+    vectors = np.array([1e-300, 1.0, 1e10, 1e100])[:, None, None] * normal((4, 4))
+    tables = retract(derivative_at(x, 3), vectors)
+    monkeypatch.setattr(retraction, "_WIDE", 1)
+    check(np.linalg.norm(retract(derivative_at(x, 3), vectors) - tables), 0.0)
+
+
+def test_wide_matrices_need_no_table_of_triples():
+    n, depth = 128, 4
+    x = normal((n, n))
+    vector = 0.01 * step_of(x, depth, 1.0)
+    derivative = derivative_at(x, depth)
+    tracemalloc.start()
+    got = retract(derivative, vector)
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert memory <= 100 * x.nbytes
+    # both ways, the term of second order is that of the geodesic equation
+    back = retract(derivative, -vector)
+    root = np.abs(vector).max() / np.abs(x).max()
+    check(np.linalg.norm(got - back - 2 * vector), root * np.linalg.norm(vector))
