@@ -18,12 +18,13 @@ from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
-from dln_manifolds.statistics.joint import joint_mean
+from dln_manifolds.statistics.joint_mean import joint_mean
 from dln_manifolds.statistics.passes import (
     ROUNDING,
     Pair,
     Space,
     State,
+    confirmed,
     direction,
     evaluated,
     goal_of,
@@ -46,8 +47,8 @@ class FrechetMean:
     Newton's method in whitened coordinates (see :mod:`dln_manifolds.statistics.whitened`). Others
     by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks; some
     hundreds of square matrices of full rank, of finite depth, come first by Newton's method on the
-    mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the logarithms confirm
-    what that has found. Of more than 4000 samples a random part comes first, whose Hessian is what
+    mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the flow confirms what
+    that has found, or else the logarithms. Of more than 4000 samples a random part comes first, whose Hessian is what
     the passes start with. All is free of the scale of the points.
 
     Parameters
@@ -223,7 +224,9 @@ class FrechetMean:
         if state is None:
             if len(weights) > 1 and not samples.frame.layered:
                 point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
-            state = self._finely(point, samples, weights, memory)
+            fine = self.space.metric.tolerance
+            state = evaluated(self.space, point, samples, weights, fine, self.n_jobs)
+            state = self._descend(state, samples, weights, memory, fine, self.tolerance)
         self.estimate_, self.variance_ = state.point, state.variance
         self.gradient_norm_ = state.norm
         self.local_ = state.farthest > reach(state.frame)
@@ -235,22 +238,19 @@ class FrechetMean:
         """Start from the mean that Newton's method on all paths finds, or return None."""
         if self._given and self._is_near(point, samples, weights):
             return None
-        found = joint_mean(point, samples, weights, self.max_iter, self._told)
+        fine = self.space.metric.tolerance
+        found = joint_mean(point, samples, weights, self.max_iter, self._told, fine)
         if found is None:
             return None
-        before, (point, steps) = self.n_iter_, found
+        before, (left, steps) = self.n_iter_, found
         self.n_iter_ += steps
         try:
-            return self._finely(point, samples, weights, memory)
+            state = confirmed(self.space, left, samples, weights, self.n_jobs)
+            return self._descend(state, samples, weights, memory, fine, self.tolerance)
         except (ConvergenceError, IncompleteGeodesicError, DisconnectedPointsError):
             memory.clear()
             self.n_iter_ = before
             return None
-
-    def _finely(self, point: Array, samples: Points, weights: Array, memory: list[Pair]) -> State:
-        """Go to the mean from a point."""
-        fine = self.space.metric.tolerance
-        return self._descend(point, samples, weights, memory, fine, self.tolerance)
 
     @property
     def _given(self) -> bool:
@@ -275,7 +275,8 @@ class FrechetMean:
     ) -> Array:
         """Return a point nearer the mean by rough logarithms, or the same where these fail."""
         try:
-            return self._descend(point, samples, weights, memory, _ROUGH, goal).point
+            state = evaluated(self.space, point, samples, weights, _ROUGH, self.n_jobs)
+            return self._descend(state, samples, weights, memory, _ROUGH, goal).point
         except (ConvergenceError, IncompleteGeodesicError):
             return point  # the full tolerance decides
 
@@ -311,7 +312,7 @@ class FrechetMean:
 
     def _descend(
         self,
-        point: Array,
+        state: State,
         samples: Points,
         weights: Array,
         memory: list[Pair],
@@ -319,8 +320,6 @@ class FrechetMean:
         goal: float,
     ) -> State:
         """Take steps from a point until the mean of logs is short."""
-        space = self.space
-        state = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
         while state.norm > goal_of(state, goal) and self.n_iter_ < self.max_iter:
             self.n_iter_ += 1
             after = self._moved(state, samples, weights, memory, tolerance)

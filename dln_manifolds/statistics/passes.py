@@ -9,6 +9,7 @@ from dln_manifolds.geodesics import FailurePolicy, GeodesicSolution, Points, Sys
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.confirmed import Departures, velocity_of
 
 # Doubles in the end points of a block of samples.
 _BLOCK = 2**13
@@ -103,10 +104,37 @@ def evaluated(
         for rows in [slice(low, low + block)]
     )
     steps, squares, farthest = zip(*joblib.Parallel(n_jobs=n_jobs)(tasks), strict=True)
-    step = np.sum(steps, axis=0)
+    step, variance = np.sum(steps, axis=0), float(sum(squares))
+    return _state(metric, point, frame, step, variance, max(farthest))
+
+
+def confirmed(
+    space: Space, found: Departures, samples: Points, weights: Array, n_jobs: int
+) -> State:
+    """Return what paths tell of a mean; geodesics for which these are not confirmed are solved."""
+    metric, frame = space.metric, found.frame
+    point, known = (
+        frame.compose(frame.values),
+        found.residual <= metric.system.goal(metric.tolerance),
+    )
+    share = np.where(known, weights, 0.0)
+    step = velocity_of(frame, np.tensordot(share, found.momentum, 1))
+    variance, farthest = float(share @ found.length**2), float(found.length.max())
+    if not known.all():
+        rows = np.flatnonzero(~known)
+        some = Points(samples.value[rows], samples.frame.take(rows))
+        rest = evaluated(space, point, some, weights[rows], metric.tolerance, n_jobs)
+        step, variance = step + rest.step, variance + rest.variance
+        farthest = max(farthest, rest.farthest)
+    return _state(metric, point, frame, step, variance, farthest)
+
+
+def _state(
+    metric: Metric, point: Array, frame: Frame, step: Array, variance: float, farthest: float
+) -> State:
     square = float(metric.inner_product(step, step, point))
     norm = float(np.sqrt(max(square, 0.0)))
-    return State(point, frame, step, float(sum(squares)), norm, max(farthest))
+    return State(point, frame, step, variance, norm, farthest)
 
 
 def _solve_block(
