@@ -48,8 +48,8 @@ class FrechetMean:
     by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks; some
     hundreds of square matrices of full rank, of finite depth, come first by Newton's method on the
     mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the flow confirms what
-    that has found, or else the logarithms. Of more than 4000 samples a random part comes first, whose Hessian is what
-    the passes start with. All is free of the scale of the points.
+    that has found, or else the logarithms. Of more than 4000 samples a random part comes first,
+    whose Hessian is what the passes start with. All is free of the scale of the points.
 
     Parameters
     ----------
