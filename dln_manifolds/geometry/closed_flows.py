@@ -1,0 +1,132 @@
+r"""Geodesic flows known in closed form: they verify logarithms, and are what exp needs there.
+
+- Depth 1 and rank ``min(m, n)``: straight lines, up to the first matrix of lower rank.
+- Rank 1: ``X = l^N u v^T`` moves on a straight line in the plane sector with the polar coordinates
+  l and psi, ``N dpsi^2 = |du|^2 + |dv|^2``, while u and v move on great circles (ours).
+- Depth 2 along one polar factor: of points ``X = U l^2 V^T`` whose velocities change S in
+  ``X = O S`` alone, ``O = U V^T``, the balanced factors ``U l`` and ``V l`` move on straight lines:
+  with a symmetric G,
+
+  .. math:: X(t) = U (1 + t G) \, l^2 \, (1 + t G) V^T,
+
+  the geodesics of Bures and Wasserstein (Bhatia, Jain and Lim 2019; Chen, arXiv 2510.07324, Theorem
+  3.5). They end where ``1 + t G`` is singular. An integrator would have to resolve the least roots
+  at the start, where directions in which a point is nearly singular, if several, turn at once.
+"""
+
+import numpy as np
+
+from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.polar_flow import Layout, core_of
+from dln_manifolds.geometry.stretch import pair_weights
+from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import frobenius, transpose, weigh
+
+# Part of a velocity X' that turns the polar factor and is rounding, relatively, for each row.
+_ROUNDING = 16 * float(np.finfo(float).eps)
+_DEPTH = 2
+# Part of an eigenvalue that is not real and may be rounding; steps to a singular matrix.
+_REAL, _STEPS = 1e-3, 6
+
+
+def singular_times(frame: Frame, velocity: Array, span: Array) -> Array:
+    """Return when ``X + t V`` of full rank first loses rank, infinite if after the span.
+
+    In the bases of X it does so at ``-1 / mu`` for real eigenvalues mu < 0 of ``s^-1 U^T V V_0``:
+    where that is singular and the rest of V, of matrices that are not square, does not help.
+    """
+    inside = frame.enter(velocity) / frame.values[:, :, None]
+    found = np.linalg.eigvals(weigh(span, inside))
+    ahead = (found.real < -1 / (1 + _REAL)) & (np.abs(found.imag) <= _REAL * np.abs(found))
+    which, place = np.nonzero(ahead)
+    first = np.full(len(span), np.inf)
+    if which.size == 0:
+        return first
+    times = -span[which] / found.real[which, place]
+    point, moved = frame.compose(frame.values)[which], velocity[which]
+    size, speed = frame.values[which, 0], frobenius(moved)
+    sign = np.linalg.slogdet(frame.polar[which])[0] if frame.sides == (0, 0) else None
+    for _ in range(_STEPS):
+        u, s, vt = np.linalg.svd(point + weigh(times, moved), full_matrices=False)
+        met = s[:, -1] <= _ROUNDING * s.shape[-1] * (size + times * speed)
+        slope = np.einsum("bi,bij,bj->b", u[:, :, -1], moved, vt[:, -1])
+        step = -s[:, -1] / np.where(slope == 0, np.inf, slope)
+        times = np.where(met, times, np.clip(times + step, 0.0, 2 * span[which]))
+    if sign is not None:
+        met |= np.linalg.slogdet(u @ vt)[0] != sign
+    met &= (times > 0) & (times <= span[which] * (1 + _ROUNDING))
+    np.minimum.at(first, which[met], times[met])
+    return first
+
+
+def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Array]:
+    """Return points of rank 1 after a span, and their velocities."""
+    depth, s = frame.depth, frame.singular_values[:, 0]
+    u, v = frame.left[:, :, 0], frame.right_t[:, 0]
+    core, *sides = (x[:, :, 0] for x in frame.split(frame.blocks(velocity)))
+    pairs = [(u, side) if k == 0 else (v, side) for k, side in enumerate(sides)]
+    growth = core[:, 0] / (depth * s)
+    speeds = [np.linalg.norm(side, axis=-1) / s for _, side in pairs]
+    pace = np.hypot(*speeds) / np.sqrt(depth)
+    along, aside = 1 + span * growth, span * pace
+    log_ratio = 0.5 * np.log1p(span * growth * (1 + along) + aside**2)
+    angle, square = np.arctan2(aside, along), along**2 + aside**2
+    turning = pace / square
+    values = s * np.exp(depth * log_ratio)
+    ends, rates = [], []
+    for (vector, side), speed in zip(pairs, speeds, strict=True):
+        share = np.where(pace > 0, speed / np.where(pace > 0, pace, 1.0), 0.0)
+        theta = (share * angle)[:, None]
+        axis = np.zeros_like(vector)
+        if side.shape[-1]:
+            axis = side / np.where(speed > 0, speed * s, 1.0)[:, None]
+        ends.append(np.cos(theta) * vector + np.sin(theta) * axis)
+        rate = (share * turning)[:, None]
+        rates.append(rate * (np.cos(theta) * axis - np.sin(theta) * vector))
+    stretch = depth * (growth * along + pace * aside) / square
+    left = stretch[:, None] * ends[0] + rates[0]
+    point = ends[0][:, :, None] * ends[1][:, None, :]
+    moved = left[:, :, None] * ends[1][:, None, :] + ends[0][:, :, None] * rates[1][:, None, :]
+    return weigh(values, point), weigh(values, moved)
+
+
+def straight_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array]:
+    """Return which states of the polar chart move so, their ends, and when they meet singular ones.
+
+    States ``(n_batch, 2, rows, r)`` of square matrices of full rank, followed for ``span``,
+    ``(n_batch,)``; the times of singular matrices are infinite where they are not met.
+    """
+    core = core_of(layout.split(state[:, 0])[0], layout.split(state[:, 1])[0], _DEPTH)
+    roots = core.roots
+    row, column = roots[:, :, None], roots[:, None, :]
+    # X' in the frame: G and turns of both frames against each other, times the sum of squares.
+    squares, even = row * row + column * column, 0.5 * core.s * (row + column)
+    turning = frobenius(0.5 * core.w * squares)
+    straight = turning <= _ROUNDING * layout.rank * frobenius(even)
+    which = np.nonzero((roots[:, 0] > 0) & straight)[0]
+    pull = even / np.maximum(squares, np.finfo(float).tiny)
+    rate = pull * column
+    roots, rate, time = roots[which], rate[which], span[which]
+    moved = weigh(time, rate) + roots[:, :, None] * np.eye(layout.rank)
+    axes, sizes, right_t = np.linalg.svd(moved)
+    inside = transpose(axes) @ rate @ transpose(right_t)
+    growth = inside * sizes[:, None, :]
+    growth = 2 * (growth + transpose(growth)) / (sizes[:, :, None] + sizes[:, None, :])
+    stretch = _DEPTH * (sizes - 1)
+    momentum = pair_weights(stretch, _DEPTH).alpha * growth
+    axes = core.axes[which] @ axes
+    ends = state[which].copy()
+    layout.split(ends[:, 0])[0][...] = (axes * stretch[:, None, :]) @ transpose(axes)
+    layout.split(ends[:, 1])[0][...] = axes @ momentum @ transpose(axes)
+    return which, ends, _first_singular(roots, pull[which], time)
+
+
+def _first_singular(roots: Array, pull: Array, span: Array) -> Array:
+    """Return when ``1 + t G`` is first singular, infinite if after the span."""
+    # By congruence with l^(1/2), which keeps the signs and the digits of small roots.
+    half = np.sqrt(roots)
+    even = half[:, :, None] * pull * half[:, None, :]
+    last = weigh(span, even) + roots[:, :, None] * np.eye(roots.shape[-1])
+    ends = np.linalg.eigvalsh(last)[:, 0] <= 0
+    least = np.where(ends, np.linalg.eigvalsh(pull)[:, 0], -1.0)
+    return np.where(ends, np.minimum(-1 / np.minimum(least, -1e-300), span), np.inf)
