@@ -53,14 +53,23 @@ class Space(Protocol):
 
 
 class State(NamedTuple):
-    """A point with the mean of logs, the mean squared distance and the largest distance."""
+    """A point with ``sum_k w_k d_k^(p-2) log_k``, its length, ``sum_k w_k d_k^p`` and the d_k.
+
+    At p = 2 the step is the mean of logarithms. ``pace`` is ``1 / sum_k w_k d_k^(p-2)``.
+    """
 
     point: Array
     frame: Frame
     step: Array
     variance: float
     norm: float
-    farthest: float
+    lengths: Array
+    pace: float = 1.0
+
+    @property
+    def farthest(self) -> float:
+        """The largest distance."""
+        return float(self.lengths.max())
 
 
 class Pair(NamedTuple):
@@ -79,10 +88,11 @@ def direction(space: Space, state: State, memory: list[Pair]) -> Array:
         share = weight * product(pair.step, step, at)
         step = step - share * pair.change
         shares.append((weight, share))
+    step = state.pace * step
     for pair, (weight, share) in zip(memory, reversed(shares), strict=True):
         step = step + (share - weight * product(pair.change, step, at)) * pair.step
     ahead = product(step, state.step, at) > 0
-    return step if ahead else state.step
+    return step if ahead else state.pace * state.step
 
 
 def evaluated(
@@ -92,6 +102,7 @@ def evaluated(
     weights: Array,
     tolerance: float,
     n_jobs: int,
+    power: int = 2,
 ) -> State:
     """Solve for the geodesics from a point to the samples, block by block."""
     metric, frame = space.metric, space.stratum.frame(point)
@@ -99,13 +110,13 @@ def evaluated(
     block = max(32, _BLOCK // int(np.prod(point.shape)))
     task, tolerance = joblib.delayed(_solve_block), max(tolerance, metric.tolerance)
     tasks = (
-        task(metric.system, tolerance, base, _some(samples, rows), weights[rows])
+        task(metric.system, tolerance, base, _some(samples, rows), weights[rows], power)
         for low in range(0, len(weights), block)
         for rows in [slice(low, low + block)]
     )
-    steps, squares, farthest = zip(*joblib.Parallel(n_jobs=n_jobs)(tasks), strict=True)
-    step, variance = np.sum(steps, axis=0), float(sum(squares))
-    return _state(metric, point, frame, step, variance, max(farthest))
+    steps, lengths = zip(*joblib.Parallel(n_jobs=n_jobs)(tasks), strict=True)
+    step, along = np.sum(steps, axis=0), np.concatenate(lengths)
+    return _state(metric, point, frame, step, along, weights, power)
 
 
 def confirmed(
@@ -113,34 +124,44 @@ def confirmed(
 ) -> State:
     """Return what paths tell of a mean; geodesics for which these are not confirmed are solved."""
     metric, frame = space.metric, found.frame
-    point, known = (
-        frame.compose(frame.values),
-        found.residual <= metric.system.goal(metric.tolerance),
-    )
-    share = np.where(known, weights, 0.0)
-    step = velocity_of(frame, np.tensordot(share, found.momentum, 1))
-    variance, farthest = float(share @ found.length**2), float(found.length.max())
+    point = frame.compose(frame.values)
+    known = found.residual <= metric.system.goal(metric.tolerance)
+    step = velocity_of(frame, np.tensordot(weights * known, found.momentum, 1))
+    lengths = found.length
     if not known.all():
         rows = np.flatnonzero(~known)
         some = Points(samples.value[rows], samples.frame.take(rows))
         rest = evaluated(space, point, some, weights[rows], metric.tolerance, n_jobs)
-        step, variance = step + rest.step, variance + rest.variance
-        farthest = max(farthest, rest.farthest)
-    return _state(metric, point, frame, step, variance, farthest)
+        step, lengths[rows] = step + rest.step, rest.lengths
+    return _state(metric, point, frame, step, lengths, weights)
+
+
+def shares_of(weights: Array, lengths: Array, power: int) -> Array:
+    """Return ``w_k d_k^(p-2)``, zero where a distance is."""
+    apart = lengths > 0
+    return np.where(apart, weights * np.where(apart, lengths, 1.0) ** (power - 2.0), 0.0)
 
 
 def _state(
-    metric: Metric, point: Array, frame: Frame, step: Array, variance: float, farthest: float
+    metric: Metric,
+    point: Array,
+    frame: Frame,
+    step: Array,
+    lengths: Array,
+    weights: Array,
+    power: int = 2,
 ) -> State:
     square = float(metric.inner_product(step, step, point))
     norm = float(np.sqrt(max(square, 0.0)))
-    return State(point, frame, step, variance, norm, farthest)
+    total = float(shares_of(weights, lengths, power).sum()) if power != 2 else 1.0
+    pace = 1 / total if total else 1.0
+    return State(point, frame, step, float(weights @ lengths**power), norm, lengths, pace)
 
 
 def _solve_block(
-    system: System, tolerance: float, base: Points, samples: Points, weights: Array
-) -> tuple[Array, float, float]:
-    """Return sums over a block: of weighted logs and squares, and the largest distance."""
+    system: System, tolerance: float, base: Points, samples: Points, weights: Array, power: int
+) -> tuple[Array, Array]:
+    """Return the sum of weighted logarithms over a block, and the distances."""
     start = Points(
         np.repeat(base.value, len(weights), axis=0),
         base.frame.take(np.zeros(len(weights), dtype=int)),
@@ -148,8 +169,9 @@ def _solve_block(
     solution = solve_log(system, start, samples, tolerance=tolerance, record=False)
     velocity = FailurePolicy("raise").resolve(solution, solution.initial_velocity)
     length = solution.length
-    step = np.tensordot(weights, velocity, 1)
-    return step, float(weights @ length**2), float(length.max())
+    if power != 2:
+        weights = shares_of(weights, length, power)
+    return np.tensordot(weights, velocity, 1), length
 
 
 def _some(points: Points, rows: slice) -> Points:
@@ -168,6 +190,7 @@ def reach(frame: Frame) -> float:
     return _REACH * deep * size_at(frame)
 
 
-def goal_of(state: State, tolerance: float) -> float:
-    """Return the length of the mean of logs that counts as none."""
-    return tolerance * float(np.sqrt(state.variance)) + ROUNDING * size_at(state.frame)
+def goal_of(state: State, tolerance: float, power: int = 2) -> float:
+    """Return the length of the step that counts as none."""
+    typical = state.variance ** (1 - 1 / power)
+    return float(tolerance * typical + ROUNDING * size_at(state.frame) / state.pace)

@@ -7,7 +7,7 @@ from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import Points
 from dln_manifolds.geometry.facing import AlignedPairs
 from dln_manifolds.geometry.frame import Frame
-from dln_manifolds.statistics import FrechetMean, confirmed, frechet_mean, joint, joint_mean, passes
+from dln_manifolds.statistics import FrechetMean, confirmed, estimator, joint, joint_mean, passes
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def solved(monkeypatch):
         counts.append(len(samples.value))
         return evaluated(space, point, samples, *others)
 
-    for module in (frechet_mean, passes):
+    for module in (estimator, passes):
         monkeypatch.setattr(module, "evaluated", counted)
     return counts
 
