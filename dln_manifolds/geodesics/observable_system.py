@@ -16,10 +16,9 @@ from dln_manifolds.geodesics.system import (
     PathFamily,
     Points,
     Unit,
-    never,
 )
 from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
-from dln_manifolds.geometry.closed_flows import rank_one_flow, singular_times, straight_flow
+from dln_manifolds.geometry.closed_flows import closed_flow
 from dln_manifolds.geometry.closed_forms import (
     StraightFactors,
     closed_form_velocity,
@@ -278,22 +277,8 @@ class ObservableSystem:
 
     def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array] | None:
         """Return all at depth 1 or of rank 1, and those of depth 2 along one polar factor."""
-        if self.depth == 2 and self.layout.full:
-            which, ends, singular = straight_flow(state[:, :, 0], span, self.layout)
-            return which, ends[:, :, None], singular
-        if not (self.straight or (self.rank == 1 and not self.infinite)):
-            return None
-        unit = self.at(state[:, 0, 0], np.zeros(len(state)))
-        velocity, frame = self.sharp(unit, state[:, 1, 0], unit.scale), _scaled(unit)
-        singular = never(len(state))
-        if self.straight:
-            singular = singular_times(frame, velocity, span)
-            point = self.point(unit) + weigh(span, velocity)
-        else:
-            point, velocity = rank_one_flow(frame, velocity, span)
-        last = self.unit(Points(point, Frame.of_point(point, self.depth, self.rank)))
-        ends = np.stack([last.position, self.flat(last, velocity)], axis=1)[:, :, None]
-        return np.arange(len(state)), self.rescaled(ends, last.scale, unit.scale), singular
+        found = closed_flow(state[:, :, 0], span, self.layout)
+        return None if found is None else (found[0], found[1][:, :, None], found[2])
 
     def radial(self, unit: Unit, pace: Array) -> Array:
         """Return the rates of moving by ``X' = pace X``."""

@@ -14,13 +14,17 @@ r"""Geodesic flows known in closed form: they verify logarithms, and are what ex
   at the start, where directions in which a point is nearly singular, if several, turn at once.
 """
 
+import math
+
 import numpy as np
 
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_flow import Layout, core_of
+from dln_manifolds.geometry.polar_frame import PolarFrame
+from dln_manifolds.geometry.scaling import rescaled
 from dln_manifolds.geometry.stretch import pair_weights
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, transpose, weigh
+from dln_manifolds.numerics.matrices import divided, frobenius, inner, transpose, weigh
 
 # Part of a velocity X' that turns the polar factor and is rounding, relatively, for each row.
 _ROUNDING = 16 * float(np.finfo(float).eps)
@@ -59,8 +63,8 @@ def singular_times(frame: Frame, velocity: Array, span: Array) -> Array:
     return first
 
 
-def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Array]:
-    """Return points of rank 1 after a span, and their velocities."""
+def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Array, Array]:
+    """Return points of rank 1 after a span, their velocities, and the u that u has become."""
     depth, s = frame.depth, frame.singular_values[:, 0]
     u, v = frame.left[:, :, 0], frame.right_t[:, 0]
     core, *sides = (x[:, :, 0] for x in frame.split(frame.blocks(velocity)))
@@ -87,7 +91,42 @@ def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Ar
     left = stretch[:, None] * ends[0] + rates[0]
     point = ends[0][:, :, None] * ends[1][:, None, :]
     moved = left[:, :, None] * ends[1][:, None, :] + ends[0][:, :, None] * rates[1][:, None, :]
-    return weigh(values, point), weigh(values, moved)
+    return weigh(values, point), weigh(values, moved), ends[0]
+
+
+def closed_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array] | None:
+    """Return which states of the polar chart are followed in closed form, or None if none can be.
+
+    States ``(n_batch, 2, rows, r)``, followed for ``span``, ``(n_batch,)``; also their ends, and
+    the times of singular matrices, infinite where they are not met.
+    """
+    if layout.depth == _DEPTH and layout.full:
+        return straight_flow(state, span, layout)
+    straight = layout.depth == 1 and layout.rank == min(layout.shape)
+    if not (straight or (layout.rank == 1 and math.isfinite(layout.depth))):
+        return None
+    at, nothing = PolarFrame.of_positions(state[:, 0], layout), np.zeros(len(state))
+    velocity, frame = at.velocity(at.raised(state[:, 1])), at.frame
+    if straight:
+        singular = singular_times(frame, velocity, span)
+        ends = _entered(at.points(nothing) + weigh(span, velocity), velocity, layout)
+    else:
+        point, velocity, column = rank_one_flow(frame, velocity, span)
+        ends, singular = _entered(point, velocity, layout), np.full(len(state), np.inf)
+        # Of both signs of the frames, that which is the same all along.
+        left = [layout.split(x[:, 0])[1][:, :, 0] for x in (state, ends)]
+        same = inner(left[0], frame.left[:, :, 0]) * inner(left[1], column)
+        ends[:, :, 1:] = weigh(np.sign(same), ends[:, :, 1:])
+    return np.arange(len(state)), ends, singular
+
+
+def _entered(point: Array, velocity: Array, layout: Layout) -> Array:
+    """Return states, in any gauge, of matrices and velocities."""
+    frame = Frame.of_point(point, layout.depth, layout.rank)
+    at, scale = PolarFrame.of_matrices(frame, layout)
+    momentum = at.lowered(at.body(divided(velocity, scale)))
+    state = np.stack([at.position, momentum], axis=1)[:, :, None]
+    return rescaled(state, scale, layout)[:, :, 0]
 
 
 def straight_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array]:
