@@ -276,7 +276,7 @@ class ObservableSystem:
         return moved
 
     def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array] | None:
-        """Return all at depth 1 or of rank 1, and those of depth 2 along one polar factor."""
+        """Return those of :mod:`dln_manifolds.geometry.closed_flows`."""
         found = closed_flow(state[:, :, 0], span, self.layout)
         return None if found is None else (found[0], found[1][:, :, None], found[2])
 

@@ -3,6 +3,7 @@ r"""Geodesic flows known in closed form: they verify logarithms, and are what ex
 - Depth 1 and rank ``min(m, n)``: straight lines, up to the first matrix of lower rank.
 - Rank 1: ``X = l^N u v^T`` moves on a straight line in the plane sector with the polar coordinates
   l and psi, ``N dpsi^2 = |du|^2 + |dv|^2``, while u and v move on great circles (ours).
+- Along the same singular vectors, at any depth: a straight line in the root chart.
 - Depth 2 along one polar factor: of points ``X = U l^2 V^T`` whose velocities change S in
   ``X = O S`` alone, ``O = U V^T``, the balanced factors ``U l`` and ``V l`` move on straight lines:
   with a symmetric G,
@@ -104,7 +105,7 @@ def closed_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array
         return straight_flow(state, span, layout)
     straight = layout.depth == 1 and layout.rank == min(layout.shape)
     if not (straight or (layout.rank == 1 and math.isfinite(layout.depth))):
-        return None
+        return _steady_flow(state, span, layout)
     at, nothing = PolarFrame.of_positions(state[:, 0], layout), np.zeros(len(state))
     velocity, frame = at.velocity(at.raised(state[:, 1])), at.frame
     if straight:
@@ -118,6 +119,32 @@ def closed_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array
         same = inner(left[0], frame.left[:, :, 0]) * inner(left[1], column)
         ends[:, :, 1:] = weigh(np.sign(same), ends[:, :, 1:])
     return np.arange(len(state)), ends, singular
+
+
+def _steady_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array] | None:
+    """Do the same for states whose frames do not turn: D moves on a straight line."""
+    stretch, (momentum, *beside) = layout.split(state[:, 0])[0], layout.split(state[:, 1])
+    size, unit = frobenius(momentum), _ROUNDING * layout.rank
+    turning = frobenius(momentum - transpose(momentum)) + sum(map(frobenius, beside))
+    which = np.flatnonzero(turning <= unit * size)
+    if which.size == 0:
+        return None
+    core = core_of(stretch[which], momentum[which], layout.depth)
+    along = frobenius(core.commutator) <= unit * size[which] * frobenius(stretch[which])
+    which, rate = which[along], (core.axes @ core.s @ transpose(core.axes))[along]
+    ends, time = state[which].copy(), span[which]
+    moved, pushed = (layout.split(ends[:, k])[0] for k in range(2))
+    first = np.full(which.size, np.inf)
+    if math.isfinite(layout.depth):
+        half = np.sqrt(np.maximum(core.roots[along], 1e-290))
+        inside = core.s[along] / (layout.depth * half[:, :, None] * half[:, None, :])
+        least = np.linalg.eigvalsh(inside)[:, 0]
+        first = np.where(least * time <= -1, -1 / np.minimum(least, -1e-300), np.inf)
+    moved += weigh(time, rate)
+    d, axes = np.linalg.eigh(moved)
+    alpha = pair_weights(np.where(np.isinf(first)[:, None], d, 0.0), layout.depth).alpha
+    pushed[...] = axes @ (alpha * (transpose(axes) @ rate @ axes)) @ transpose(axes)
+    return which, ends, first
 
 
 def _entered(point: Array, velocity: Array, layout: Layout) -> Array:

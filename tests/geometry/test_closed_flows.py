@@ -70,12 +70,36 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize("space", SPACES, ids=repr)
-def test_the_integrator_agrees(space, monkeypatch):
-    rng = np.random.default_rng(2)
+def anywhere(space, rng):
     shape = space.stratum.point_shape
     points = space.projection(rng.normal(size=(12, *shape)))
-    vectors = space.to_tangent(rng.normal(size=(12, *shape)), points)
+    return points, space.to_tangent(rng.normal(size=(12, *shape)), points)
+
+
+def along_frames(space, rng):
+    """Singular values, some equal, that move alone."""
+    shape, rank = space.stratum.shape, space.stratum.rank
+    left, right = (np.linalg.qr(rng.normal(size=(12, size, rank)))[0] for size in shape)
+    values, rates = rng.uniform(0.5, 2, size=(12, rank)), 2 * rng.normal(size=(12, rank))
+    values[::3, :2] = values[::3, :1]
+    weights = np.stack([values, rates * values])[:, :, None, :]
+    return (left * weights) @ right.swapaxes(1, 2)
+
+
+STEADY = [
+    DLNObservableManifold(3, 4),
+    DLNObservableManifold(3, np.inf),
+    DLNObservableManifold(shape=(5, 4), rank=2, depth=3),
+]
+
+
+@pytest.mark.parametrize(
+    ("space", "draw"),
+    [(space, anywhere) for space in SPACES] + [(space, along_frames) for space in STEADY],
+    ids=repr,
+)
+def test_the_integrator_agrees(space, draw, monkeypatch):
+    points, vectors = draw(space, np.random.default_rng(2))
     closed = space.metric.solve_exp(vectors, points)
     inside = closed.evaluate(np.array([0.2, 0.7]))
     for system in (FlatSystem, ObservableSystem):
@@ -85,5 +109,5 @@ def test_the_integrator_agrees(space, monkeypatch):
     assert_allclose(closed.end_point, stepped.end_point, rtol=1e-11, atol=1e-11)
     assert_allclose(closed.crossing_time, stepped.crossing_time, rtol=1e-11)
     assert (closed.residual[closed.success] < 1e-13).all()
-    assert (closed.n_evaluations < stepped.n_evaluations).all()
+    assert np.median(closed.n_evaluations) == 1 < np.median(stepped.n_evaluations)
     assert_allclose(inside[0], stepped.evaluate(np.array([0.2, 0.7]))[0], atol=1e-11)
