@@ -29,7 +29,7 @@ from dln_manifolds import DLNObservableManifold, DLNObservableMetric
 from dln_manifolds.statistics import FrechetMean as MeanEstimator
 
 try:
-    from pyriemann.utils.mean import mean_wasserstein
+    from pyriemann.geometry.mean import mean_wasserstein
 except ImportError:
     mean_wasserstein = None
 

@@ -100,6 +100,19 @@ class Joint:
             found[rows] = path.energy
         return found
 
+    @property
+    def momenta(self) -> Array:
+        """Momenta of the paths at the mean."""
+        found = np.empty_like(self.problem.ends)
+        for (rows, _), path in zip(self.groups, self.paths, strict=True):
+            found[rows] = -path.gradient[:, 0]
+        return found
+
+    def squared(self, momenta: Array) -> Array:
+        """Squared lengths of momenta at the mean."""
+        raised = self._base.raise_(momenta[None])[0] / self.problem.layout.depth
+        return np.asarray(np.sum(momenta * raised, axis=(-2, -1)))
+
     def moved(self, step: Parts, factor: float) -> Joint:
         """Return the same after a step."""
         moved = [x + factor * y for x, y in zip(self.unknowns, step, strict=True)]

@@ -39,9 +39,10 @@ _DEEPEST, _MOST_ENTRIES = 8, 2**15
 _FIRST, _MOVED, _GOALS = 3e-2, 0.1, (1e-3, 1e-5, 1e-5)
 # Rounds in which frames are chosen. Levels of rivals with the slope at which those too long are
 # left and the slope to reach, and how much energies may then fall in units of its square; the
-# shares of energies below which rivals have won, and up to which they are asked again.
-_ROUNDS, _SELECTION, _FALL = 6, ((0, 0.1, 1e-2), (1, 1e-2, 1e-3)), 20.0
-_CONTEST, _CLOSE = 1 - 5e-6, 1.02
+# shares of energies below which rivals have won, and up to which they are asked again; the share
+# by which the mean must gain to take a longer one.
+_ROUNDS, _SELECTION, _FALL = 8, ((0, 0.1, 1e-2), (1, 1e-2, 1e-3)), 20.0
+_CONTEST, _CLOSE, _TRADED = 1 - 5e-6, 1.02, 1e-4
 
 
 class Rivals(NamedTuple):
@@ -49,6 +50,22 @@ class Rivals(NamedTuple):
 
     rows: Array
     facing: Facing
+
+    def take(self, place: Array) -> Rivals:
+        """Return some of them."""
+        return Rivals(self.rows[place], self.facing.take(place))
+
+
+class Close(NamedTuple):
+    """Rivals that are not much longer, by their places, with their paths and energies."""
+
+    place: Array
+    modes: Array
+    energy: Array
+
+    def take(self, members: Array) -> Close:
+        """Return some of them."""
+        return Close(*(value[members] for value in self))
 
 
 def joint_mean(
@@ -102,36 +119,63 @@ def _decided(newton: Newton, joint: Joint, rivals: Rivals) -> tuple[Joint, Array
             if rivals.rows.size == 0:
                 return joint, decided
             joint = newton.descended(joint, goal)
-            joint, after, has_won = _contest(joint, rivals)
-            if not has_won:
-                rivals = after
+            close = _close(joint, rivals)
+            won = close.energy < _CONTEST * joint.energies[rivals.rows[close.place]]
+            if won.any():
+                joint, rivals = _switched(joint, rivals, close.take(won))
+                continue
+            traded = _traded(newton, joint, rivals, close)
+            if traded is None:
+                rivals = rivals.take(close.place)
                 break
+            joint, rivals = traded
         else:
             return joint, np.zeros_like(decided)
     return joint, decided
 
 
-def _contest(joint: Joint, rivals: Rivals) -> tuple[Joint, Rivals, bool]:
-    """Replace paths by rivals that are shorter; return the rivals that are hardly longer, too.
+def _switched(joint: Joint, rivals: Rivals, close: Close) -> tuple[Joint, Rivals]:
+    """Let some rivals and the paths to their samples change places."""
+    rows, facing = rivals.take(close.place)
+    replaced = joint.problem.facing.take(rows)
+    after = joint.switched(rows, facing, close.modes)
+    return after, rivals._replace(facing=rivals.facing.put(close.place, replaced))
 
-    Where one has won, return all, those replaced among them.
-    """
-    rows, facing = rivals
-    place, present = np.arange(rows.size), joint.energies[rows]
-    modes = np.zeros((rows.size, 0, *joint.problem.start.shape))
+
+def _close(joint: Joint, rivals: Rivals) -> Close:
+    """Return the rivals that are shorter or hardly longer."""
+    place, present = np.arange(rivals.rows.size), joint.energies[rivals.rows]
+    modes, energy = np.zeros((place.size, 0, *joint.problem.start.shape)), present
     for level, rough, goal in _SELECTION:
-        ends = joined_ends(joint.problem, rows[place], facing.take(place), joint.mean)
+        ends = joined_ends(joint.problem, *rivals.take(place), joint.mean)
         blank = ((0, 0), (0, LEVELS[level][0] - modes.shape[1]), (0, 0), (0, 0))
         modes = np.pad(modes, blank)
         energy, least = _minimized(ends, modes, level, rough, goal, _CLOSE * present[place])
         kept = least < _CLOSE * present[place]
         place, modes, energy = place[kept], modes[kept], energy[kept]
-    won = energy < _CONTEST * present[place]
-    if not won.any():
-        return joint, Rivals(rows[place], facing.take(place)), False
-    place, replaced = place[won], joint.problem.facing.take(rows[place[won]])
-    joint = joint.switched(rows[place], facing.take(place), modes[won])
-    return joint, Rivals(rows, facing.put(place, replaced)), True
+    return Close(place, modes, energy)
+
+
+def _traded(
+    newton: Newton, joint: Joint, rivals: Rivals, close: Close
+) -> tuple[Joint, Rivals] | None:
+    """Take the rival, if any, for whose longer way the mean gains more by moving.
+
+    If momenta at the mean differ by D, twice F falls by ``|w D|^2`` then.
+    """
+    if close.place.size == 0:
+        return None
+    rows, facing = rivals.take(close.place)
+    present, ends = joint.energies[rows], joined_ends(joint.problem, rows, facing, joint.mean)
+    other = PathState(ends, close.modes, modal_basis(*LEVELS[_SELECTION[-1][0]]))
+    jump = joint.squared(other.momentum_at_start() - joint.momenta[rows])
+    gain = 0.5 * joint.problem.weights[rows] * jump - (close.energy - present)
+    best = np.array([gain.argmax()])
+    if not gain[best] > _TRADED * present[best]:
+        return None
+    after, rivals = _switched(joint, rivals, close.take(best))
+    after = newton.descended(after, _GOALS[0])
+    return (after, rivals) if after.value < joint.value else None
 
 
 def _minimized(

@@ -105,13 +105,31 @@ def test_paths_may_turn_the_other_way(rng):
     ends = joint.joined_ends(problem, rows, problem.facing, begun.mean)
     joint_mean._minimized(ends, modes, 1, 0.0, 1e-3, np.full(150, np.inf))
     plain = begun.switched(rows, problem.facing, modes)
-    best, others, has_won = joint_mean._contest(plain, rivals)
-    assert has_won
+    close = joint_mean._close(plain, rivals)
+    won = close.energy < plain.energies[rivals.rows[close.place]]
+    best, others = joint_mean._switched(plain, rivals, close.take(won))
     expected = space.metric.squared_dist(points, points[0]) * space.depth / 2
     np.testing.assert_allclose(best.energies, expected, rtol=1e-3, atol=1e-12)
     lost = plain.energies > (1 + 1e-3) * expected + 1e-12
     assert 0 < lost.sum() < len(rivals.rows)
-    assert not joint_mean._contest(best, others)[2]
+    again = joint_mean._close(best, others)
+    assert (again.energy > (1 - 1e-5) * best.energies[others.rows[again.place]]).all()
+
+
+def test_longer_ways_that_make_a_better_mean(rng, monkeypatch):
+    """Of means of far points, that for which some paths were traded is never worse."""
+    space, better = DLNObservableManifold(n=3, depth=3), 0
+    for _ in range(6):
+        points = gaussian(rng, 12)
+        monkeypatch.setattr(joint_mean, "_TRADED", np.inf)
+        plain = FrechetMean(space).fit(points).variance_
+        monkeypatch.undo()
+        traded = FrechetMean(space).fit(points)
+        assert traded.variance_ <= plain * (1 + 1e-9)
+        better += traded.variance_ < plain * (1 - 1e-6)
+        logs = space.metric.log(points, traded.estimate_)
+        assert space.metric.norm(logs.mean(axis=0), traded.estimate_) <= 1e-10
+    assert better
 
 
 def test_paths_that_were_not_compared_are_solved(rng, solved, monkeypatch):
