@@ -30,6 +30,8 @@ from dln_manifolds.numerics.matrices import transpose, weigh
 # curvature they fall to zero at the conjugate time, and never come back to half of this.
 _HALF = 0.5
 _ROUNDS, _NEWTON, _RESOLVED = 16, 60, 1e-13
+# Pieces of geodesics that are followed at once.
+_PIECES = 8
 # Share of a geodesic before a singular matrix that is looked at.
 _SHARE = 1 - 1e-5
 # Length to which geodesics are followed that never end, in a space that is no cone.
@@ -214,6 +216,12 @@ def _first_times(
     knots, states = np.stack(run.trajectory.times), np.stack(run.trajectory.states)
     ended = run.status == Status.CROSSED
     last = np.where(ended, np.maximum(knots[-1], _SHARE * run.time), knots[-1])
+    if len(knots) == 2:
+        # What is known in closed form is one piece, however long it is.
+        times = np.linspace(knots[0], last, _PIECES + 1)[1:-1]
+        inner = [flow(system, state, time, tolerance=tolerance).state for time in times]
+        knots = np.concatenate([knots[:1], times, knots[1:]])
+        states = np.concatenate([states[:1], inner, states[1:]])
     spans = np.diff(knots, axis=0, append=last[None])
     piece, owner = np.nonzero(spans > 0)
     pieces = _cut(

@@ -7,7 +7,10 @@ import numpy as np
 from dln_manifolds.geodesics.submanifold import Submanifold
 from dln_manifolds.geodesics.system import Flow, Points, Unit
 from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
+from dln_manifolds.geometry.closed_flows import singular_times
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.matrices import weigh
 
 _GOAL = 1e-11
 
@@ -37,6 +40,13 @@ class FlatSystem(Submanifold[Anywhere]):
         rate[:, 0] = state[:, 1]
         smallest = np.linalg.svd(state[:, 0, 0], compute_uv=False)[:, -1]
         return rate, smallest
+
+    def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array]:
+        """Return all."""
+        ends, (point, velocity) = state.copy(), (state[:, k, 0] for k in range(2))
+        ends[:, 0, 0] += weigh(span, velocity)
+        frame = Frame.of_point(point, self.depth)
+        return np.arange(len(state)), ends, singular_times(frame, velocity, span)
 
     def core(self, position: Array) -> Array:
         """Return the matrices."""

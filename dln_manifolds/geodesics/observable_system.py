@@ -18,6 +18,7 @@ from dln_manifolds.geodesics.system import (
     Unit,
 )
 from dln_manifolds.geometry.bounds import Bounds, lower_bound, upper_bound
+from dln_manifolds.geometry.closed_flows import closed_flow
 from dln_manifolds.geometry.closed_forms import (
     StraightFactors,
     closed_form_velocity,
@@ -32,7 +33,6 @@ from dln_manifolds.geometry.polar_transport import parallel_polar_rates
 from dln_manifolds.geometry.polar_variation import linearized_polar_rates
 from dln_manifolds.geometry.rank import weingarten
 from dln_manifolds.geometry.scaling import PolarCone, rescaled
-from dln_manifolds.geometry.straight_factors import straight_flow
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import divided, nearest_orthogonal, transpose, weigh
@@ -276,11 +276,9 @@ class ObservableSystem:
         return moved
 
     def lines(self, state: Array, span: Array) -> tuple[Array, Array, Array] | None:
-        """Return those of depth 2 along one polar factor."""
-        if self.depth != 2 or not self.layout.full:
-            return None
-        which, ends, singular = straight_flow(state[:, :, 0], span, self.layout)
-        return which, ends[:, :, None], singular
+        """Return those of :mod:`dln_manifolds.geometry.closed_flows`."""
+        found = closed_flow(state[:, :, 0], span, self.layout)
+        return None if found is None else (found[0], found[1][:, :, None], found[2])
 
     def radial(self, unit: Unit, pace: Array) -> Array:
         """Return the rates of moving by ``X' = pace X``."""

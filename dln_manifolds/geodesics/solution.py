@@ -118,7 +118,7 @@ class GeodesicSolution:
     @property
     def success(self) -> Array:
         """Whether each member was solved, shape ``(...)``."""
-        return np.asarray(self.status == Status.CONVERGED)
+        return np.asarray(self.status == Status.CONVERGED.value)
 
     @property
     def is_locally_minimizing(self) -> Array:

@@ -232,8 +232,8 @@ def _solution(
     **arrays: Array,
 ) -> GeodesicSolution:
     """Return the solution of a flat batch, with one sentence on all of it."""
-    n_solved = np.count_nonzero(status == Status.CONVERGED)
-    n_crossed = np.count_nonzero(status == Status.CROSSED)
+    counts = np.bincount(status, minlength=len(Status))
+    n_solved, n_crossed = int(counts[Status.CONVERGED]), int(counts[Status.CROSSED])
     good, bad = texts
     message = (
         f"{n_solved} of {len(status)} geodesics {good}, {n_crossed} met a singular matrix, "

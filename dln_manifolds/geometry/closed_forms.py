@@ -26,13 +26,20 @@ from dln_manifolds.geometry.bounds import couplings, log_quotient
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stretch import per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import frobenius, nearest_orthogonal, transpose
+from dln_manifolds.numerics.matrices import (
+    diagonal,
+    frobenius,
+    inner,
+    nearest_orthogonal,
+    transpose,
+)
 
 # Departure from a hypothesis that may be rounding, relative to how far points are apart: of near
 # points a velocity is wanted, too. And what is rounding however near they are.
 _CLOSE, _ROUNDING = 1e-12, 8 * float(np.finfo(float).eps)
-# Entries beyond which products could over- or underflow; below which factors hardly move.
-_LARGEST, _NEAR = 1e70, 0.1
+# Products of singular values of both ends below which others could underflow, and so above; moves
+# of factors below which these hardly move.
+_SMALLEST, _NEAR = 1e-140, 0.1
 
 
 def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
@@ -71,6 +78,7 @@ class StraightFactors(NamedTuple):
     residual: Array
 
 
+@np.errstate(all="ignore")
 def straight_factors(first: Frame, point: Array, target: Array) -> StraightFactors | None:
     r"""Return geodesics at N = 2 between square matrices with equal polar factors, verified.
 
@@ -80,38 +88,44 @@ def straight_factors(first: Frame, point: Array, target: Array) -> StraightFacto
     No matrix on the way is singular, as ``1 + D > 0``. None if a member is no such pair.
     """
     s = first.singular_values
-    if not (s.max() < _LARGEST and s.min() > 1 / _LARGEST and np.abs(target).max() < _LARGEST):
-        return None
+    n = s.shape[-1]
     left, right = first.left, transpose(first.right_t)
-    if _symmetric(point) and _symmetric(target):
+    size, symmetric = frobenius(target), _symmetric(point) and _symmetric(target)
+    if symmetric:
         # Both bases are the same up to signs; those of small values carry more rounding.
-        if not (np.einsum("bij,bij->bj", left, right) > 0).all():
+        if not np.einsum("bij,bij->bj", left, right).min() > 0:
             return None
         right = left
     left_t, sums = transpose(left), s[:, :, None] + s[:, None, :]
     apart = left_t @ (target - point) @ right
-    end = apart + s[:, :, None] * np.eye(s.shape[-1])
-    skew, size = frobenius(end - transpose(end)), frobenius(end)
-    if (skew > _CLOSE * frobenius(apart) + _ROUNDING * s.shape[-1] * size).any():
+    turned = transpose(apart)
+    if not symmetric:
+        allowed = _CLOSE * frobenius(apart) + _ROUNDING * n * size
+        if (frobenius(apart - turned) > allowed).any():
+            return None
+    even, half = 0.5 * (apart + turned), np.sqrt(s)
+    end = even.copy()
+    diagonal(end)[...] += s
+    end *= half[:, :, None] * half[:, None, :]
+    if not np.vdot(end, end) < _SMALLEST**-2:
         return None
-    even, half = 0.5 * (apart + transpose(apart)), np.sqrt(s)
-    squares, turn = np.linalg.eigh(half[:, :, None] * end * half[:, None, :])
-    if not (squares > 0).all():
+    squares, turn = np.linalg.eigh(end)
+    if not squares.min() > _SMALLEST:
         return None
-    turned = turn / half[:, :, None]
-    move = (turned * np.sqrt(squares)[:, None, :]) @ transpose(turned) - np.eye(s.shape[-1])
-    near = np.abs(move).max(axis=(-2, -1), keepdims=True) < _NEAR
+    turn /= half[:, :, None]
+    move = (turn * np.sqrt(squares)[:, None, :]) @ transpose(turn)
+    diagonal(move)[...] -= 1
+    near = inner(move, move) < _NEAR**2
     if near.any():
         # Of near points, all digits of the difference.
-        move = move + np.where(near, (even - _grown(move, s)) / sums, 0.0)
-        move = np.where((apart == 0).all(axis=(-2, -1), keepdims=True), 0.0, move)
+        move += near[:, None, None] * ((even - _grown(move, s)) / sums)
+        move[(apart == 0).all(axis=(1, 2))] = 0.0
     inside = move * sums
     velocity = left @ inside @ transpose(right)
     again = _grown((left_t @ velocity @ right) / sums, s)
     end_point = point + left @ again @ transpose(right)
-    residual = frobenius(end_point - target) / frobenius(target)
-    length = np.sqrt(np.einsum("bij,bij,bij->b", move, move, sums))
-    return StraightFactors(velocity, length, end_point, np.asarray(residual))
+    residual, square = frobenius(end_point - target) / size, inner(move, inside)
+    return StraightFactors(velocity, np.sqrt(square), end_point, residual)
 
 
 def _symmetric(matrices: Array) -> bool:

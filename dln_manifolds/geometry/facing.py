@@ -45,6 +45,17 @@ class Facing(NamedTuple):
         """Add the exponentials."""
         return cls(left, right, rotation(left), rotation(right))
 
+    def take(self, members: Array | slice) -> Facing:
+        """Return those of some members."""
+        return Facing(*(value[members] for value in self))
+
+    def put(self, members: Array, other: Facing) -> Facing:
+        """Return the same with others for some members."""
+        changed = Facing(*(value.copy() for value in self))
+        for value, another in zip(changed, other, strict=True):
+            value[members] = another
+        return changed
+
 
 def common_bases(first: Array, last: Array) -> Array:
     """Return bases, ``(n_batch, m, min(m, 2 r))``, of spaces that hold both of ``(n_batch, m, r)``.

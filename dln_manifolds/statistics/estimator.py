@@ -10,10 +10,25 @@ from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geodesics import Points
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.passes import Space
 
 
 class Estimator:
     """An estimator whose arguments are parameters, as scikit-learn has them."""
+
+    space: Space
+    n_jobs: int
+
+    def __repr__(self) -> str:
+        """Return the call with the arguments that are not their defaults."""
+        given = [repr(self.space)]
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray | list | tuple):
+                given.append(f"{name}=<array {np.shape(value)}>")
+            elif name != "space" and value != parameter.default:
+                given.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the parameters by name; ``deep`` is there for scikit-learn."""
@@ -33,6 +48,18 @@ class Estimator:
         from sklearn.base import BaseEstimator
 
         return BaseEstimator().__sklearn_tags__()
+
+    def _check_arguments(self) -> None:
+        name = type(self).__name__
+        if not isinstance(getattr(self.space, "stratum", None), Stratum):
+            raise TypeError(
+                f"space is {self.space!r}; give a DLNObservableManifold or BalancedManifold, as in "
+                f"{name}(DLNObservableManifold(n=3, depth=4))."
+            )
+        if not hasattr(self.space, "metric"):
+            raise ValueError(f"space has no metric; {name} needs one: space.equip_with_metric().")
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
 
 
 class Samples(NamedTuple):

@@ -1,26 +1,20 @@
 """Fréchet means of points, as an estimator in the manner of scikit-learn."""
 
-import warnings
 from typing import Self
 
 import numpy as np
 
-from dln_manifolds.checks import At
-from dln_manifolds.errors import GeodesicWarning
-from dln_manifolds.geodesics import GeodesicSolution, Points
-from dln_manifolds.geometry.stratum import component
+from dln_manifolds.geodesics import Points
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-from dln_manifolds.numerics.progress import Progress, told
-from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
-from dln_manifolds.statistics.joint import joint_mean
+from dln_manifolds.numerics.progress import told
+from dln_manifolds.statistics.center import CenterEstimator
+from dln_manifolds.statistics.joint_mean import joint_mean
 from dln_manifolds.statistics.passes import (
     FAILED,
     ROUNDING,
     Pair,
-    Space,
     State,
-    direction,
-    evaluated,
+    confirmed,
     goal_of,
     reach,
     size_at,
@@ -31,19 +25,18 @@ from dln_manifolds.statistics.whitened import common_polar_factor, whitened_mean
 _MANY, _PART = 4000, 1000
 # Tolerance of logarithms, and the gradient relative to the distances, before the last steps.
 _ROUGH, _ROUGH_GOAL = 1e-6, 1e-4
-_MEMORY, _MAX_HALVINGS = 10, 8
 
 
-class FrechetMean(Estimator):
+class FrechetMean(CenterEstimator):
     r"""Weighted Fréchet mean: a point where ``sum_k w_k log_X(Y_k) = 0``.
 
     At N = 2 the mean of matrices with equal polar factors, positive definite ones among them, by
     Newton's method in whitened coordinates (see :mod:`dln_manifolds.statistics.whitened`). Others
     by a limited-memory quasi-Newton method on the mean of logarithms, solved in blocks; some
     hundreds of square matrices of full rank, of finite depth, come first by Newton's method on the
-    mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the logarithms confirm
-    what that has found. Of more than 4000 samples a random part comes first, whose Hessian is what
-    the passes start with. All is free of the scale of the points.
+    mean and all paths together (:mod:`dln_manifolds.statistics.joint`), and the flow confirms what
+    that has found, or else the logarithms. Of more than 4000 samples a random part comes first,
+    whose Hessian is what the passes start with. All is free of the scale of the points.
 
     Parameters
     ----------
@@ -61,6 +54,11 @@ class FrechetMean(Estimator):
         Workers of joblib for the passes over the samples, -1 for all processors.
     progress : bool or callable
         True for a bar, or a function of the number of steps done and of `max_iter`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a space that is none of these, or has no metric.
 
     Attributes
     ----------
@@ -88,22 +86,6 @@ class FrechetMean(Estimator):
            [0., 4.]])
     """
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        tolerance: float = 1e-11,
-        max_iter: int = 100,
-        init_point: ArrayLike | None = None,
-        warm_start: bool = False,
-        n_jobs: int = 1,
-        progress: Progress = False,
-    ) -> None:
-        self.estimate_: Array
-        self.space, self.tolerance, self.max_iter = space, tolerance, max_iter
-        self.init_point, self.warm_start = init_point, warm_start
-        self.n_jobs, self.progress = n_jobs, progress
-
     def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Find the mean of points, ``shape=[n_samples, *point_shape]``.
 
@@ -114,6 +96,8 @@ class FrechetMean(Estimator):
         ------
         InvalidPointError, DisconnectedPointsError
             For samples that are none or no points, or lie in different components.
+        ValueError
+            For weights that are negative, not finite, all zero or too few, and ``n_jobs=0``.
         ConvergenceError, IncompleteGeodesicError
             If a geodesic from the first point to a sample is not found.
 
@@ -122,30 +106,13 @@ class FrechetMean(Estimator):
         GeodesicWarning
             If the tolerance is not reached.
         """
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
-        if y is not None and sample_weight is None:
-            raise ValueError(
-                "y has no use here. Weights go by name: fit(X, sample_weight=weights)."
-            )
-        at, _, samples, weights = Samples.checked(self.space.stratum, X, sample_weight, "X", "mean")
-        if self.init_point is not None:
-            checked_start(self.space.stratum, self.init_point, "init_point", samples)
-        self._fitted = samples.value
-        self._found: GeodesicSolution | None = None
+        at, samples, weights = self._checked(X, y, sample_weight)
         if not self._fit_whitened(samples, weights):
             with told(self.progress, self.max_iter) as self._advance:
                 self._fit_passes(samples, weights)
             del self._advance  # estimators are pickled
         self.estimate_ = at.cast(self.estimate_)
         return self
-
-    @property
-    def solution_(self) -> GeodesicSolution:
-        """Geodesics from the mean to the samples of weight not zero; solved when asked for."""
-        if self._found is None:
-            self._found = self.space.metric.solve_log(self._fitted, self.estimate_)
-        return self._found
 
     def _fit_whitened(self, samples: Points, weights: Array) -> bool:
         """Fit matrices with equal polar factors at N = 2; return whether these are such."""
@@ -160,7 +127,7 @@ class FrechetMean(Estimator):
         self.estimate_, self.variance_, self.gradient_norm_ = found[:3]
         self.n_iter_, self.local_ = found.n_iter, False
         rounding = ROUNDING * size_at(self.space.stratum.frame(found.point))
-        self._judge(self.tolerance * float(np.sqrt(found.variance)) + rounding)
+        self._judge(self.tolerance * float(np.sqrt(found.variance)) + rounding, "logs")
         return True
 
     def _fit_passes(self, samples: Points, weights: Array) -> None:
@@ -176,11 +143,13 @@ class FrechetMean(Estimator):
         if state is None:
             if len(weights) > 1 and not samples.frame.layered:
                 point = self._approached(point, samples, weights, memory, _ROUGH_GOAL)
-            state = self._finely(point, samples, weights, memory)
+            fine = self.space.metric.tolerance
+            state = self._at(point, samples, weights, fine)
+            state = self._descend(state, samples, weights, memory, fine, self.tolerance)
         self.estimate_, self.variance_ = state.point, state.variance
         self.gradient_norm_ = state.norm
         self.local_ = state.farthest > reach(state.frame)
-        self._judge(goal_of(state, self.tolerance))
+        self._judge(goal_of(state, self.tolerance), "logs")
 
     def _jointly(
         self, point: Array, samples: Points, weights: Array, memory: list[Pair]
@@ -188,126 +157,34 @@ class FrechetMean(Estimator):
         """Start from the mean that Newton's method on all paths finds, or return None."""
         if self._given and self._is_near(point, samples, weights):
             return None
-        found = joint_mean(point, samples, weights, self.max_iter, self._told)
+        fine = self.space.metric.tolerance
+        found = joint_mean(point, samples, weights, self.max_iter, self._told, fine)
         if found is None:
             return None
-        before, (point, steps) = self.n_iter_, found
+        before, (left, steps) = self.n_iter_, found
         self.n_iter_ += steps
         try:
-            return self._finely(point, samples, weights, memory)
+            state = confirmed(self.space, left, samples, weights, self.n_jobs)
+            return self._descend(state, samples, weights, memory, fine, self.tolerance)
         except FAILED:
             memory.clear()
             self.n_iter_ = before
             return None
 
-    def _finely(self, point: Array, samples: Points, weights: Array, memory: list[Pair]) -> State:
-        """Go to the mean from a point."""
-        fine = self.space.metric.tolerance
-        return self._descend(point, samples, weights, memory, fine, self.tolerance)
-
-    @property
-    def _given(self) -> bool:
-        """Whether the first point is not of our own choice."""
-        return self.init_point is not None or (self.warm_start and hasattr(self, "estimate_"))
-
     def _is_near(self, point: Array, samples: Points, weights: Array) -> bool:
         """Whether rough logarithms at a point are such as not to need Newton's method."""
         try:
-            state = evaluated(self.space, point, samples, weights, _ROUGH, self.n_jobs)
+            state = self._at(point, samples, weights, _ROUGH)
         except FAILED:
             return False
         return state.norm <= goal_of(state, _ROUGH_GOAL)
-
-    def _told(self, steps: int) -> None:
-        done = self.n_iter_ + steps
-        self._advance(done - self._shown)
-        self._shown = done
 
     def _approached(
         self, point: Array, samples: Points, weights: Array, memory: list[Pair], goal: float
     ) -> Array:
         """Return a point nearer the mean by rough logarithms, or the same where these fail."""
         try:
-            return self._descend(point, samples, weights, memory, _ROUGH, goal).point
+            state = self._at(point, samples, weights, _ROUGH)
+            return self._descend(state, samples, weights, memory, _ROUGH, goal).point
         except FAILED:
             return point  # the full tolerance decides
-
-    def _judge(self, goal: float) -> None:
-        """Warn if the mean is not what was asked for."""
-        if not self.gradient_norm_ <= goal:
-            warnings.warn(
-                f"The mean of logs has length {self.gradient_norm_:.2g} after {self.n_iter_} "
-                f"steps, more than {goal:.2g}. Raise max_iter, or start elsewhere by init_point.",
-                GeodesicWarning,
-                stacklevel=4,
-            )
-
-    def _start(self, samples: Array, weights: Array) -> Array:
-        """Return a first point: the mean of the entries, or else the sample nearest to it."""
-        if self.warm_start and hasattr(self, "estimate_"):
-            return np.asarray(self.estimate_, dtype=np.float64)
-        if self.init_point is not None:
-            return At(self.space.stratum, self.init_point, "init_point").point
-        if len(samples) == 1:
-            return samples[0]
-        mean, stratum = np.tensordot(weights, samples, 1), self.space.stratum
-        apart = np.sum((samples - mean).reshape(len(samples), -1) ** 2, axis=1)
-        nearest: Array = samples[apart.argmin()]
-        near, frame = stratum.frame(nearest), None
-        if not near.layered:
-            mean = np.asarray(self.space.projection(mean))
-            frame = stratum.frame(mean)
-        usable = frame is not None and (component(frame) == component(near)).all()
-        if usable and frame is not None:
-            usable = bool(frame.values[-1] > 0.1 * near.values[-1])
-        return mean if usable else nearest
-
-    def _descend(
-        self,
-        point: Array,
-        samples: Points,
-        weights: Array,
-        memory: list[Pair],
-        tolerance: float,
-        goal: float,
-    ) -> State:
-        """Take steps from a point until the mean of logs is short."""
-        space = self.space
-        state = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
-        while state.norm > goal_of(state, goal) and self.n_iter_ < self.max_iter:
-            self.n_iter_ += 1
-            after = self._moved(state, samples, weights, memory, tolerance)
-            self._told(0)
-            if after is None:
-                if not memory:
-                    break
-                memory.clear()
-                continue
-            state = after
-        return state
-
-    def _moved(
-        self, state: State, samples: Points, weights: Array, memory: list[Pair], tolerance: float
-    ) -> State | None:
-        """Return the next point, and keep what its step tells of the Hessian."""
-        space, metric, stratum = self.space, self.space.metric, self.space.stratum
-        step = direction(self.space, state.point, state.step, memory)
-        for _ in range(_MAX_HALVINGS):
-            try:
-                point = metric.exp(step, state.point)
-                after = evaluated(space, point, samples, weights, tolerance, self.n_jobs)
-            except FAILED:
-                step = 0.5 * step
-                continue
-            if after.norm < state.norm or after.variance < (1 - 1e-10) * state.variance:
-                moved = [stratum.tangent_part(after.frame, x) for x in (step, state.step)]
-                pairs = [
-                    Pair(*(stratum.tangent_part(after.frame, x) for x in pair)) for pair in memory
-                ]
-                pair = Pair(moved[0], moved[1] - after.step)
-                if metric.inner_product(pair.step, pair.change, point) > 0:
-                    pairs.append(pair)
-                memory[:] = pairs[-_MEMORY:]
-                return after
-            step = 0.5 * step
-        return None

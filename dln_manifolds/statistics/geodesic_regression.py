@@ -111,6 +111,7 @@ class GeodesicRegression(Estimator):
         self.space, self.tolerance, self.max_iter = space, tolerance, max_iter
         self.init_point, self.warm_start = init_point, warm_start
         self.n_jobs, self.progress = n_jobs, progress
+        self._check_arguments()
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit targets ``y``, shape ``(n_samples, *point_shape)``, to covariates.
@@ -129,8 +130,7 @@ class GeodesicRegression(Estimator):
             with ``on_failure="raise"``; otherwise `converged_` is false, and the results are what
             was reached, with a `GeodesicWarning` ("warn"), or NaN ("nan").
         """
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
+        self._check_arguments()
         stratum, policy = self.space.stratum, FailurePolicy(self.space.metric.on_failure)
         at, rows, targets, weights = Samples.checked(stratum, y, sample_weight, "y", "geodesic")
         given = _checked_covariates(X, len(at.point))

@@ -21,27 +21,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics import Points
 from dln_manifolds.geodesics.root_paths import LEVELS, Ends, PathState, apply_nodal_cometric
-from dln_manifolds.geometry.facing import AlignedPairs, Facing
-from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.graph_chart import SquarePoints
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, transpose
-from dln_manifolds.numerics.newton import minimize
 from dln_manifolds.numerics.polynomials import ModalBasis, modal_basis
 
-# Depths and numbers of entries of all samples for which this pays.
-_DEEPEST, _MOST_ENTRIES = 8, 2**15
-# Slope before the frames are turned anew, where the mean has moved by more than a share of its
-# size. Those before more modes are added, for samples whose last ones are not this small beside the
-# largest. That from which one step more needs no check, and what it is to leave.
-_FIRST, _MOVED, _GOALS, _DECAYED = 3e-2, 0.1, (1e-3, 1e-5, 1e-5), 5e-6
-_SHORT, _FINE = 2e-6, 1e-11
-# Rounds in which frames are chosen; slope to which rivals are minimized, and the share of energies
-# below which they have won.
-_ROUNDS, _SELECTION, _CONTEST = 6, 1e-3, 1 - 5e-6
+# Samples whose last modes are not this small beside the largest have more modes then.
+_DECAYED = 5e-6
+# Slopes up to which a step more needs no check, and what it is to leave.
+SHORT, _FINE = 2e-6, 1e-11
 _MAX_INNER, _LEAST_FACTOR = 200, 1e-4
 # Below this slope a step that does not halve it has met the rounding of the gradient.
 _ROUNDING = 1e-8
@@ -51,7 +42,7 @@ _BLOCK = 3 * 2**13
 Parts = list[Array]
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """What is joined: one root, as seen from its polar factor, and those of the samples."""
 
     start: Array
@@ -61,22 +52,22 @@ class _Problem(NamedTuple):
     layout: Layout
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """Samples whose paths have the modes of one level."""
 
     rows: Array
     level: int
 
 
-class _Joint:
+class Joint:
     """F with its derivatives; ``unknowns`` are delta and the modes of each group."""
 
-    def __init__(self, problem: _Problem, groups: list[_Group], unknowns: Parts) -> None:
+    def __init__(self, problem: Problem, groups: list[Group], unknowns: Parts) -> None:
         self.problem, self.groups, self.unknowns = problem, groups, unknowns
         self.paths, self.value = [], 0.0
         self.gradient: Parts = [np.zeros_like(problem.start)]
         for (rows, level), modes in zip(groups, unknowns[1:], strict=True):
-            ends = _ends(problem, rows, Facing(*(value[rows] for value in problem.facing)))
+            ends = joined_ends(problem, rows, problem.facing.take(rows), problem.start)
             path = PathState(ends, self._joined(unknowns[0], modes), _basis(level))
             self.value += float(problem.weights[rows] @ path.energy)
             self._add(self.gradient, rows, path.gradient)
@@ -109,10 +100,23 @@ class _Joint:
             found[rows] = path.energy
         return found
 
-    def moved(self, step: Parts, factor: float) -> _Joint:
+    @property
+    def momenta(self) -> Array:
+        """Momenta of the paths at the mean."""
+        found = np.empty_like(self.problem.ends)
+        for (rows, _), path in zip(self.groups, self.paths, strict=True):
+            found[rows] = -path.gradient[:, 0]
+        return found
+
+    def squared(self, momenta: Array) -> Array:
+        """Squared lengths of momenta at the mean."""
+        raised = self._base.raise_(momenta[None])[0] / self.problem.layout.depth
+        return np.asarray(np.sum(momenta * raised, axis=(-2, -1)))
+
+    def moved(self, step: Parts, factor: float) -> Joint:
         """Return the same after a step."""
         moved = [x + factor * y for x, y in zip(self.unknowns, step, strict=True)]
-        return _Joint(self.problem, self.groups, moved)
+        return Joint(self.problem, self.groups, moved)
 
     def raised(self, residual: Parts) -> Parts:
         """Apply the preconditioner."""
@@ -135,9 +139,9 @@ class _Joint:
 
         return product
 
-    def refined(self) -> _Joint:
+    def refined(self) -> Joint:
         """Return the same with more modes for samples whose last ones have not decayed."""
-        groups: list[_Group] = []
+        groups: list[Group] = []
         parts = [self.unknowns[0]]
         for (rows, level), path, modes in zip(
             self.groups, self.paths, self.unknowns[1:], strict=True
@@ -149,9 +153,22 @@ class _Joint:
                 if chosen.any():
                     more = [(0, 0), (0, LEVELS[after][0] - modes.shape[1]), (0, 0), (0, 0)]
                     parts.append(np.pad(modes[chosen], more))
-                    groups.append(_Group(rows[chosen], after))
+                    groups.append(Group(rows[chosen], after))
         same = [group.level for group in groups] == [group.level for group in self.groups]
-        return self if same else _Joint(self.problem, groups, parts)
+        return self if same else Joint(self.problem, groups, parts)
+
+    def switched(self, rows: Array, facing: Facing, modes: Array) -> Joint:
+        """Return the same with other paths to some samples."""
+        groups: list[Group] = []
+        parts = [self.unknowns[0]]
+        for group, part in zip(self.groups, self.unknowns[1:], strict=True):
+            stay = ~np.isin(group.rows, rows)
+            if stay.any():
+                groups.append(Group(group.rows[stay], group.level))
+                parts.append(part[stay])
+        turned = self.problem.facing.put(rows, facing)
+        problem = self.problem._replace(facing=turned)
+        return Joint(problem, [*groups, Group(rows, 1)], [*parts, modes])
 
     def _joined(self, shift: Array, modes: Array) -> Array:
         shared = np.broadcast_to(shift, (len(modes), 1, *shift.shape))
@@ -164,94 +181,24 @@ class _Joint:
         parts.append(weights[:, None, None, None] * image[:, 1:])
 
 
-def joint_mean(
-    point: Array, samples: Points, weights: Array, max_iter: int, told: Callable[[int], object]
-) -> tuple[Array, int] | None:
-    """Return a mean of square matrices of full rank, near a first point, and the steps taken.
-
-    The number of steps is ``told`` after each. None where others should be asked: at depths,
-    numbers and shapes for which this is not made, or if it fails. Of several geodesics to a sample
-    two compete, in frames that turn either way: what is found must be verified.
-    """
-    frame, shape = samples.frame, samples.value.shape
-    if frame.layered or not 2 <= frame.depth <= _DEEPEST or samples.value.size > _MOST_ENTRIES:
-        return None
-    if shape[-1] != shape[-2] or frame.values.shape[-1] < shape[-1] or len(weights) < 2:
-        return None
-    newton = _Newton(max_iter, told)
-    roots = frame.compose(frame.roots)
-    first = Frame.of_point(point, frame.depth)
-    root = first.compose(first.roots)
-    polar = Frame.of_root(root, frame.depth).polar
-    problem, least = _posed(root, polar, roots, frame, weights)
-    for _ in range(_ROUNDS):
-        joint, at = newton.descended(_begun(problem), _FIRST), polar
-        far = frobenius(joint.unknowns[0]) > _MOVED * frobenius(joint.mean)
-        if not far:
-            if not np.isfinite(least).any():
-                break
-            for goal in _GOALS[:2]:
-                joint = newton.descended(joint, goal).refined()
-        root = joint.mean @ at
-        polar = Frame.of_root(root, frame.depth).polar
-        problem, least = _posed(root, polar, roots, frame, weights)
-        if not far and (least >= _CONTEST * joint.energies).all():
-            break
-    for goal in _GOALS:
-        joint = newton.descended(joint, goal).refined()
-    joint = newton.descended(joint, _SHORT)
-    found = Frame.of_root(newton.finished(joint) @ at, frame.depth)
-    usable = np.isfinite(joint.value) and np.linalg.det(at) * np.linalg.det(found.polar) > 0
-    return (found.compose(found.singular_values), newton.steps) if usable else None
-
-
-def _begun(problem: _Problem) -> _Joint:
+def begun(problem: Problem) -> Joint:
     """Return straight paths in the frames that turn."""
-    n, (n_modes, n_nodes) = len(problem.start), LEVELS[0]
-    n_samples, block = len(problem.ends), max(1, _BLOCK // (n_nodes * n * n))
-    rows = np.split(np.arange(n_samples), range(block, n_samples, block))
-    blank = [np.zeros((len(some), n_modes, n, n)) for some in rows]
-    return _Joint(problem, [_Group(some, 0) for some in rows], [np.zeros((n, n)), *blank])
+    n = len(problem.start)
+    rows = blocks_of(n, len(problem.ends), 0)
+    blank = [np.zeros((len(some), LEVELS[0][0], n, n)) for some in rows]
+    return Joint(problem, [Group(some, 0) for some in rows], [np.zeros((n, n)), *blank])
 
 
-def _posed(
-    root: Array, polar: Array, roots: Array, frame: Frame, weights: Array
-) -> tuple[_Problem, Array]:
-    """Return what joins a root to those of samples, in the frames of least energy.
-
-    And that energy where there is more than one frame, elsewhere infinity.
-    """
-    n = len(root)
-    layout, energies = Layout((n, n), n, frame.depth), np.full(len(roots), np.inf)
-    bases = np.broadcast_to(np.eye(n), roots.shape)
-    first = layout.position(bases, bases, bases)
-    pairs = AlignedPairs(first, layout.position(bases, frame.polar @ polar.T, bases), layout)
-    facing = pairs.facing()
-    problem = _Problem(root @ polar.T, roots @ polar.T, facing, weights, layout)
-    for rows, rival in pairs.rivals():
-        one, other = (
-            _least(_ends(problem, rows, seen))
-            for seen in (Facing(*(value[rows] for value in facing)), rival)
-        )
-        won = other < one
-        for value, another in zip(facing, rival, strict=True):
-            value[rows[won]] = another[won]
-        energies[rows] = np.minimum(one, other)
-    return problem, energies
+def blocks_of(n: int, n_samples: int, level: int) -> list[Array]:
+    """Split samples into blocks whose arrays stay in cache."""
+    block = max(1, _BLOCK // (LEVELS[level][1] * n * n))
+    return np.split(np.arange(n_samples), range(block, n_samples, block))
 
 
-def _least(ends: Ends) -> Array:
-    """Return least energies of paths."""
-    n_modes, n_nodes = LEVELS[1]
-    blank = np.zeros((len(ends.start), n_modes, *ends.start.shape[1:]))
-    path = PathState(ends, blank, modal_basis(n_modes, n_nodes))
-    return minimize(path, tolerance=_SELECTION, max_iterations=60).energy
-
-
-def _ends(problem: _Problem, rows: Array, facing: Facing) -> Ends:
+def joined_ends(problem: Problem, rows: Array, facing: Facing, start: Array) -> Ends:
     """Return what the paths to some samples join."""
     seen = transpose(facing.left_turn) @ problem.ends[rows] @ facing.right_turn
-    start = np.broadcast_to(problem.start, seen.shape)
+    start = np.broadcast_to(start, seen.shape)
     basis = np.broadcast_to(np.eye(len(problem.start)), seen.shape)
     return Ends(problem.layout, start, seen, facing, (basis, basis))
 
@@ -267,14 +214,14 @@ def _basis(level: int) -> ModalBasis:
 
 
 @dataclass
-class _Newton:
+class Newton:
     """Newton's method, the steps of which are counted and told."""
 
     max_iter: int
     told: Callable[[int], object]
     steps: int = 0
 
-    def descended(self, joint: _Joint, goal: float) -> _Joint:
+    def descended(self, joint: Joint, goal: float) -> Joint:
         """Take steps to a slope, the gradient's dual norm by the root of 2 F."""
         last = np.inf
         while True:
@@ -289,20 +236,20 @@ class _Newton:
             joint, last = after, slope
             self._count()
 
-    def finished(self, joint: _Joint) -> Array:
-        """Return the root of the mean after a last step, so short that F is not asked again."""
+    def finished(self, joint: Joint) -> Joint:
+        """Return the same after a last step, so short that what F becomes does not matter."""
         slope = joint.slope
-        if not _FINE < slope <= _SHORT or self.steps >= self.max_iter:
-            return joint.mean
+        if not _FINE < slope <= SHORT or self.steps >= self.max_iter:
+            return joint
         self._count()
-        return np.asarray(joint.mean + _newton_step(joint, 0.3 * _FINE / slope)[0])
+        return joint.moved(_newton_step(joint, 0.3 * _FINE / slope), 1.0)
 
     def _count(self) -> None:
         self.steps += 1
         self.told(self.steps)
 
 
-def _lower(joint: _Joint, step: Parts) -> _Joint | None:
+def _lower(joint: Joint, step: Parts) -> Joint | None:
     """Return the same after a step, shorter if need be, that lowers F."""
     descent, factor = _dot(joint.gradient, step), 1.0
     while factor >= _LEAST_FACTOR:
@@ -313,7 +260,7 @@ def _lower(joint: _Joint, step: Parts) -> _Joint | None:
     return None
 
 
-def _newton_step(joint: _Joint, share: float) -> Parts:
+def _newton_step(joint: Joint, share: float) -> Parts:
     """Solve for a step by conjugate gradients, until a share of the residual is left."""
     product, step = joint.hessian(), [np.zeros_like(x) for x in joint.gradient]
     rest, direction = [-x for x in joint.gradient], [-x for x in joint.ascent]

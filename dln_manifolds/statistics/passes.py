@@ -1,4 +1,4 @@
-"""Passes over samples for their Fréchet mean: sums of logarithms, solved in blocks."""
+"""Passes over samples for means, medians and fits: work on them in blocks, sums of logarithms."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
@@ -15,6 +15,7 @@ from dln_manifolds.geodesics import FailurePolicy, GeodesicSolution, Points, Sys
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.statistics.confirmed import Departures, velocity_of
 
 # Doubles in the end points of a block of samples.
 _BLOCK = 2**13
@@ -68,14 +69,23 @@ class Space(Protocol):
 
 
 class State(NamedTuple):
-    """A point with the mean of logs, the mean squared distance and the largest distance."""
+    """A point with ``sum_k w_k d_k^(p-2) log_k``, its length, ``sum_k w_k d_k^p`` and the d_k.
+
+    At p = 2 the step is the mean of logarithms. ``pace`` is ``1 / sum_k w_k d_k^(p-2)``.
+    """
 
     point: Array
     frame: Frame
     step: Array
     variance: float
     norm: float
-    farthest: float
+    lengths: Array
+    pace: float = 1.0
+
+    @property
+    def farthest(self) -> float:
+        """The largest distance."""
+        return float(self.lengths.max())
 
 
 class Pair(NamedTuple):
@@ -85,10 +95,13 @@ class Pair(NamedTuple):
     change: Array
 
 
-def direction(space: Space, point: Array, ahead: Array, memory: list[Pair]) -> Array:
+def direction(
+    space: Space, point: Array, ahead: Array, memory: list[Pair], pace: float = 1.0
+) -> Array:
     """Return the quasi-Newton step of limited memory (Nocedal 1980), of one vector or several.
 
-    ``ahead`` is minus the gradient, which is taken where the step does not go down.
+    ``ahead`` is minus the gradient, ``pace`` times which is taken where the step does not go down:
+    the inverse of that pace is the first Hessian.
     """
 
     def product(first: Array, last: Array) -> float:
@@ -100,28 +113,71 @@ def direction(space: Space, point: Array, ahead: Array, memory: list[Pair]) -> A
         share = weight * product(pair.step, step)
         step = step - share * pair.change
         shares.append((weight, share))
+    step = pace * step
     for pair, (weight, share) in zip(memory, reversed(shares), strict=True):
         step = step + (share - weight * product(pair.change, step)) * pair.step
-    return step if product(step, ahead) > 0 else ahead
+    return step if product(step, ahead) > 0 else pace * ahead
 
 
 def evaluated(
-    space: Space, point: Array, samples: Points, weights: Array, tolerance: float, n_jobs: int
+    space: Space,
+    point: Array,
+    samples: Points,
+    weights: Array,
+    tolerance: float,
+    n_jobs: int,
+    power: int = 2,
 ) -> State:
     """Solve for the geodesics from a point to the samples, block by block."""
     metric, base = space.metric, at_point(space, point)
     tolerance = max(tolerance, metric.tolerance)
 
     def block(rows: Array) -> tuple[object, ...]:
-        return metric.system, tolerance, base, samples.take(rows), weights[rows]
+        return metric.system, tolerance, base, samples.take(rows), weights[rows], power
 
-    parts = passed(_solve_block, block, samples.value.shape, n_jobs)
-    steps, squares, farthest = zip(*parts, strict=True)
-    step = np.sum(steps, axis=0)
+    steps, lengths = zip(*passed(_solve_block, block, samples.value.shape, n_jobs), strict=True)
+    step, along = np.sum(steps, axis=0), np.concatenate(lengths)
+    frame = base.frame.mapped(lambda array: array[0])
+    return _state(metric, point, frame, step, along, weights, power)
+
+
+def confirmed(
+    space: Space, found: Departures, samples: Points, weights: Array, n_jobs: int
+) -> State:
+    """Return what paths tell of a mean; geodesics for which these are not confirmed are solved."""
+    metric, frame = space.metric, found.frame
+    point = frame.compose(frame.values)
+    known = found.residual <= metric.system.goal(metric.tolerance)
+    step = velocity_of(frame, np.tensordot(weights * known, found.momentum, 1))
+    lengths = found.length
+    if not known.all():
+        rows = np.flatnonzero(~known)
+        some = samples.take(rows)
+        rest = evaluated(space, point, some, weights[rows], metric.tolerance, n_jobs)
+        step, lengths[rows] = step + rest.step, rest.lengths
+    return _state(metric, point, frame, step, lengths, weights)
+
+
+def shares_of(weights: Array, lengths: Array, power: int) -> Array:
+    """Return ``w_k d_k^(p-2)``, zero where a distance is."""
+    apart = lengths > 0
+    return np.where(apart, weights * np.where(apart, lengths, 1.0) ** (power - 2.0), 0.0)
+
+
+def _state(
+    metric: Metric,
+    point: Array,
+    frame: Frame,
+    step: Array,
+    lengths: Array,
+    weights: Array,
+    power: int = 2,
+) -> State:
     square = float(metric.inner_product(step, step, point))
     norm = float(np.sqrt(max(square, 0.0)))
-    frame = base.frame.mapped(lambda array: array[0])
-    return State(point, frame, step, float(sum(squares)), norm, max(farthest))
+    total = float(shares_of(weights, lengths, power).sum()) if power != 2 else 1.0
+    pace = 1 / total if total else 1.0
+    return State(point, frame, step, float(weights @ lengths**power), norm, lengths, pace)
 
 
 def at_point(space: Space, point: Array) -> Points:
@@ -150,14 +206,14 @@ def solved_log(system: System, start: Points, end: Points, tolerance: float) -> 
 
 
 def _solve_block(
-    system: System, tolerance: float, base: Points, samples: Points, weights: Array
-) -> tuple[Array, float, float]:
-    """Return sums over a block: of weighted logs and squares, and the largest distance."""
+    system: System, tolerance: float, base: Points, samples: Points, weights: Array, power: int
+) -> tuple[Array, Array]:
+    """Return the sum of weighted logarithms over a block, and the distances."""
     start = base.take(np.zeros(len(weights), dtype=int))
     solution = solved_log(system, start, samples, tolerance)
-    length = solution.length
-    step = np.tensordot(weights, solution.initial_velocity, 1)
-    return step, float(weights @ length**2), float(length.max())
+    if power != 2:
+        weights = shares_of(weights, solution.length, power)
+    return np.tensordot(weights, solution.initial_velocity, 1), solution.length
 
 
 def size_at(frame: Frame) -> float:
@@ -172,6 +228,7 @@ def reach(frame: Frame) -> float:
     return _REACH * deep * size_at(frame)
 
 
-def goal_of(state: State, tolerance: float) -> float:
-    """Return the length of the mean of logs that counts as none."""
-    return tolerance * float(np.sqrt(state.variance)) + ROUNDING * size_at(state.frame)
+def goal_of(state: State, tolerance: float, power: int = 2) -> float:
+    """Return the length of the step that counts as none."""
+    typical = state.variance ** (1 - 1 / power)
+    return float(tolerance * typical + ROUNDING * size_at(state.frame) / state.pace)

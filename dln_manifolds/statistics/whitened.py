@@ -46,9 +46,14 @@ class _State(NamedTuple):
 
 
 def common_polar_factor(points: Array) -> Array | None:
-    """Return the O with all ``X_k O^T`` symmetric positive definite, or None if there is none."""
-    factor = nearest_orthogonal(points[0])
-    turned = points @ factor.T
+    """Return the O with all ``X_k O^T`` symmetric positive definite, or None if there is none.
+
+    Of matrices that are symmetric to the last bit it is the identity.
+    """
+    factor, turned = np.eye(points.shape[-1]), points
+    if (points != transpose(points)).any():
+        factor = nearest_orthogonal(points[0])
+        turned = points @ factor.T
     size = np.abs(turned).max(axis=(-2, -1))
     skew = np.abs(turned - transpose(turned)).max(axis=(-2, -1))
     if (skew > _SYMMETRIC * points.shape[-1] * size).any():
@@ -76,9 +81,9 @@ def whitened_mean(
     # tr (S^{1/2} Y S^{1/2})^{1/2} is the sum of q
     traces = np.trace(positive, axis1=1, axis2=2) - 2 * state.roots.sum(axis=1)
     squares = 2 * np.maximum(traces + state.values.sum(), 0.0)
-    mean = (state.vectors * state.values) @ state.vectors.T
+    mean = (0.5 * scale * state.vectors * state.values) @ state.vectors.T
     return WhitenedMean(
-        scale * mean @ factor,
+        (mean + mean.T) @ factor,
         scale * float(weights @ squares),
         float(np.sqrt(scale)) * state.norm,
         n_iter,

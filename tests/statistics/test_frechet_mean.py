@@ -223,3 +223,28 @@ def test_weights_by_place_and_starts_elsewhere_are_refused():
         FrechetMean(space, init_point=np.diag([1.0, -1.0])).fit(points)
     with pytest.raises(InvalidPointError, match="not a rectangular array"):
         FrechetMean(space).fit([np.eye(2), np.eye(3)])
+
+
+def test_space_that_is_none():
+    with pytest.raises(TypeError, match=r"space is None; give a DLNObservableManifold or Balanced"):
+        FrechetMean(None)
+    with pytest.raises(TypeError, match="space is 3"):
+        FrechetMean(DLNObservableManifold(2, 3)).set_params(space=3).fit([np.eye(2)])
+    with pytest.raises(ValueError, match="space has no metric"):
+        FrechetMean(DLNObservableManifold(2, 3, equip=False))
+
+
+def test_repr_is_one_line():
+    space = DLNObservableManifold(n=3, depth=4)
+    assert repr(FrechetMean(space)) == f"FrechetMean({space!r})"
+    changed = FrechetMean(space, n_jobs=2, init_point=np.eye(3))
+    assert repr(changed) == f"FrechetMean({space!r}, init_point=<array (3, 3)>, n_jobs=2)"
+
+
+def test_layers_start_in_their_component():
+    space = BalancedManifold(n=2, depth=3)
+    flip = np.diag([1.0, -1.0])
+    layers = np.stack([np.eye(2)] * 3)
+    other = np.stack([flip, flip, np.eye(2)])
+    with pytest.raises(DisconnectedPointsError, match="init_point lies in another component"):
+        FrechetMean(space, init_point=other).fit([layers, 2 * layers])

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import threading
 
 import joblib
 import numpy as np
@@ -43,15 +44,23 @@ def test_every_task_is_done_once(options):
 
 
 def test_arguments_are_made_when_they_are_needed():
-    made = []
+    made, released = [], threading.Event()
 
     def arguments(member):
         made.append(member)
         return (member,)
 
-    results = shared_out(doubled, arguments, range(1000), 2, {"backend": "threading"})
-    next(results)
-    assert len(made) < 200
+    def held(member):
+        # All but the first wait, so that it does not matter how fast the threads are.
+        assert member == 0 or released.wait(60)
+        return member
+
+    results = shared_out(held, arguments, range(1000), 2, {"backend": "threading"})
+    try:
+        next(results)
+        assert len(made) < 50
+    finally:
+        released.set()
     assert len(list(results)) == 999
 
 
