@@ -17,7 +17,8 @@ PACKAGE = "dln_manifolds"
 ROOT = Path(dln_manifolds.__file__).parent
 MAX_LINES = 400
 # Raised from 12,300 for every shape, rank and depth, layers of any widths, det = 0, curvature,
-# Jacobi fields, sampling, means, medians and regression of our own, work shared out to any workers. Rather merge and shorten than raise it again.
+# Jacobi fields, sampling, means, medians and regression of our own, work shared out to any workers.
+# Rather merge and shorten than raise it again.
 MAX_LINES_IN_ALL = 30_500
 MAX_BODY = 60
 MAX_ANY = 150
