@@ -7,6 +7,7 @@ They are a submanifold of Euclidean space; with geomstats' sign,
 """
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,9 @@ from dln_manifolds.geometry.curvature import Curvature, orthonormal_plane
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.second_fundamental_form import second_fundamental_form, weingarten
 from dln_manifolds.numerics.arrays import Array
+
+# Doubles in the second fundamental form of a part of all pairs.
+_BLOCK = 2**20
 
 
 class LayerCurvature(Curvature):
@@ -45,17 +49,18 @@ class LayerCurvature(Curvature):
         value = value - np.sum(bend(self.frame, x, y) ** 2, axis=self._axes)
         return np.where(plane, value, np.nan)
 
-    def _bends(self, vectors: Array) -> Array:
-        """Return ``II(v_a, v_b)`` of a list of d tangent vectors, ``(..., d, d, size)``."""
+    def _bends(self, vectors: Array, others: Array) -> Array:
+        """Return ``II(v_a, v_b)`` of two lists of tangent vectors, ``(..., d, d', size)``."""
         place = vectors.ndim - len(self.shape)
-        pairs = np.expand_dims(vectors, place), np.expand_dims(vectors, place - 1)
+        pairs = np.expand_dims(vectors, place), np.expand_dims(others, place - 1)
         return self._flat(second_fundamental_form(self.frame.beside().beside(), *pairs))
 
     def riemann(self) -> Array:
         """Return the tensor on the entries of layers, normal parts dropped."""
         d = self.size
         units = np.eye(d).reshape(d, *self.shape)
-        bends = self._bends(sectors.tangent_part(self.frame.beside(), units))
+        tangent = sectors.tangent_part(self.frame.beside(), units)
+        bends = self._bends(tangent, tangent)
         flat = bends.reshape(*bends.shape[:-3], d * d, d)
         gram = flat @ flat.swapaxes(-1, -2)
         gram = gram.reshape(*gram.shape[:-2], d, d, d, d)
@@ -69,18 +74,36 @@ class LayerCurvature(Curvature):
         axis = self.frame.values.ndim - 1
         return np.concatenate([basis.horizontal, basis.vertical], axis=axis)
 
+    def _parts(self) -> Iterator[tuple[slice, Array]]:
+        """Yield ``II(e_a, e_c)`` of a basis, ``(..., d, part, size)``, for some c after others.
+
+        All of them at once are gigabytes for thirty layers of width five.
+        """
+        axis = self._basis.ndim - len(self.shape) - 1
+        d = self._basis.shape[axis]
+        width = max(1, _BLOCK // max(1, self._basis.size))
+        for low in range(0, d, width):
+            some = slice(low, min(low + width, d))
+            part = np.take(self._basis, range(*some.indices(d)), axis=axis)
+            yield some, self._bends(self._basis, part)
+
     @cached_property
-    def _ricci_in_basis(self) -> Array:
-        bends = self._bends(self._basis)
-        d, trace = bends.shape[-2], np.einsum("...aak->...k", bends)
-        rows = bends.reshape(*bends.shape[:-3], d, d * self.size)
-        return (bends @ trace[..., None, :, None])[..., 0] - rows @ rows.swapaxes(-1, -2)
+    def _trace(self) -> Array:
+        """The sum of ``II(e, e)`` over a basis, ``(..., size)``."""
+        basis = self._basis
+        return self._flat(second_fundamental_form(self.frame.beside(), basis, basis)).sum(axis=-2)
 
     def ricci(self) -> Array:
         """Return the Ricci tensor on the entries of layers, normal parts dropped."""
         basis = self._flat(self._basis)
-        return basis.swapaxes(-1, -2) @ self._ricci_in_basis @ basis
+        found = np.zeros((*basis.shape[:-1], basis.shape[-2]))
+        for some, bends in self._parts():
+            found[..., some] += (bends @ self._trace[..., None, :, None])[..., 0]
+            rows = bends.reshape(*bends.shape[:-2], -1)
+            found -= rows @ rows.swapaxes(-1, -2)
+        return basis.swapaxes(-1, -2) @ found @ basis
 
     def scalar(self) -> Array:
-        """Return the scalar curvature, shape ``(...)``."""
-        return np.trace(self._ricci_in_basis, axis1=-2, axis2=-1)
+        """Return the scalar curvature, shape ``(...)``: |sum II(e, e)|^2 - sum |II(e, e')|^2."""
+        bent = sum(np.einsum("...ack,...ack->...", bends, bends) for _, bends in self._parts())
+        return np.sum(self._trace**2, axis=-1) - bent
