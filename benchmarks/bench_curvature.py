@@ -65,7 +65,7 @@ def main() -> None:
     options = timing.arguments(__doc__)
     rng = np.random.default_rng(options.seed)
     repeats = 5 if options.quick else 25
-    rows = [sectional_row(rng, 20, (), depth, 5.0, repeats) for depth in (2, 3, 5)]
+    rows = [sectional_row(rng, 20, (), depth, 5.0, repeats) for depth in (2, 3, 4, 5, 8)]
     count = 1000 if options.quick else 10_000
     rows += [sectional_row(rng, 3, (count,), depth, 100.0, repeats) for depth in (2, 3, 5)]
     timing.print_table("Sectional curvature", HEADER, rows)

@@ -232,8 +232,9 @@ class LayeredCurvature(MatrixCurvature):
         With the diagonal matrices D of powers of roots the lifts are ``D^(N-p) c D^(p-1)``.
         """
         (x, x_left, x_right), (y, y_left, y_right) = self.frame.split(x), self.frame.split(y)
-        x, y, between = x / self._size, y / self._size, self._squares[..., :-1, None, :]
-        turned = transpose(x)
+        # The sizes are symmetric. In the order in which they are multiplied.
+        y, turned = y / self._size, np.divide(transpose(x), self._size, order="C")
+        between = self._squares[..., :-1, None, :]
         result = _stacked(y[..., None, :, :] * between, turned)
         result *= self._outer[..., ::-1, :, :]
         other = _stacked(turned[..., None, :, :] * between[..., ::-1, :, :], y)

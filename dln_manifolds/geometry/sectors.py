@@ -52,8 +52,14 @@ def frequencies(roots: Array, depth: int) -> Array:
 def squared_frequencies(roots: Array, depth: int) -> Array:
     """Return the eigenvalues ``sigma_k^2`` of ``D^T D``, of that shape."""
     row, column = _row_and_column(roots)
+    return (row - column) ** 2 + row * column * _squared_sines(depth)
+
+
+@lru_cache(maxsize=32)
+def _squared_sines(depth: int) -> Array:
+    """Return ``(2 sin(pi k / 2N))^2``, shape ``(N-1, 1, 1)``."""
     k = np.arange(1, depth)[:, None, None]
-    return (row - column) ** 2 + row * column * (2 * np.sin(np.pi * k / (2 * depth))) ** 2
+    return np.asarray(2 * np.sin(np.pi * k / (2 * depth))) ** 2
 
 
 @lru_cache(maxsize=32)
