@@ -16,7 +16,6 @@ import logging
 import math
 import resource
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import _timing as timing  # before numpy: pins the threads
@@ -221,25 +220,26 @@ def positive_row(rng: np.random.Generator, width: int, n_points: int) -> list[st
     plain = SPDMatrices(width, equip=False)
     plain.equip_with_metric(SPDBuresWassersteinMetric)
     center = MeanEstimator(space).fit(points).estimate_
-    tasks: list[Callable[[], object]] = [
-        lambda: space.metric.log(points, center),
-        lambda: plain.metric.log(points, center),
-        lambda: space.metric.log(points[0], center),
-        lambda: plain.metric.log(points[0], center),
-        lambda: MeanEstimator(space).fit(points),
-    ]
+    logs, single = (
+        timing.interleaved(
+            lambda some=some: space.metric.log(some, center),
+            lambda some=some: plain.metric.log(some, center),
+        )
+        for some in (points, points[0])
+    )
+
+    def mean() -> object:
+        return MeanEstimator(space).fit(points)
+
+    ratio = math.nan
     if mean_wasserstein is not None:
-        tasks.append(lambda: mean_wasserstein(points, tol=1e-11))
-    # Interleaved, so that what else the machine does meets all alike.
-    rounds = [[timing.seconds(task) for task in tasks] for _ in range(7)]
-    times = np.median(np.array(rounds)[1:], axis=0)
-    ratio = times[4] / times[5] if len(times) > 5 else math.nan
+        ratio = timing.interleaved(mean, lambda: mean_wasserstein(points, tol=1e-11)).median
     return [
         f"{width}",
-        timing.number(times[0]),
-        timing.number(times[0] / times[1]),
-        timing.number(times[2] / times[3]),
-        timing.number(times[4]),
+        timing.number(logs.first),
+        timing.number(logs.median),
+        timing.number(single.median),
+        timing.number(timing.seconds(mean)),
         timing.number(ratio),
     ]
 

@@ -90,16 +90,11 @@ def straight_factors(first: Frame, point: Array, target: Array) -> StraightFacto
     s = first.singular_values
     n = s.shape[-1]
     left, right = first.left, transpose(first.right_t)
-    size, symmetric = frobenius(target), _symmetric(point) and _symmetric(target)
-    if symmetric:
-        # Both bases are the same up to signs; those of small values carry more rounding.
-        if not np.einsum("bij,bij->bj", left, right).min() > 0:
-            return None
-        right = left
+    size, symmetric = frobenius(target), bool((left == right).all())
     left_t, sums = transpose(left), s[:, :, None] + s[:, None, :]
     apart = left_t @ (target - point) @ right
     turned = transpose(apart)
-    if not symmetric:
+    if not (symmetric and (target == transpose(target)).all()):
         allowed = _CLOSE * frobenius(apart) + _ROUNDING * n * size
         if (frobenius(apart - turned) > allowed).any():
             return None
@@ -126,10 +121,6 @@ def straight_factors(first: Frame, point: Array, target: Array) -> StraightFacto
     end_point = point + left @ again @ transpose(right)
     residual, square = frobenius(end_point - target) / size, inner(move, inside)
     return StraightFactors(velocity, np.sqrt(square), end_point, residual)
-
-
-def _symmetric(matrices: Array) -> bool:
-    return bool((matrices == transpose(matrices)).all())
 
 
 def _grown(move: Array, values: Array) -> Array:
