@@ -67,7 +67,7 @@ def logs(
         ]
         ratio = timing.pooled(ratios)
     else:
-        ratio = measured(lambda: metric.log(Y, X), X, 3, 1)
+        ratio = measured(lambda: metric.log(Y, X), X, 3 if n < 30 else 1, 1)
     solved = f"residual {solution.residual.max():.0e}, {solution.success.sum()} of {count}"
     name = f"{'single log' if single else f'{count} logs'}, n = {n}, N = {depth:g}"
     return row(name, ratio, bar, solved)
