@@ -40,7 +40,7 @@ from dln_manifolds.numerics.polynomials import (
 )
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
-LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86))
+LEVELS = ((6, 8), (14, 16), (18, 22), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
 # One, and more than its rounding.

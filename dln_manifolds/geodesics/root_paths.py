@@ -49,7 +49,7 @@ from dln_manifolds.numerics.polynomials import (
 )
 
 # Modes and quadrature nodes, from the first rough minimization to the last resort.
-LEVELS = ((6, 8), (14, 18), (24, 32), (40, 54), (64, 86), (104, 140))
+LEVELS = ((6, 8), (14, 17), (24, 32), (40, 54), (64, 86), (104, 140))
 # Depth below which the root chart is nearly flat: geodesics are followed there at once.
 SHALLOW = 2
 # Least number of nodes where a path could jump through lower rank between them.

@@ -20,7 +20,7 @@ _KEEP = 0.8
 _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
 # What a Newton step leaves of the slope, in units of its square: 1 to 10 at 3 x 3 matrices, 10 to
 # 100 at large ones. To solve for the step more exactly is in vain.
-_BENT = 20.0
+_BENT, _BENT_MANY = 6.0, 20.0
 # One path with so many unknowns keeps, from this slope on, what its solves find of the Hessian: of
 # at most so many bytes of residuals, the directions with eigenvalues below, and so many of them.
 _MANY, _NEAR, _REMEMBERED = 4096, 1e-2, 2**27
@@ -225,8 +225,10 @@ def minimize(
             if not keep.any():
                 break
             active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
-        goal = np.maximum(np.minimum(0.1, _BENT * slope), 0.3 * tolerance / slope)
-        if flat is None and len(active) == 1 and first.size >= _MANY and slope[0] <= _NEAR:
+        many = first[0].size >= _MANY
+        bent = (_BENT_MANY if many else _BENT) * slope
+        goal = np.maximum(np.minimum(0.1, bent), 0.3 * tolerance / slope)
+        if flat is None and len(active) == 1 and many and slope[0] <= _NEAR:
             flat = _Flat(first.size)
         move = _newton_direction(path, first, goal, flat)
         if flat is not None:
