@@ -48,8 +48,11 @@ _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 # Distance from the tip of a block of null directions from which its end is extrapolated: the
 # farther, the less is a geodesic turned that misses the tip by little.
 _BEFORE = 3e-5
-# Steps of the flow on either side of the break: usual are a dozen.
-_MAX_STEPS = 400
+# Share of a defect by which the aim is moved there, more often: energies have a kink at the tip,
+# and by all of it some parts go to and fro.
+_DAMPED, _MORE = 0.5, 12
+# Steps of the flow on either side of the break: usual are a dozen, and towards a tip some hundred.
+_MAX_STEPS, _STEPS_TO_TIP = 400, 1000
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class CrossingCurves:
         tau = times * last / size
         nearest = np.abs(self.knots[:, :, None] - tau).argmin(axis=0)
         members = np.arange(len(tau))[:, None]
-        late = np.maximum(tau - self.knots[-1, :, None], 0.0)
+        # Those that were not followed to the end have an infinite last knot.
+        until = np.maximum(self.knots[-1, :, None], 0.0)
+        late = np.maximum(tau - until, 0.0)
         lapse = (tau - late - self.knots[nearest, members]).ravel()
         origin = self.states[nearest, members].reshape(-1, *self.states.shape[2:])
         origin[lapse < 0, 1] *= -1
@@ -141,7 +146,7 @@ class CrossingCurves:
         reached = flow(system, origin, lapse, tolerance=self.tolerance, long_steps=False)
         roots = reached.state[:, 0, 0].reshape(*tau.shape, *self.target.shape[1:])
         # A short straight line to a tip that the flow does not reach.
-        share = late / np.maximum(1 - self.knots[-1, :, None], _BEFORE / 2)
+        share = late / np.maximum(1 - until, _BEFORE / 2)
         roots = weigh(1 - share, roots) + weigh(share, self.target[:, None])
         inside = Frame.of_root(roots, self.depth)
         return Frame(
@@ -286,7 +291,7 @@ class _Search:
         rows, paths = np.arange(len(self.target)), self.paths
         for level in _LEVELS:
             last = np.full(len(rows), np.inf)
-            for _ in range(_CORRECTIONS):
+            for _ in range(_MORE if self.short.any() else _CORRECTIONS):
                 paths = self._settled(rows, paths, level)
                 defect, residual = self._checked(rows, paths)
                 left = self.residual[rows] > self.goal
@@ -296,7 +301,8 @@ class _Search:
                 rows, paths, last = rows[left], paths.take(left), residual[left]
                 if not hopeful:
                     break
-                shift = np.where((last < _CLOSE)[:, None, None], defect[left], 0.0)
+                share = np.where(self.short[rows] > 0, _DAMPED, 1.0) * (last < _CLOSE)
+                shift = weigh(share, defect[left])
                 turns = paths.ends.frame
                 paths = paths.aimed(transpose(turns.left_turn) @ shift @ turns.right_turn)
 
@@ -346,7 +352,7 @@ class _Search:
                 span,
                 tolerance=self.tolerance,
                 record=record,
-                max_steps=_MAX_STEPS,
+                max_steps=_STEPS_TO_TIP if short.any() else _MAX_STEPS,
                 long_steps=False,
             )
             self.n_evaluations[rows] += result.n_evaluations

@@ -26,8 +26,10 @@ _ROUNDS, _SETTLED = 12, 1e-4
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
 # Product of both ratios of least to largest singular values below which other ways are shorter at
-# smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7.
-_STEEP = 1e-5
+# smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7. Below
+# N = 2 there are such pairs up to 1e-2: that many of Gaussian ones would make logs slow. The
+# smallest such angle was 2.08.
+_STEEP, _STEEP_SHALLOW, _APART = 1e-6, 1e-4, 1.5
 # Least singular value of ``E_1^T E_0 + F_1^T F_0`` below which flips of directions are tried too.
 _LOOSE = 0.7
 
@@ -271,21 +273,20 @@ class AlignedPairs:
         return signed_polar(self._weighted, sign)
 
 
-def is_wide(angles: Array) -> Array:
+def is_wide(angles: Array, least: float = _WIDE) -> Array:
     """Whether the largest angle is so wide that the other way may be shorter."""
-    return np.asarray(np.max(np.abs(angles), axis=-1) > _WIDE)
+    return np.asarray(np.max(np.abs(angles), axis=-1) > least)
 
 
 def is_steep(first: Frame, last: Frame, layout: Layout) -> Array:
-    """Whether any other way may be shorter: near singular matrices, and below N = 2."""
+    """Whether any other way may be shorter: matrices nearly singular, and polar factors apart."""
     steep = np.zeros(len(first.values), dtype=bool)
     if layout.full and layout.rank > 2:
         ratios = [end.values[:, -1] / end.values[:, 0] for end in (first, last)]
-        steep = ratios[0] * ratios[1] < _STEEP
-        if layout.depth < 2:
-            rows = np.flatnonzero(~steep)
-            before, after = first.take(rows).polar, last.take(rows).polar
-            steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1])
+        bound = _STEEP if layout.depth >= 2 else _STEEP_SHALLOW
+        rows = np.flatnonzero(ratios[0] * ratios[1] < bound)
+        before, after = first.take(rows).polar, last.take(rows).polar
+        steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1], _APART)
     return steep
 
 

@@ -151,7 +151,8 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
 
         Geodesics between two points are not unique. The energy of paths is minimized from the polar
         path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2, N >= 2),
-        from the path that turns it the other way too; the shorter geodesic is returned. For
+        from the path that turns it the other way too; between nearly singular matrices, from rough
+        paths of up to twenty starts; the shortest geodesic is returned. For
         ``search="thorough"`` many starts are solved, at ten times the cost and more (not upstairs).
         Beyond the cut locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for
         ``|v|_g`` up to ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart.
@@ -220,10 +221,13 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         initial_point: ArrayLike,
         end_point: OptionalArray = None,
         initial_tangent_vec: OptionalArray = None,
+        *,
+        search: str = "default",
     ) -> Callable[[ArrayLike], Array]:
         """Geodesic from a point, with exactly one of end point and initial velocity given.
 
-        It is solved once, and raises as `log` or `exp`; its points are read off at any times.
+        It is solved once, and raises as `log` or `exp`; its points are read off at any times. For
+        ``search``, where an end point is given, see `log`.
 
         Returns
         -------
@@ -239,7 +243,8 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
             usable = solution.status != Status.CROSSED
         else:
             at = At(self.stratum, initial_point)
-            solution = self._join(at, At(self.stratum, end_point, "point"), record=True)
+            end = At(self.stratum, end_point, "point")
+            solution = self._join(at, end, record=True, search=search)
             usable = solution.success
             if self.policy.raises:
                 self.policy.resolve(solution, solution.length)

@@ -52,7 +52,7 @@ def test_one_singular_end(cut, n, depth):
     assert (apart <= np.sqrt(depth) * eps).all()
 
 
-@pytest.mark.parametrize(("n", "depth"), [(3, 2), (4, 4)])
+@pytest.mark.parametrize(("n", "depth"), [(3, 1.5), (3, 2), (3, 6), (4, 4)])
 def test_one_end_of_low_rank(cut, n, depth):
     X, Y = gaussian(1, n, seed=2)
     low, metric = cut(Y, 2), DLNObservableManifold(n, depth).metric
