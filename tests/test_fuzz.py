@@ -38,6 +38,7 @@ OPEN = {
     "exp to a point that is numerically singular": (
         *(827, 4197, 9826, 12569, 55246, 57132, 59157, 59840, 60836, 60978),
     ),
+    "transport below N = 2: eigenvalues of a trial step out of bounds": (64582,),
     "close points beyond 1e200: logarithms of sizes have lost their difference": (51880, 57701),
 }
 # Those that take longer than they may: rectangles and low rank of great depth, velocities far
