@@ -518,7 +518,7 @@ def test_arguments_that_exclude_each_other():
     ):
         with pytest.raises(ValueError, match="either"):
             call()
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="n_samples must be at least 0"):
         SPACE.random_point(-1)
     with pytest.raises(ValueError, match="2 vectors"):
         SPACE.random_tangent_vec(SPACE.random_point(3), 2)
