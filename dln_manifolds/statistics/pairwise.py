@@ -28,7 +28,7 @@ from dln_manifolds.statistics.workers import check_workers, shared_out
 
 # Doubles in one array of end points of a tile: enough pairs for the solver to be fast, few enough
 # to be told of progress and to share the work out.
-_BLOCK = 2**13
+_BLOCK = 2**14
 
 
 class _Tile(NamedTuple):
