@@ -334,8 +334,9 @@ def test_symmetries_and_traces_of_layers(widths, rank):
 
 def test_traces_of_layers_part_by_part(monkeypatch):
     """All pairs of a basis at once would be 0.6 GB for thirty layers of width five."""
-    W = normal((2, 3, 3, 3))
-    frame = Frame.of_layers(factor(Frame.of_point(W[:, 0], 3)), chain_of((3, 3, 3, 3)), 3)
+    chain = chain_of((3, 3, 3, 3))
+    x = matrix((3, 3), 3, batch=(2,))
+    frame = Frame.of_layers(factor(Frame.of_point(x, 3, 3), chain), chain, 3)
     whole, parts = LayerCurvature(frame), LayerCurvature(frame)
     wanted = whole.ricci(), whole.scalar()
     monkeypatch.setattr(layer_curvature, "_BLOCK", 1)
