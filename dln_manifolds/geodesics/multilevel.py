@@ -189,7 +189,7 @@ class _Levels:
     def __init__(self, family: PathFamily, best: Connection, members: Array) -> None:
         self.family, self.best, self.members, problem = family, best, members, best.problem
         self.end = problem.last.position[members]
-        self.fine = max(_FINE, _FINE_SHARE * problem.tolerance)
+        self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
 
     def solve(self) -> None:
         """Solve all members by paths of increasing resolution."""

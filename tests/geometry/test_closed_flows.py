@@ -96,7 +96,7 @@ STEADY = [
 @pytest.mark.parametrize(
     ("space", "draw"),
     [(space, anywhere) for space in SPACES] + [(space, along_frames) for space in STEADY],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_the_integrator_agrees(space, draw, monkeypatch):
     points, vectors = draw(space, np.random.default_rng(2))
