@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-import joblib
 import numpy as np
 
 from dln_manifolds.errors import (
@@ -16,6 +15,7 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import Stratum
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.statistics.confirmed import Departures, velocity_of
+from dln_manifolds.statistics.workers import shared_out
 
 # Doubles in the end points of a block of samples.
 _BLOCK = 2**13
@@ -194,8 +194,8 @@ def passed(
     """Do work on samples, of a shape in all, in blocks: with what ``block`` gives for its rows."""
     size = max(32, _BLOCK // int(np.prod(shape[1:])))
     blocks = np.split(np.arange(shape[0]), range(size, shape[0], size))
-    task = joblib.delayed(work)
-    return list(joblib.Parallel(n_jobs=n_jobs)(task(*block(rows)) for rows in blocks))
+    done = dict(shared_out(work, lambda k: block(blocks[k]), range(len(blocks)), n_jobs, {}))
+    return [done[k] for k in range(len(blocks))]
 
 
 def solved_log(system: System, start: Points, end: Points, tolerance: float) -> GeodesicSolution:
