@@ -228,12 +228,13 @@ def _geodesic(
     initial_point: Array,
     end_point: Array | None,
     initial_tangent_vec: Array | None,
+    search: str = "default",
 ) -> Callable[[Array], Array]:
     """Through the exponential map, so that times, points and velocities can be differentiated."""
     one_of(end_point=end_point, initial_tangent_vec=initial_tangent_vec)
     velocity = initial_tangent_vec
     if velocity is None:
-        velocity = metric.log(end_point, initial_point)
+        velocity = metric.log(end_point, initial_point, search=search)
     axes = (slice(None),) * len(metric.stratum.point_shape)
     late = (..., None, *axes)
 

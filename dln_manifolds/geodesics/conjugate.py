@@ -220,8 +220,7 @@ def _first_times(
         # What is known in closed form is one piece, however long it is.
         times = np.linspace(knots[0], last, _PIECES + 1)[1:-1]
         inner = [flow(system, state, time, tolerance=tolerance).state for time in times]
-        knots = np.concatenate([knots[:1], times, knots[1:]])
-        states = np.concatenate([states[:1], inner, states[1:]])
+        knots, states = (np.concatenate(x) for x in ((knots[:1], times), (states[:1], inner)))
     spans = np.diff(knots, axis=0, append=last[None])
     piece, owner = np.nonzero(spans > 0)
     pieces = _cut(

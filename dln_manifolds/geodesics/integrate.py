@@ -240,13 +240,13 @@ class _Run:
             # A trial step that is far too long may overflow; it is then rejected.
             with _quiet():
                 tried = attempt(self.system, now, h, self.tolerance)
+            self.n_evaluations[active] += tried.n_evaluations
+            self.size[active] = h * tried.growth / length
+            accepted = tried.error < 1
+            self._look_for_singular(active, accepted, tried, old, h, length)
         except np.linalg.LinAlgError:
             self.size[active] = h * _SHRINK / length
             return
-        self.n_evaluations[active] += tried.n_evaluations
-        self.size[active] = h * tried.growth / length
-        accepted = tried.error < 1
-        self._look_for_singular(active, accepted, tried, old, h, length)
         if self.system.reach > 0:
             self._look_ahead(active, accepted, tried, old, h, length)
         self._accept(active[accepted], accepted, tried, h)

@@ -157,6 +157,23 @@ class GeodesicSolution:
             setattr(changed, name, value)
         return changed
 
+    def beyond(self, lost: Array) -> GeodesicSolution:
+        """Return a flat solution with members marked whose end no array of doubles holds."""
+        if not lost.any():
+            return self
+        message = f"{self.message[:-1]}, {lost.sum()} of them end beyond what doubles can hold."
+        changed = replace(self, message=message)
+        finite = np.isfinite(self.end_point[lost].reshape(lost.sum(), -1)).all(axis=1)
+        ended = {
+            "status": np.where(finite, Status.CROSSED, Status.STALLED),
+            "crossing_time": np.where(finite, 1.0, np.inf),
+        }
+        for name, new in {"end_point": np.nan, "residual": np.inf, **ended}.items():
+            value = np.array(getattr(self, name))
+            value[lost] = new
+            setattr(changed, name, value)
+        return changed
+
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return a flat solution with its members arranged in the given batch shape."""
         shaped = replace(self)

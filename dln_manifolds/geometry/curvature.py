@@ -127,6 +127,7 @@ class MatrixCurvature(Curvature):
         """Return ``<F(x, x), Phi(y, y)> + <F(x, y) - 2 F(y, x), Phi(x, y)>``, x, y orthonormal."""
         # Both at once: small matrices cost by the call, and so does broadcasting of equal shapes.
         pair = np.stack((x, y) if x.shape == y.shape else np.broadcast_arrays(x, y))
+        pair = pair.reshape(2, *[1] * (self.frame.left.ndim + 1 - pair.ndim), *pair.shape[1:])
         pair, plane = orthonormal_plane(self._enter(pair))
         products = self.product(pair.take([0, 1, 0], axis=0), pair.take([0, 1, 1], axis=0))
         return np.where(plane, self._of_plane(products), np.nan)
@@ -216,9 +217,8 @@ class LayeredCurvature(MatrixCurvature):
         self._outer = powers[..., 1:, :, None] * powers[..., 1:, None, :]
         self._squares = powers * powers
         self._size = np.sqrt(transpose(self._squares[..., ::-1, :]) @ self._squares)
-        self.root_weights = self._size * scale ** (depth - 1)
-        if any(frame.sides):
-            self.root_weights = frame.root_weights
+        sided = any(frame.sides)
+        self.root_weights = frame.root_weights if sided else self._size * scale ** (depth - 1)
         self._weights = 1 / sectors.squared_frequencies(unit, depth)
 
     @cached_property

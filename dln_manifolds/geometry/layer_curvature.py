@@ -99,7 +99,7 @@ class LayerCurvature(Curvature):
         found = np.zeros((*basis.shape[:-1], basis.shape[-2]))
         for some, bends in self._parts():
             found[..., some] += (bends @ self._trace[..., None, :, None])[..., 0]
-            rows = bends.reshape(*bends.shape[:-2], -1)
+            rows = bends.reshape(*bends.shape[:-2], bends.shape[-2] * bends.shape[-1])
             found -= rows @ rows.swapaxes(-1, -2)
         return basis.swapaxes(-1, -2) @ found @ basis
 

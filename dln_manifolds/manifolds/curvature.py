@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
+import numpy as np
 from geomstats.geometry.riemannian_metric import RiemannianMetric
 
 from dln_manifolds.checks import At
@@ -128,7 +130,12 @@ class CurvedMetric(RiemannianMetric):
         ``(N^2 - 1) n (n - 1)^2 / (6 N)`` at the identity (ours).
         """
         at = At(self.stratum, base_point)
-        return at.cast(_curvature(at.frame).scalar())
+        # Of degree -2 in the layers, which may be of any size: where their roots are at most one.
+        values, size = at.frame.values, at.frame.roots[..., 0]
+        unit = replace(at.frame, values=values / values[..., :1])
+        scalar = _curvature(unit).scalar()
+        with np.errstate(over="ignore"):
+            return at.cast(np.where(scalar == 0, 0.0, scalar / size / size))
 
     def curvature_derivative(
         self,

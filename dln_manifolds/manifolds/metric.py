@@ -84,7 +84,9 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         start, velocity = Points(*at.flat_point()), at.flat(at.vectors[0])
         tolerance = self.tolerance
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
-        return solution.reshape(at.batch)
+        # Roots and rotations lead further than the entries of matrices can tell.
+        lost = solution.success & ~self.stratum.resolved(solution.end_point)
+        return solution.beyond(lost).reshape(at.batch)
 
     def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""

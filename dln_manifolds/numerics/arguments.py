@@ -85,7 +85,7 @@ def times_of(value: object, name: str = "t") -> Array:
         times = times.astype(np.float64) if times.dtype.kind in "iufO" else np.empty((0, 0))
     except (TypeError, ValueError, RuntimeError):
         times = np.empty((0, 0))
-    if times.ndim > 1 or not times.size:
+    if times.ndim > 1:
         raise InvalidPointError(f"{name} must be a finite number or a list of such, not {value!r}.")
     if not np.isfinite(times).all():
         raise InvalidPointError(

@@ -225,7 +225,7 @@ def minimize(
             if not keep.any():
                 break
             active, first, slope, path = active[keep], first[keep], slope[keep], path.take(keep)
-        many = first[0].size >= _MANY
+        many = first.size >= _MANY * len(first) > 0
         bent = (_BENT_MANY if many else _BENT) * slope
         goal = np.maximum(np.minimum(0.1, bent), 0.3 * tolerance / slope)
         if flat is None and len(active) == 1 and many and slope[0] <= _NEAR:

@@ -300,3 +300,12 @@ def test_singular_ends_are_located_without_fields(monkeypatch):
     for x, z in zip(points, velocities, strict=True):
         assert space.metric.conjugate_time(z, x) == np.inf
     assert sum(count) < 35_000
+
+
+def test_straight_factors_have_no_conjugate_points_before_they_end():
+    """At N = 2 with equal polar factors the flow is one closed piece, ended by a singular matrix."""
+    metric, point = DLNObservableManifold(n=2, depth=2).metric, np.diag(np.exp([1.0, -1.0]))
+    inward, across = np.diag([-1.0, np.exp(1.0)]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    vectors = metric.normalize(np.stack([inward, inward + across, across - inward]), point)
+    assert (metric.solve_exp(40 * vectors, point).crossing_time < 1).all()
+    assert np.isinf(metric.conjugate_time(vectors, point, 40.0)).all()
