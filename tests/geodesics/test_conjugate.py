@@ -303,7 +303,7 @@ def test_singular_ends_are_located_without_fields(monkeypatch):
 
 
 def test_straight_factors_have_no_conjugate_points_before_they_end():
-    """At N = 2 with equal polar factors the flow is one closed piece, ended by a singular matrix."""
+    """At N = 2, with equal polar factors, the closed flow is one piece that has a singular end."""
     metric, point = DLNObservableManifold(n=2, depth=2).metric, np.diag(np.exp([1.0, -1.0]))
     inward, across = np.diag([-1.0, np.exp(1.0)]), np.array([[0.0, 1.0], [1.0, 0.0]])
     vectors = metric.normalize(np.stack([inward, inward + across, across - inward]), point)
