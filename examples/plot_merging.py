@@ -124,10 +124,10 @@ plt.show()
 # %%
 # Five ways from one network to another. The straight line of maps crosses det = 0 in most pairs and
 # swells the effective rank. To rotate the polar factor, while the other one moves in the
-# log-Euclidean or the Bures-Wasserstein geometry, keeps det > 0; in the latter the determinant swells
-# in most pairs. Along geodesics of this geometry the effective rank is kept, and the determinant
-# swells in few pairs. Raw layers lose the map. The loss is what the straight line does best: it is
-# convex in the map.
+# log-Euclidean or the Bures-Wasserstein geometry, keeps det > 0; in the latter the determinant
+# swells in most pairs. Along geodesics of this geometry the effective rank is kept, and the
+# determinant swells in few pairs. Raw layers lose the map. The loss is what the straight line does
+# best: it is convex in the map.
 
 times = np.linspace(0, 1, 41)
 t = times[:, None, None]
