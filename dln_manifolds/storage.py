@@ -104,7 +104,7 @@ def _path_of(file: object) -> Path:
     if not isinstance(file, str | PathLike):
         raise TypeError(f"file must be a name or a path, not {file!r}.")
     path = Path(file)
-    if path.name in ("", ".."):
+    if path.name in ("", "..") or path.is_dir():
         raise ValueError(f"file must name a file, not {str(file)!r}.")
     return path
 
@@ -206,7 +206,7 @@ def _array(name: str, item: Any) -> Array:
             f"{name} is a {type(item).__name__} that is no rectangular array of numbers or strings "
             f"({error}). Save its parts under names of their own."
         ) from error
-    if array.dtype.kind not in "fiubcSU":
+    if array.dtype.kind not in "fiubcSU" or hasattr(item, "_fields"):  # tuples with names
         raise TypeError(
             f"{name} is a {type(item).__name__}; spaces of this package, GeodesicSolution, arrays "
             f"of numbers or strings, and plain values can be saved; of other curves their points, "

@@ -109,7 +109,7 @@ class CompletedSolution:
         points : ndarray, shape=[..., n, n] for a scalar, [..., n_times, n, n] otherwise
             ``X(t)``.
         """
-        points = self.evaluate(np.atleast_1d(times_of(t)))
+        points = self.evaluate(np.atleast_1d(times_of(t, least=0)))
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)
 
     def failure(self) -> ConvergenceError:

@@ -169,9 +169,10 @@ class _Run:
         self.n_steps = np.zeros(n_batch, dtype=int)
         self.n_evaluations = np.ones(n_batch, dtype=int)
         self.trajectory = Trajectory([self.time.copy()], [state.copy()]) if record else Trajectory()
-        self.rate, self.smallest = system.rates(self.state)
-        sizes, speeds = norms(state), norms(self.rate)
-        self.size = _first_steps(sizes, speeds, state.shape[-1], span, tolerance)
+        with _quiet():  # velocities may be far longer than points
+            self.rate, self.smallest = system.rates(self.state)
+            sizes, speeds = norms(state), norms(self.rate)
+            self.size = _first_steps(sizes, speeds, state.shape[-1], span, tolerance)
         # Until when steps must be short: those that come near a singular matrix are repeated with
         # short ones, which locate it.
         self.short_until = np.zeros(n_batch)

@@ -48,6 +48,8 @@ _DECAYED = 5e-6
 _BORDER_FULL, _BORDER = 0.05, 0.2
 # Depths above which they are: square matrices of full rank turn little until then.
 _DEEP_FULL, _DEEP = 4, 2
+# Depth from which there are polar paths alone: roots turn in valleys that narrow like 1/N.
+_DEEPEST = 1000
 # Families of paths.
 _POLAR, _ROOT = 0, 1
 
@@ -185,7 +187,7 @@ class ObservableSystem:
         near = np.minimum(*least) >= (_BORDER_FULL if full else _BORDER)
         deep = self.depth > (_DEEP_FULL if full else _DEEP)
         choice = np.where(near & deep, _POLAR, _ROOT)
-        return [np.full_like(choice, _POLAR)] if self.infinite else [choice, 1 - choice]
+        return [choice, 1 - choice] if self.depth < _DEEPEST else [np.full_like(choice, _POLAR)]
 
     def steep(self, first: Unit, last: Unit) -> Array:
         """Whether both ends are nearly singular, and polar factors far apart."""

@@ -157,18 +157,17 @@ class GeodesicSolution:
             setattr(changed, name, value)
         return changed
 
-    def beyond(self, lost: Array) -> GeodesicSolution:
-        """Return a flat solution with members marked whose end no array of doubles holds."""
+    def finite(self) -> GeodesicSolution:
+        """Return a flat solution with members marked whose end no array of doubles holds.
+
+        Roots and rotations lead further than the entries of matrices.
+        """
+        lost = self.success & ~np.isfinite(self.end_point.reshape(len(self.length), -1)).all(axis=1)
         if not lost.any():
             return self
-        message = f"{self.message[:-1]}, {lost.sum()} of them end beyond what doubles can hold."
+        message = f"{self.message[:-1]}, {lost.sum()} of them to what overflows."
         changed = replace(self, message=message)
-        finite = np.isfinite(self.end_point[lost].reshape(lost.sum(), -1)).all(axis=1)
-        ended = {
-            "status": np.where(finite, Status.CROSSED, Status.STALLED),
-            "crossing_time": np.where(finite, 1.0, np.inf),
-        }
-        for name, new in {"end_point": np.nan, "residual": np.inf, **ended}.items():
+        for name, new in (("end_point", np.nan), ("residual", np.inf), ("status", Status.STALLED)):
             value = np.array(getattr(self, name))
             value[lost] = new
             setattr(changed, name, value)
@@ -201,7 +200,7 @@ class GeodesicSolution:
         IncompleteGeodesicError
             If a geodesic meets a singular matrix before one of the times.
         """
-        times = np.atleast_1d(times_of(t))
+        times = np.atleast_1d(times_of(t, least=0))
         points, crossing = self.evaluate(times)
         if np.isfinite(crossing).any():
             raise self.out_of_reach(times, crossing)

@@ -201,10 +201,6 @@ class Stratum(abc.ABC):
     def contains(self, arrays: Array, dtype: DType, atol: float | None = None) -> Array:
         """Whether finite arrays are points up to the rounding of a dtype, free of scale."""
 
-    def resolved(self, arrays: Array) -> Array:
-        """Whether arrays near a point are finite, and not of a lower rank up to rounding."""
-        return np.asarray(np.isfinite(arrays).all(axis=tuple(range(-len(self.point_shape), 0))))
-
     @abc.abstractmethod
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return points near finite arrays; points are left as they are."""
@@ -291,13 +287,6 @@ class MatrixStratum(Stratum):
         """Whether the rank is r; with ``atol``, singular values up to it count as zero."""
         values = np.linalg.svd(arrays, compute_uv=False)
         return has_rank(values, self.rank, max(self.shape), dtype, 0.0 if atol is None else atol)
-
-    def resolved(self, arrays: Array) -> Array:
-        """Whether matrices of rank r at most are finite and of no lower one."""
-        finite = super().resolved(arrays)
-        held = np.where(finite[..., None, None], arrays, 0.0)
-        values = np.linalg.svd(held, compute_uv=False)[..., : self.rank]
-        return has_rank(values, self.rank, max(self.shape), arrays.dtype)
 
     def project(self, arrays: Array, dtype: DType) -> Array:
         """Return the nearest matrices of rank r, none of it close to a lower one."""

@@ -84,9 +84,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         start, velocity = Points(*at.flat_point()), at.flat(at.vectors[0])
         tolerance = self.tolerance
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
-        # Roots and rotations lead further than the entries of matrices can tell.
-        lost = solution.success & ~self.stratum.resolved(solution.end_point)
-        return solution.beyond(lost).reshape(at.batch)
+        return solution.finite().reshape(at.batch)
 
     def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
@@ -252,7 +250,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
                 self.policy.resolve(solution, solution.length)
 
         def path(t: ArrayLike) -> Array:
-            times = np.atleast_1d(times_of(t))
+            times = np.atleast_1d(times_of(t, least=0))
             points, crossing = solution.evaluate(times)
             if end_point is not None:
                 points[~usable] = np.nan

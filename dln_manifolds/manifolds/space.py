@@ -37,7 +37,6 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
 
     def __init__(self, stratum: Stratum, name: str, equip: bool) -> None:
         self.stratum = stratum
-        self.depth, self.rank = stratum.depth, stratum.rank
         dim, shape = stratum.dimension, stratum.point_shape
         PymanoptManifold.__init__(self, name, dim)
         GeomstatsManifold.__init__(self, dim=dim, shape=shape, intrinsic=True, equip=equip)
@@ -50,6 +49,16 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
     @dim.setter
     def dim(self, value: int) -> None:
         self._dimension = value
+
+    @property
+    def depth(self) -> float:
+        """Number of layers N. Changed by `set_params`."""
+        return self.stratum.depth
+
+    @property
+    def rank(self) -> int:
+        """Rank r of the end-to-end matrices. Changed by `set_params`."""
+        return self.stratum.rank
 
     @property
     def n(self) -> int:

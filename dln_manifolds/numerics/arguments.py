@@ -78,14 +78,14 @@ def real(name: str, value: object, wanted: str = "a real number") -> float:
     return number
 
 
-def times_of(value: object, name: str = "t") -> Array:
-    """Return times, one or a list of them, as a float64 array of no or one axis."""
+def times_of(value: object, name: str = "t", least: int = 1) -> Array:
+    """Return times, one or a list of ``least`` or more, as a float64 array of no or one axis."""
     try:
         times = np.asarray(value)
         times = times.astype(np.float64) if times.dtype.kind in "iufO" else np.empty((0, 0))
     except (TypeError, ValueError, RuntimeError):
         times = np.empty((0, 0))
-    if times.ndim > 1:
+    if times.ndim > 1 or times.size < least:
         raise InvalidPointError(f"{name} must be a finite number or a list of such, not {value!r}.")
     if not np.isfinite(times).all():
         raise InvalidPointError(

@@ -1,5 +1,6 @@
 """What estimators share: parameters by name, and checks of samples and weights."""
 
+import copy
 import inspect
 from typing import NamedTuple, Self
 
@@ -9,14 +10,18 @@ from dln_manifolds.checks import At, as_array
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
 from dln_manifolds.geodesics import Points
 from dln_manifolds.geometry.stratum import Stratum, component
+from dln_manifolds.numerics.arguments import real, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.statistics.passes import Space
+from dln_manifolds.statistics.workers import check_workers
 
 
 class Estimator:
     """An estimator whose arguments are parameters, as scikit-learn has them."""
 
     space: Space
+    tolerance: float
+    max_iter: int
     n_jobs: int
 
     def __repr__(self) -> str:
@@ -31,16 +36,24 @@ class Estimator:
         return f"{type(self).__name__}({', '.join(given)})"
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        """Return the parameters by name; ``deep`` is there for scikit-learn."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        """Return the parameters by name, ``deep`` also those of the space, as ``space__depth``."""
+        found = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        if deep and hasattr(self.space, "get_params"):
+            found |= {f"space__{name}": value for name, value in self.space.get_params().items()}
+        return found
 
     def set_params(self, **params: object) -> Self:
-        """Set parameters by name."""
-        known = self.get_params()
+        """Set parameters by name; for those of the space it gets a new one."""
+        known, of_space = self.get_params(), dict[str, object]()
         for name, value in params.items():
             if name not in known:
                 raise ValueError(f"{name} is no parameter; there are {', '.join(known)}.")
-            setattr(self, name, value)
+            if name.startswith("space__"):
+                of_space[name.removeprefix("space__")] = value
+            else:
+                setattr(self, name, value)
+        if of_space:
+            self.space = copy.deepcopy(self.space).set_params(**of_space)  # type: ignore[attr-defined]
         return self
 
     def __sklearn_tags__(self) -> object:
@@ -58,8 +71,9 @@ class Estimator:
             )
         if not hasattr(self.space, "metric"):
             raise ValueError(f"space has no metric; {name} needs one: space.equip_with_metric().")
-        if self.n_jobs == 0:
-            raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
+        real("tolerance", self.tolerance, "positive and finite")
+        whole("max_iter", self.max_iter, 0)
+        check_workers(self.n_jobs)
 
 
 class Samples(NamedTuple):

@@ -162,11 +162,12 @@ class GeodesicRegression(Estimator):
         """
         if not hasattr(self, "coef_"):
             raise AttributeError("This GeodesicRegression is not fitted yet: call fit first.")
-        given, mean = np.asarray(X, dtype=np.float64), np.asarray(self.mean_)
+        given, mean = _numbers(X), np.asarray(self.mean_)
         n_axes = given.ndim - mean.ndim
         if n_axes not in (0, 1) or given.shape[n_axes:] != mean.shape:
+            several = ", ".join(["n_samples", *map(str, mean.shape)]) + "," * (mean.ndim == 0)
             raise ValueError(
-                f"X has shape {given.shape}; give that of one sample, {mean.shape}, or several."
+                f"X has shape {given.shape}; give {mean.shape} for one sample, or ({several})."
             )
         return self.space.metric.exp(
             np.tensordot(given - mean, self.coef_, mean.ndim), self.intercept_
@@ -178,8 +179,9 @@ class GeodesicRegression(Estimator):
         Zero where all targets are one point. Raises as `predict`, ``dist`` and `FrechetMean`.
         """
         stratum = self.space.stratum
-        _, rows, (targets, _), weights = Samples.checked(stratum, y, sample_weight, "y", "mean")
-        residuals = self.space.metric.dist(self.predict(np.asarray(X)[rows]), targets)
+        at, rows, (targets, _), weights = Samples.checked(stratum, y, sample_weight, "y", "mean")
+        covariates = _checked_covariates(X, len(at.point))[rows]
+        residuals = self.space.metric.dist(self.predict(covariates), targets)
         mean = FrechetMean(self.space, tolerance=_OF_SCORE, n_jobs=self.n_jobs)
         mean.fit(targets, sample_weight=weights)
         left = float(weights @ residuals**2)
@@ -250,18 +252,28 @@ class GeodesicRegression(Estimator):
             self.local_ = fit.farthest > reach(self.space.stratum.frame(fit.point))
 
 
+def _numbers(given: ArrayLike) -> Array:
+    """Return covariates as finite real numbers."""
+    if given is None:
+        raise ValueError("X is None; give the covariates, numbers of shape (n_samples,).")
+    array = as_array(given, "X")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"X is of dtype {array.dtype}; covariates are real numbers.")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"X is not finite: {array[where]} at {list(where)}.")
+    return array
+
+
 def _checked_covariates(given: ArrayLike, n_samples: int) -> Array:
     """Return covariates, one axis of samples and perhaps one of features."""
-    array = np.asarray(as_array(given, "X"), dtype=np.float64)
+    array = _numbers(given)
     if array.ndim not in (1, 2) or len(array) != n_samples or array.size == 0:
         raise ValueError(
             f"X has shape {array.shape}; covariates have the shape ({n_samples},) or "
             f"({n_samples}, n_features), as y has {n_samples} samples."
         )
-    wrong = np.argwhere(~np.isfinite(array))
-    if wrong.size:
-        where = tuple(int(k) for k in wrong[0])
-        raise ValueError(f"X is not finite: {array[where]} at {list(where)}.")
     return array
 
 

@@ -24,7 +24,7 @@ from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 from dln_manifolds.numerics.progress import Progress, told
 from dln_manifolds.statistics.table_file import UNSOLVED, Destination, opened
-from dln_manifolds.statistics.workers import check_workers, shared_out
+from dln_manifolds.statistics.workers import check_options, check_workers, shared_out
 
 # Doubles in one array of end points of a tile: enough pairs for the solver to be fast, few enough
 # to be told of progress and to share the work out.
@@ -275,6 +275,7 @@ class PairwiseDistances:
 
         Ends that are the same are those of a symmetric table.
         """
+        check_options(options)
         symmetric, pending, n_failed, n_done = ends[0] is ends[1], [], 0, 0
         for number, tile in enumerate(tiles):
             known = tile.known(table, symmetric)

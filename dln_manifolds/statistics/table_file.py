@@ -43,6 +43,10 @@ def opened(out: Destination, shape: tuple[int, int], dtype: DType, digest: str) 
     if not isinstance(out, (str, PathLike)):
         raise TypeError(f"out must be a path or an array, not {out!r}.")
     path = Path(out)
+    if not path.name or path.is_dir():
+        raise ValueError(f"out must name a file, and {str(out)!r} is a folder.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "out lies in a folder that is not there", str(path))
     path = path if path.suffix else path.with_name(f"{path.name}.npy")
     beside = path.with_name(f"{path.name}.digest")
     if not path.exists():

@@ -1,5 +1,6 @@
 """Tasks shared out by joblib: on each of its backends, and once more where a worker has died."""
 
+import inspect
 import itertools
 import numbers
 import warnings
@@ -33,6 +34,16 @@ def check_workers(n_jobs: object) -> None:
         raise TypeError(f"n_jobs must be an integer or None, not {n_jobs!r}.")
     if n_jobs == 0:
         raise ValueError("n_jobs is 0; give the number of workers, or -1 for all processors.")
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raise `TypeError` for what ``joblib.Parallel`` would hand to a backend that is not named."""
+    unknown = options.keys() - inspect.signature(joblib.Parallel).parameters.keys()
+    if unknown and "backend" not in options:
+        raise TypeError(
+            f"Neither this method nor joblib.Parallel has an argument {sorted(unknown)[0]!r}. "
+            f"Arguments of a backend need its name, backend=..., beside them."
+        )
 
 
 def shared_out(

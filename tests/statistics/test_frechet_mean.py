@@ -143,7 +143,9 @@ def test_starts_and_parameters(rng):
     assert told[-1] == (estimator.n_iter_, 100)
     assert estimator.set_params(warm_start=True) is estimator
     assert estimator.fit(points).n_iter_ <= 1
-    again = FrechetMean(**{**estimator.get_params(), "init_point": mean, "warm_start": False})
+    again = FrechetMean(
+        **{**estimator.get_params(deep=False), "init_point": mean, "warm_start": False}
+    )
     assert again.fit(points).n_iter_ <= 1
     with pytest.raises(ValueError, match="speed is no parameter"):
         estimator.set_params(speed=1)

@@ -361,3 +361,38 @@ def test_bad_targets_and_predictions():
     assert model.score([0, 1, 2], apart, sample_weight=[1, 0, 1]) > 0.99
     with pytest.raises(ValueError, match="X has shape"):
         model.predict([[1.0, 2.0]])
+
+
+def test_parameters_of_the_space_are_varied():
+    space = DLNObservableManifold(n=2, depth=3)
+    model = GeodesicRegression(space)
+    assert model.get_params()["space__depth"] == 3
+    assert model.set_params(space__depth=5, tolerance=1e-9).space.depth == 5
+    assert space.depth == 3  # as it was for whoever else holds it
+    with pytest.raises(ValueError, match="space__width is no parameter"):
+        model.set_params(space__width=5)
+
+
+@pytest.mark.parametrize(
+    ("X", "match"),
+    [
+        (None, "X is None"),
+        (1j, "complex"),
+        ("a", "<U1"),
+        (np.nan, r"nan at \[\]"),
+        ([[1.0]], "one sample"),
+    ],
+)
+def test_predictions_ask_for_covariates(X, match):
+    points = np.array([1.0, 4.0, 9.0])[:, None, None] * np.eye(2)
+    model = GeodesicRegression(DLNObservableManifold(n=2, depth=2)).fit([0.0, 1.0, 2.0], points)
+    with pytest.raises(ValueError, match=match):
+        model.predict(X)
+
+
+def test_scores_ask_for_as_many_covariates_as_targets():
+    points = np.array([1.0, 4.0, 9.0])[:, None, None] * np.eye(2)
+    model = GeodesicRegression(DLNObservableManifold(n=2, depth=2)).fit([0.0, 1.0, 2.0], points)
+    for X in ([0.0, 1.0], [0.0, 1.0, 2.0, 3.0], 1.0):
+        with pytest.raises(ValueError, match="as y has 3 samples"):
+            model.score(X, points)

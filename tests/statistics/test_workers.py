@@ -220,3 +220,8 @@ def test_ray():
     points = sample(12)
     table = SPACE.metric.dist_pairwise(points, n_jobs=2, backend="ray")
     assert_array_equal(table, SPACE.metric.dist_pairwise(points))
+
+
+def test_arguments_that_nobody_has_are_refused():
+    with pytest.raises(TypeError, match="'njobs'"):
+        SPACE.metric.dist_pairwise(sample(3), njobs=2)
