@@ -87,7 +87,7 @@ PCA), can be pickled but not unpickled, on its own spaces too: `n_jobs=2` of sci
 `cross_val_score` dies, and `joblib.dump` writes what cannot be read. What works: joblib's
 `parallel_config(backend="threading")`, tables of distances with `metric="precomputed"`, and
 `dln_manifolds.storage.save` of the mean itself. `GridSearchCV` varies the `space__depth` of any of
-them.
+them, and of the estimators in `dln_manifolds.statistics`.
 
 All distances between many points: `metric.dist_pairwise(points, n_jobs=-1, progress=True)` solves
 them in batches and gives the table that scikit-learn's algorithms take as `metric="precomputed"`,

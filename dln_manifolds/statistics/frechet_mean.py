@@ -71,9 +71,9 @@ class FrechetMean(CenterEstimator):
     n_iter_ : int
         Steps taken.
     local_ : bool
-        Whether a sample is so far from the mean that geodesics which wind otherwise may be shorter
-        from elsewhere: other means may exist, and start points decide. By a rule of thumb, 0.3 of
-        the size of the layers at moderate depth: false is no proof that there is one mean only.
+        Whether there may be other means, so that it is worth to start elsewhere too: a sample is so
+        far away that the shortest way to it may be another one from elsewhere. By a rule of thumb,
+        0.3 of the size of the layers at moderate depth: false is no proof that there is one only.
 
     Examples
     --------
