@@ -162,7 +162,8 @@ class GeodesicSolution:
 
         Roots and rotations lead further than the entries of matrices.
         """
-        lost = self.success & ~np.isfinite(self.end_point.reshape(len(self.length), -1)).all(axis=1)
+        entries = tuple(range(1, self.end_point.ndim))
+        lost = self.success & ~np.isfinite(self.end_point).all(axis=entries)
         if not lost.any():
             return self
         message = f"{self.message[:-1]}, {lost.sum()} of them to what overflows."

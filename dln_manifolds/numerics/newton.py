@@ -18,9 +18,10 @@ _KEEP = 0.8
 # Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
 # that does not halve them has met the rounding of the gradient.
 _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
-# What a Newton step leaves of the slope, in units of its square: 1 to 10 at 3 x 3 matrices, 10 to
-# 100 at large ones. To solve for the step more exactly is in vain.
-_BENT, _BENT_MANY = 6.0, 20.0
+# What a Newton step leaves of the slope of large paths, in units of its square: 10 to 100. To solve
+# for it more exactly is in vain. Small ones are solved to one: on plateaus exact steps see sooner
+# where it goes down, and others have ended in longer geodesics.
+_BENT, _BENT_MANY = 1.0, 20.0
 # One path with so many unknowns keeps, from this slope on, what its solves find of the Hessian: of
 # at most so many bytes of residuals, the directions with eigenvalues below, and so many of them.
 _MANY, _NEAR, _REMEMBERED = 4096, 1e-2, 2**27
