@@ -15,9 +15,8 @@ from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.rank import THRESHOLD, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
-from dln_manifolds.numerics.precision import coarsest, dtype_of_results, eps_of
+from dln_manifolds.numerics.precision import DOUBLE, coarsest, dtype_of_results, eps_of
 
-DOUBLE: DType = np.dtype(np.float64)
 HALF: DType = np.dtype(np.float16)
 
 # For `At`: the point may be any array of its shape, or missing.

@@ -24,7 +24,7 @@ from dln_manifolds.autodiff.rules import (
     turned,
 )
 from dln_manifolds.autodiff.transport import transport
-from dln_manifolds.checks import DOUBLE, At, cast, gathered
+from dln_manifolds.checks import At, cast, gathered
 from dln_manifolds.errors import InvalidPointError
 from dln_manifolds.geometry import balancing, sectors
 from dln_manifolds.geometry import entropy as volume
@@ -34,6 +34,7 @@ from dln_manifolds.geometry.balancing import end_to_end, end_to_end_pullback
 from dln_manifolds.geometry.metric import CometricDerivative, apply_cometric, apply_metric
 from dln_manifolds.geometry.rank import is_raised, truncation_pullback, weingarten
 from dln_manifolds.numerics.arrays import Array, is_list_of_matrices
+from dln_manifolds.numerics.precision import DOUBLE
 
 # --- end-to-end matrices
 

@@ -139,7 +139,7 @@ class ObservableSystem:
 
     def cone(self, first: Unit, last: Unit) -> PolarCone:
         """Return the cone law between points of these scales."""
-        return PolarCone(first.scale, last.scale, self.layout)
+        return PolarCone(first.scale, _frame(first).growth_to(_frame(last)), self.layout)
 
     def gap(self, position: Array, other: Array) -> Array:
         """Return ``position - other``, the other in the gauge that is nearest to it."""

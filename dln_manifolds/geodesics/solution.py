@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,11 +18,13 @@ from dln_manifolds.errors import (
 from dln_manifolds.geodesics.integrate import carry, flow
 from dln_manifolds.geodesics.system import Status, System, Trajectory
 from dln_manifolds.numerics.arguments import times_of
-from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
+from dln_manifolds.numerics.precision import DOUBLE
 
+_Changes = dict[str, float | Status]
 _MODES = ("raise", "warn", "nan")
-# What holds one entry for each member, and what of it is changed where no path exists.
-_OF_DISCONNECTED = {
+# What holds one entry for each member, and what of it changes where there is no path, or no end.
+_OF_DISCONNECTED: _Changes = {
     "initial_velocity": np.nan,
     "end_point": np.nan,
     "length": np.nan,
@@ -30,6 +33,7 @@ _OF_DISCONNECTED = {
     "residual": np.inf,
     "status": Status.DISCONNECTED,
 }
+_OF_LOST: _Changes = {"end_point": np.nan, "residual": np.inf, "status": Status.STALLED}
 _BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
@@ -145,34 +149,32 @@ class GeodesicSolution:
         """Return the solution with members, a mask of shape ``(...)``, marked as disconnected."""
         if not apart.any():
             return self
-        n_solved, n_apart = np.count_nonzero(self.success & ~apart), np.count_nonzero(apart)
-        message = (
-            f"{n_solved} of {apart.size} geodesics solved; {n_apart} of the pairs "
-            f"{Status.DISCONNECTED.message}."
-        )
+        solved = f"{np.count_nonzero(self.success & ~apart)} of {apart.size} geodesics solved"
+        message = f"{solved}; {apart.sum()} of the pairs {Status.DISCONNECTED.message}."
+        return self._marked(apart, _OF_DISCONNECTED, message)
+
+    def _marked(self, members: Array, changes: _Changes, message: str) -> GeodesicSolution:
+        """Return the solution with entries of members replaced."""
         changed = replace(self, message=message)
-        for name, new in _OF_DISCONNECTED.items():
+        for name, new in changes.items():
             value = np.array(getattr(self, name))
-            value[apart] = new
+            value[members] = new
             setattr(changed, name, value)
         return changed
 
-    def finite(self) -> GeodesicSolution:
-        """Return a flat solution with members marked whose end no array of doubles holds.
+    def representable(self, contains: Callable[[Array, DType], Array]) -> GeodesicSolution:
+        """Return a flat solution with members marked whose end, as an array, is no point.
 
-        Roots and rotations lead further than the entries of matrices.
+        Roots and rotations lead further than the entries of matrices: these overflow, or lose a
+        singular value to the rounding of the largest. ``contains`` says what is a point.
         """
         entries = tuple(range(1, self.end_point.ndim))
-        lost = self.success & ~np.isfinite(self.end_point).all(axis=entries)
-        if not lost.any():
+        held = np.asarray(np.isfinite(self.end_point).all(axis=entries))
+        held[held] = contains(self.end_point[held], DOUBLE)
+        if not (lost := self.success & ~held).any():
             return self
-        message = f"{self.message[:-1]}, {lost.sum()} of them to what overflows."
-        changed = replace(self, message=message)
-        for name, new in (("end_point", np.nan), ("residual", np.inf), ("status", Status.STALLED)):
-            value = np.array(getattr(self, name))
-            value[lost] = new
-            setattr(changed, name, value)
-        return changed
+        told = f"{lost.sum()} of them to what overflows, or whose rank is lost to rounding"
+        return self._marked(lost, _OF_LOST, f"{self.message[:-1]}, {told}.")
 
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return a flat solution with its members arranged in the given batch shape."""
@@ -201,8 +203,7 @@ class GeodesicSolution:
         IncompleteGeodesicError
             If a geodesic meets a singular matrix before one of the times.
         """
-        times = np.atleast_1d(times_of(t, least=0))
-        points, crossing = self.evaluate(times)
+        points, crossing = self.evaluate(times := np.atleast_1d(times_of(t, least=0)))
         if np.isfinite(crossing).any():
             raise self.out_of_reach(times, crossing)
         return points if np.ndim(t) else np.take(points, 0, axis=self.length.ndim)

@@ -49,6 +49,7 @@ from dln_manifolds.geometry.facing import (
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stretch import pair_weights, per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.functions import log_quotient
 from dln_manifolds.numerics.matrices import diagonal, rotation, size_of, transpose, weigh
 from dln_manifolds.numerics.polynomials import combine, gauss, slopes_at_gauss
 
@@ -59,7 +60,6 @@ _NODES, _FEWER_NODES = 24, 17
 _ROUNDINGS = 4 * _EPS
 # Relative error of velocities of turns, the square of that of angles of rotations.
 _TURNED = 1e-11
-_TINY = 1e-290
 # Rounding of angles.
 _ANGLE_ROUNDING = 1e-14
 
@@ -152,15 +152,6 @@ def _weights(depth: float) -> tuple[float, float]:
 def _nuclear(matrix: Array) -> Array:
     """Return sums of singular values."""
     return np.asarray(np.linalg.svd(matrix, compute_uv=False).sum(axis=-1))
-
-
-def log_quotient(numerator: Array, denominator: Array) -> Array:
-    """Return ``log(a / b)`` of positive numbers, also where the quotient leaves the range."""
-    with np.errstate(over="ignore", under="ignore"):
-        quotient = numerator / denominator
-    usual = (quotient > _TINY) & (quotient < 1 / _TINY)
-    near = np.log(np.where(usual, quotient, 1.0))
-    return np.where(usual, near, np.log(numerator) - np.log(denominator))
 
 
 def _sizes(frame: Frame) -> _Sizes:

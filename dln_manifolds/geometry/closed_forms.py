@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geometry.bounds import couplings, log_quotient
+from dln_manifolds.geometry.bounds import couplings
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stretch import per_layer, roots_of, stretch_of
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.functions import log_quotient
 from dln_manifolds.numerics.matrices import (
     diagonal,
     frobenius,

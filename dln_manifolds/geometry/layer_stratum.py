@@ -16,8 +16,7 @@ from dln_manifolds.geometry.stratum import Draw, MatrixStratum, Stratum, balance
 from dln_manifolds.numerics.arguments import whole
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations
-
-_DOUBLE: DType = np.dtype(np.float64)
+from dln_manifolds.numerics.precision import DOUBLE
 
 
 class LayerStratum(Stratum):
@@ -101,7 +100,7 @@ class LayerStratum(Stratum):
         to rounding are left as they are. Without ``keep_component`` signs may change.
         """
         flat = arrays.reshape(-1, *self.point_shape)
-        unit = resolution(self.size, _DOUBLE)
+        unit = resolution(self.size, DOUBLE)
         exact = (relative_imbalance(flat, self.chain) <= unit) & self._has_rank(flat, dtype)
         result = flat.copy()
         if not exact.all():

@@ -26,6 +26,7 @@ from dln_manifolds.geometry.stretch import (
     stretch_of,
 )
 from dln_manifolds.numerics.arrays import Array
+from dln_manifolds.numerics.functions import log_quotient
 from dln_manifolds.numerics.matrices import parity_combine, transpose
 
 # Least root of what is decomposed: less is rounding of a stretch.
@@ -37,12 +38,15 @@ class PolarFrame:
     """Points of the polar chart with the singular frames of ``X / e^mu``, one batch axis.
 
     ``stretch`` are the eigenvalues d, descending, and ``axes`` Q with ``U = E_L Q``, ``V = E_R Q``.
+    ``largest`` are the largest singular values of X, where matrices were decomposed: quotients have
+    digits that differences of mu have not.
     """
 
     frame: Frame
     stretch: Array
     axes: Array
     layout: Layout
+    largest: Array | None = None
 
     @classmethod
     def of_matrices(cls, frame: Frame, layout: Layout) -> tuple["PolarFrame", Array]:
@@ -57,7 +61,8 @@ class PolarFrame:
         logs = logs - shift[:, None]
         unit = Frame(frame.left, np.exp(logs), frame.right_t, depth, 1.0)
         axes = np.broadcast_to(np.eye(layout.rank), (len(s), layout.rank, layout.rank))
-        return cls(unit, stretch_of(logs, depth), axes, layout), np.log(s[:, 0]) + shift
+        made = cls(unit, stretch_of(logs, depth), axes, layout, s[:, 0])
+        return made, np.log(s[:, 0]) + shift
 
     @classmethod
     def of_positions(cls, position: Array, layout: Layout) -> "PolarFrame":
@@ -73,9 +78,18 @@ class PolarFrame:
 
     def take(self, members: Array) -> "PolarFrame":
         """Return some members."""
-        return PolarFrame(
-            self.frame.take(members), self.stretch[members], self.axes[members], self.layout
-        )
+        largest = None if self.largest is None else self.largest[members]
+        parts = self.frame.take(members), self.stretch[members], self.axes[members]
+        return PolarFrame(*parts, self.layout, largest)
+
+    def growth_to(self, other: "PolarFrame") -> Array:
+        """Return the difference of both mu, exact to its own digits: both came from matrices."""
+        assert self.largest is not None
+        assert other.largest is not None
+        depth = self.layout.depth
+        # f(d_1) is the largest singular value of the unit matrix.
+        within = [log_values_of(x.stretch[:, 0], depth) for x in (self, other)]
+        return log_quotient(other.largest, self.largest) + within[0] - within[1]
 
     @property
     def position(self) -> Array:

@@ -72,7 +72,7 @@ class Cone:
 
 @dataclass(frozen=True)
 class PolarCone:
-    r"""The law in the polar chart: scales ``mu_0`` and ``mu_1`` of both ends, to infinite depth.
+    r"""The law in the polar chart: the scale ``mu_0`` and ``apart``, ``mu_1 - mu_0``, at any depth.
 
     With ``X = e^mu E_L f(D) E_R^T`` a point of size ``r = e^(mu/N)`` is ``r H`` in the root chart.
     Seen from a point of the geodesic, divided by its own size ``rho``, the geodesic has the rate
@@ -85,7 +85,7 @@ class PolarCone:
     """
 
     first: Array
-    last: Array
+    apart: Array
     layout: Layout
 
     @property
@@ -96,15 +96,15 @@ class PolarCone:
     @cached_property
     def _ratio(self) -> Array:
         """``r_1 / r_0``."""
-        return np.exp(np.clip(per_layer(self.last - self.first, self.layout.depth), -690, 690))
+        return np.exp(np.clip(per_layer(self.apart, self.layout.depth), -690, 690))
 
     @cached_property
     def _growth(self) -> Array:
         """``N (r_1 / r_0 - 1)``."""
-        apart, depth = self.last - self.first, self.layout.depth
+        depth = self.layout.depth
         if not np.isfinite(depth):
-            return apart
-        return depth * np.expm1(np.clip(apart / depth, -690, 690))
+            return self.apart
+        return depth * np.expm1(np.clip(self.apart / depth, -690, 690))
 
     def _size(self, time: Array) -> Array:
         """``rho / r_0`` at times t."""

@@ -21,9 +21,7 @@ from dln_manifolds.geometry.rank import has_rank, nearest_of_rank, resolution
 from dln_manifolds.numerics.arguments import real, whole, whole_sizes
 from dln_manifolds.numerics.arrays import Array, DType
 from dln_manifolds.numerics.matrices import orthonormal, rotations, transpose
-from dln_manifolds.numerics.precision import eps_of
-
-_DOUBLE: DType = np.dtype(np.float64)
+from dln_manifolds.numerics.precision import DOUBLE, eps_of
 
 # Logarithms up to here are those of numbers within range, and so are their opposites.
 _LONGEST_LOG = 700.0
@@ -227,7 +225,7 @@ class Stratum(abc.ABC):
         widest = _LONGEST_LOG
         if self.rank > 1:
             # Twice what counts as zero, in each factor.
-            farthest = -n_factors * np.log(2 * resolution(max(self.shape), _DOUBLE)) / 2
+            farthest = -n_factors * np.log(2 * resolution(max(self.shape), DOUBLE)) / 2
             widest = min(farthest, _LONGEST_LOG)
         if not abs(bound) <= widest:
             raise ValueError(

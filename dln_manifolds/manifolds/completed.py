@@ -33,9 +33,11 @@ class CompletedDistances(GeodesicMetric, abc.ABC):
         Raises
         ------
         IncompleteGeodesicError, ConvergenceError
-            If a geodesic meets a singular matrix before t = 1, or could not be followed to there.
-            With ``through_singular``, one that meets a matrix of rank n - 2 or lower, as rays
-            through zero do, is not followed.
+            If a geodesic meets a singular matrix before t = 1, or could not be followed to there,
+            or ends in what no array of doubles holds: entries overflow, or the least singular value
+            is lost beside the largest, so that ``belongs`` would not tell the rank. With
+            ``through_singular``, one that meets a matrix of rank n - 2 or lower, as rays through
+            zero do, is not followed.
         """
         if through_singular:
             require_square(self.stratum)

@@ -84,7 +84,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         start, velocity = Points(*at.flat_point()), at.flat(at.vectors[0])
         tolerance = self.tolerance
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
-        return solution.finite().reshape(at.batch)
+        return solution.representable(self.stratum.contains).reshape(at.batch)
 
     def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
@@ -137,7 +137,9 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         Raises
         ------
         IncompleteGeodesicError, ConvergenceError
-            If a geodesic meets a singular matrix before t = 1, or could not be followed to there.
+            If a geodesic meets a singular matrix before t = 1, or could not be followed to there,
+            or ends in what no array of doubles holds: entries overflow, or the least singular value
+            is lost beside the largest, so that ``belongs`` would not tell the rank.
         """
         at = At(self.stratum, base_point, tangent_vec=tangent_vec).tangent()
         solution = self._follow(at, record=False)

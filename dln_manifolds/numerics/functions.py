@@ -1,6 +1,6 @@
 """Elementary functions that lose no digits near zero and do not overflow.
 
-Each is a difference of terms that agree to leading order. Near zero the Taylor series is summed;
+Most are a difference of terms that agree to leading order. Near zero the Taylor series is summed;
 elsewhere the plain difference is accurate, to a few units in the last place.
 """
 
@@ -18,6 +18,17 @@ _EXP_TAIL = [1.0 / math.factorial(k + 2) for k in range(18)]
 
 #: exp(HUGE) is finite, and 1 / exp(HUGE) is negligible beside any double.
 HUGE = 700.0
+# Quotients from here to its inverse are within range.
+_TINY = 1e-290
+
+
+def log_quotient(numerator: Array, denominator: Array) -> Array:
+    """Return ``log(a / b)`` of positive numbers, also where the quotient leaves the range."""
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = numerator / denominator
+    usual = (quotient > _TINY) & (quotient < 1 / _TINY)
+    near = np.log(np.where(usual, quotient, 1.0))
+    return np.where(usual, near, np.log(numerator) - np.log(denominator))
 
 
 def horner(coefficients: Sequence[float], x: Array) -> Array:

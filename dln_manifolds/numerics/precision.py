@@ -4,7 +4,7 @@ import numpy as np
 
 from dln_manifolds.numerics.arrays import DType
 
-_DOUBLE: DType = np.dtype(np.float64)
+DOUBLE: DType = np.dtype(np.float64)
 
 
 def coarse(eps: float) -> DType:
@@ -28,4 +28,4 @@ def dtype_of_results(dtype: DType) -> DType:
 
     In the order of bytes of this machine; integers are taken as double precision.
     """
-    return dtype.newbyteorder("=") if dtype.kind == "f" and dtype.itemsize < 8 else _DOUBLE
+    return dtype.newbyteorder("=") if dtype.kind == "f" and dtype.itemsize < 8 else DOUBLE

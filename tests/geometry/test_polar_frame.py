@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from dln_manifolds import DLNObservableManifold
 from dln_manifolds.geodesics import ObservableSystem, Points, solve_exp, solve_log
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import apply_metric, inner_product
@@ -163,3 +164,17 @@ def test_momentum_of_the_metric(case):
     wanted = factor * apply_metric(frame, z)
     got = made.gradient(made.lowered(made.body(z)))
     assert_allclose(got, wanted, atol=1e-10 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("depth", [1.5, 4, 1e6, np.inf])
+@pytest.mark.parametrize("power", [-900, 0, 900])
+def test_distances_of_close_points_of_any_size(depth, power):
+    # d(cX, cY) = c^(1/N) d(X, Y). The logarithms of sizes have an absolute error of 1e-13.
+    rng = np.random.default_rng(0)
+    X = np.eye(3) + 0.3 * rng.normal(size=(3, 3))
+    Y = X + 1e-8 * rng.normal(size=(3, 3))
+    metric = DLNObservableManifold(3, depth).metric
+    found = metric.dist(np.ldexp(X, power), np.ldexp(Y, power))
+    growth = 2.0 ** (power / depth)
+    # Rounding of the entries of X beside 1e-8.
+    assert_allclose(found, growth * metric.dist(X, Y), rtol=1e-7)
