@@ -14,6 +14,7 @@ from dln_manifolds.errors import (
     IncompleteGeodesicError,
     InvalidFileError,
     InvalidPointError,
+    NotFittedError,
 )
 from dln_manifolds.geodesics import GeodesicSolution
 from dln_manifolds.manifolds.balanced import BalancedManifold, BalancedMetric
@@ -40,6 +41,7 @@ __all__ = [
     "IncompleteGeodesicError",
     "InvalidFileError",
     "InvalidPointError",
+    "NotFittedError",
     "PointRecorder",
     "__version__",
     "costs",

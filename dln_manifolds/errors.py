@@ -54,6 +54,10 @@ class ConjugatePointsError(DLNError, ArithmeticError):
     """Points are conjugate along their geodesic, or several nearest points are: no derivative."""
 
 
+class NotFittedError(DLNError, ValueError, AttributeError):
+    """An estimator was asked for what `fit` finds, before that; scikit-learn's has these bases."""
+
+
 class InvalidFileError(DLNError, ValueError):
     """A file is damaged, or was not written by this package, or by a newer version of it."""
 

@@ -1,5 +1,7 @@
 """What estimators of a center of samples share: where they start, and the steps to it."""
 
+import abc
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -9,8 +11,9 @@ from dln_manifolds.checks import At
 from dln_manifolds.errors import GeodesicWarning
 from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
+from dln_manifolds.numerics.arguments import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-from dln_manifolds.numerics.progress import Progress
+from dln_manifolds.numerics.progress import Progress, told
 from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
 from dln_manifolds.statistics.passes import (
     FAILED,
@@ -25,7 +28,7 @@ from dln_manifolds.statistics.passes import (
 _MEMORY, _MAX_HALVINGS = 10, 8
 
 
-class CenterEstimator(Estimator):
+class CenterEstimator(Estimator, abc.ABC):
     """A point near all samples, as an estimator in the manner of scikit-learn.
 
     It makes ``sum_k w_k d_k^p`` least for a ``power`` p.
@@ -43,6 +46,7 @@ class CenterEstimator(Estimator):
         warm_start: bool = False,
         n_jobs: int = 1,
         progress: Progress = False,
+        n_init: int = 1,
     ) -> None:
         self.estimate_: Array
         self.gradient_norm_: float
@@ -51,7 +55,7 @@ class CenterEstimator(Estimator):
         self._shown: int
         self.space, self.tolerance, self.max_iter = space, tolerance, max_iter
         self.init_point, self.warm_start = init_point, warm_start
-        self.n_jobs, self.progress = n_jobs, progress
+        self.n_jobs, self.progress, self.n_init = n_jobs, progress, n_init
         self._check_arguments()
 
     def _checked(
@@ -59,6 +63,7 @@ class CenterEstimator(Estimator):
     ) -> tuple[At, Points, Array]:
         """Check the arguments of `fit`; return also samples with weights that add up to one."""
         self._check_arguments()
+        whole("n_init", self.n_init)
         if y is not None and sample_weight is None:
             raise ValueError(
                 "y has no use here. Weights go by name: fit(X, sample_weight=weights)."
@@ -67,21 +72,48 @@ class CenterEstimator(Estimator):
         at, _, samples, weights = Samples.checked(stratum, X, sample_weight, "X", "center")
         if self.init_point is not None:
             checked_start(stratum, self.init_point, "init_point", samples)
-        self._fitted = samples.value
-        self._found: GeodesicSolution | None = None
         return at, samples, weights
+
+    def _keep(self, samples: Points) -> None:
+        """Keep what was fitted, and on which space."""
+        self.space_, self._fitted = copy.deepcopy(self.space), samples.value
+        self._found: GeodesicSolution | None = None
 
     @property
     def solution_(self) -> GeodesicSolution:
         """Geodesics from the mean to the samples of weight not zero; solved when asked for."""
         if self._found is None:
-            self._found = self.space.metric.solve_log(self._fitted, self.estimate_)
+            self._found = self.space_.metric.solve_log(self._fitted, self.estimate_)
         return self._found
 
     @property
     def _given(self) -> bool:
         """Whether the first point is not of our own choice."""
         return self.init_point is not None or (self.warm_start and hasattr(self, "estimate_"))
+
+    @abc.abstractmethod
+    def _reached(self, point: Array, samples: Points, weights: Array) -> State:
+        """Return what is found from a first point."""
+
+    def _best(self, samples: Points, weights: Array) -> State:
+        """Return the best of what is found from the first point and from some of the samples."""
+        drawn = np.random.default_rng(0).permutation(len(weights))[: self.n_init - 1]
+        starts = [self._start(samples.value, weights), *samples.value[drawn]]
+        found, failure = list[tuple[float, int, State]](), None
+        with told(self.progress, len(starts) * self.max_iter) as self._advance:
+            for point in starts:
+                self.n_iter_, self._shown = 0, 0
+                try:
+                    state = self._reached(point, samples, weights)
+                except FAILED as error:
+                    failure = failure or error
+                else:
+                    found.append((state.variance, self.n_iter_, state))
+        del self._advance  # estimators are pickled
+        if failure is not None and not found:
+            raise failure
+        _, self.n_iter_, best = min(found, key=lambda each: each[0])
+        return best
 
     def _told(self, steps: int) -> None:
         done = self.n_iter_ + steps

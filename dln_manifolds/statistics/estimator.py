@@ -2,12 +2,12 @@
 
 import copy
 import inspect
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 import numpy as np
 
 from dln_manifolds.checks import At, as_array
-from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError
+from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError, NotFittedError
 from dln_manifolds.geodesics import Points
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arguments import real, whole
@@ -17,9 +17,14 @@ from dln_manifolds.statistics.workers import check_workers
 
 
 class Estimator:
-    """An estimator whose arguments are parameters, as scikit-learn has them."""
+    """An estimator whose arguments are parameters, as scikit-learn has them.
+
+    What it found belongs to ``space_``, a copy of the space when it was fitted: changes of the
+    space show in the next fit.
+    """
 
     space: Space
+    space_: Space
     tolerance: float
     max_iter: int
     n_jobs: int
@@ -34,6 +39,15 @@ class Estimator:
             elif name != "space" and value != parameter.default:
                 given.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(given)})"
+
+    if not TYPE_CHECKING:  # otherwise every name would do
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say of what `fit` finds that it is not there yet."""
+            kind = type(self).__name__
+            if name.endswith("_") and not name.startswith("_") and "space_" not in vars(self):
+                raise NotFittedError(f"This {kind} is not fitted yet: call fit first, for {name}.")
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the parameters by name, ``deep`` also those of the space, as ``space__depth``."""

@@ -6,7 +6,6 @@ import numpy as np
 
 from dln_manifolds.geodesics import Points
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-from dln_manifolds.numerics.progress import told
 from dln_manifolds.statistics.center import CenterEstimator
 from dln_manifolds.statistics.joint_mean import joint_mean
 from dln_manifolds.statistics.passes import (
@@ -53,7 +52,10 @@ class FrechetMean(CenterEstimator):
     n_jobs : int
         Workers of joblib for the passes over the samples, -1 for all processors.
     progress : bool or callable
-        True for a bar, or a function of the number of steps done and of `max_iter`.
+        True for a bar, or a function of the number of steps done and of the most there may be.
+    n_init : int
+        Number of starts, for samples far apart: the first, and samples drawn at random, always the
+        same ones. The result of least variance is kept, which is still a local one.
 
     Raises
     ------
@@ -99,7 +101,7 @@ class FrechetMean(CenterEstimator):
         ValueError
             For weights that are negative, not finite, all zero or too few, and ``n_jobs=0``.
         ConvergenceError, IncompleteGeodesicError
-            If a geodesic from the first point to a sample is not found.
+            If a geodesic from the first point to a sample is not found, from any start.
 
         Warns
         -----
@@ -108,10 +110,13 @@ class FrechetMean(CenterEstimator):
         """
         at, samples, weights = self._checked(X, y, sample_weight)
         if not self._fit_whitened(samples, weights):
-            with told(self.progress, self.max_iter) as self._advance:
-                self._fit_passes(samples, weights)
-            del self._advance  # estimators are pickled
+            state = self._best(samples, weights)
+            self.estimate_, self.variance_ = state.point, state.variance
+            self.gradient_norm_ = state.norm
+            self.local_ = state.farthest > reach(state.frame)
+            self._judge(goal_of(state, self.tolerance), "logs", stacklevel=3)
         self.estimate_ = at.cast(self.estimate_)
+        self._keep(samples)
         return self
 
     def _fit_whitened(self, samples: Points, weights: Array) -> bool:
@@ -130,10 +135,9 @@ class FrechetMean(CenterEstimator):
         self._judge(self.tolerance * float(np.sqrt(found.variance)) + rounding, "logs")
         return True
 
-    def _fit_passes(self, samples: Points, weights: Array) -> None:
+    def _reached(self, point: Array, samples: Points, weights: Array) -> State:
         """Fit by passes over the samples."""
         memory: list[Pair] = []
-        point, self.n_iter_, self._shown = self._start(samples.value, weights), 0, 0
         if len(weights) > _MANY:
             rows = np.random.default_rng(0).choice(len(weights), _PART, replace=False)
             rows.sort()
@@ -146,10 +150,7 @@ class FrechetMean(CenterEstimator):
             fine = self.space.metric.tolerance
             state = self._at(point, samples, weights, fine)
             state = self._descend(state, samples, weights, memory, fine, self.tolerance)
-        self.estimate_, self.variance_ = state.point, state.variance
-        self.gradient_norm_ = state.norm
-        self.local_ = state.farthest > reach(state.frame)
-        self._judge(goal_of(state, self.tolerance), "logs")
+        return state
 
     def _jointly(
         self, point: Array, samples: Points, weights: Array, memory: list[Pair]

@@ -1,5 +1,7 @@
 """Geodesic regression of points on covariates, as an estimator in the manner of scikit-learn."""
 
+import copy
+import math
 import warnings
 from collections.abc import Callable
 from typing import Self
@@ -150,6 +152,7 @@ class GeodesicRegression(Estimator):
                 raise
             policy.warn(str(error), stacklevel=2)
             fit = None if policy.mode == "nan" else fit
+        self.space_ = copy.deepcopy(self.space)
         self._keep(fit, factor)
         self.mean_, self.coef_ = (mean, self.coef_) if given.ndim > 1 else (mean[0], self.coef_[0])
         self.intercept_, self.coef_ = at.cast(self.intercept_), at.cast(self.coef_)
@@ -160,8 +163,6 @@ class GeodesicRegression(Estimator):
 
         Shape ``(n_samples, *point_shape)`` or ``point_shape``. Raises as ``exp``.
         """
-        if not hasattr(self, "coef_"):
-            raise AttributeError("This GeodesicRegression is not fitted yet: call fit first.")
         given, mean = _numbers(X), np.asarray(self.mean_)
         n_axes = given.ndim - mean.ndim
         if n_axes not in (0, 1) or given.shape[n_axes:] != mean.shape:
@@ -169,20 +170,25 @@ class GeodesicRegression(Estimator):
             raise ValueError(
                 f"X has shape {given.shape}; give {mean.shape} for one sample, or ({several})."
             )
-        return self.space.metric.exp(
+        return self.space_.metric.exp(
             np.tensordot(given - mean, self.coef_, mean.ndim), self.intercept_
         )
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R^2: one minus the share that is left of squared distances from the Fréchet mean.
 
-        Zero where all targets are one point. Raises as `predict`, ``dist`` and `FrechetMean`.
+        Zero where all targets are one point, and NaN with a warning of a single sample, as in
+        scikit-learn. Raises as `predict`, ``dist`` and `FrechetMean`.
         """
-        stratum = self.space.stratum
+        stratum = self.space_.stratum
         at, rows, (targets, _), weights = Samples.checked(stratum, y, sample_weight, "y", "mean")
         covariates = _checked_covariates(X, len(at.point))[rows]
-        residuals = self.space.metric.dist(self.predict(covariates), targets)
-        mean = FrechetMean(self.space, tolerance=_OF_SCORE, n_jobs=self.n_jobs)
+        if len(rows) == 1:
+            message = "R^2 of one sample of positive weight is not defined: give two at least."
+            warnings.warn(message, UserWarning, stacklevel=2)
+            return math.nan
+        residuals = self.space_.metric.dist(self.predict(covariates), targets)
+        mean = FrechetMean(self.space_, tolerance=_OF_SCORE, n_jobs=self.n_jobs)
         mean.fit(targets, sample_weight=weights)
         left = float(weights @ residuals**2)
         rounding = ROUNDING * size_at(stratum.frame(mean.estimate_))

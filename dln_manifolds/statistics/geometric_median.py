@@ -6,7 +6,6 @@ import numpy as np
 
 from dln_manifolds.geodesics import Points
 from dln_manifolds.numerics.arrays import Array, ArrayLike
-from dln_manifolds.numerics.progress import told
 from dln_manifolds.statistics.center import CenterEstimator
 from dln_manifolds.statistics.passes import Pair, State, goal_of, reach
 
@@ -38,7 +37,9 @@ class GeometricMedian(CenterEstimator):
     n_jobs : int
         Workers of joblib for the passes over the samples, -1 for all processors.
     progress : bool or callable
-        True for a bar, or a function of the number of steps done and of `max_iter`.
+        True for a bar, or a function of the number of steps done and of the most there may be.
+    n_init : int
+        Number of starts: the first, and samples, as for :class:`FrechetMean`.
 
     Raises
     ------
@@ -78,18 +79,17 @@ class GeometricMedian(CenterEstimator):
         Arguments, errors and warnings are those of :meth:`FrechetMean.fit`.
         """
         at, samples, weights = self._checked(X, y, sample_weight)
-        self.n_iter_, self._shown = 0, 0
-        with told(self.progress, self.max_iter) as self._advance:
-            state, weight = self._found_from(self._start(samples.value, weights), samples, weights)
-        del self._advance  # estimators are pickled
+        state = self._best(samples, weights)
+        weight = float(weights[state.lengths == 0].sum())  # of a sample that is the median
         self.estimate_, self.mean_distance_ = at.cast(state.point), state.variance
         self.gradient_norm_ = max(state.norm - weight, 0.0)
         self.local_ = state.farthest > reach(state.frame)
         self._judge(goal_of(state, self.tolerance, self.power), "unit vectors", stacklevel=3)
+        self._keep(samples)
         return self
 
-    def _found_from(self, point: Array, samples: Points, weights: Array) -> tuple[State, float]:
-        """Return a median, and its weight if it is a sample."""
+    def _reached(self, point: Array, samples: Points, weights: Array) -> State:
+        """Return a median."""
         memory: list[Pair] = []
         fine, tried = self.space.metric.tolerance, np.zeros(len(weights), dtype=bool)
         state = self._at(point, samples, weights, fine)
@@ -100,7 +100,7 @@ class GeometricMedian(CenterEstimator):
                 there = self._at(samples.value[nearest], samples, weights, fine)
                 weight = float(weights[there.lengths == 0].sum())
                 if there.norm <= weight:
-                    return there, weight
+                    return there
                 if there.variance <= state.variance:
                     # as far as the weight of the sample allows
                     step = (1 - weight / there.norm) * there.pace * there.step
@@ -118,4 +118,4 @@ class GeometricMedian(CenterEstimator):
                 memory.clear()
             else:
                 state = after
-        return state, 0.0
+        return state
