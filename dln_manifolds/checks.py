@@ -15,6 +15,7 @@ from dln_manifolds.geometry.layer_stratum import LayerStratum
 from dln_manifolds.geometry.rank import THRESHOLD, has_rank, resolution
 from dln_manifolds.geometry.stratum import Stratum, balance_tolerance, component
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.precision import DOUBLE, coarsest, dtype_of_results, eps_of
 
 HALF: DType = np.dtype(np.float16)
@@ -285,14 +286,14 @@ class At:
 
     def _tangent_part(self, vector: Array, name: str, dtype: DType) -> Array:
         tangent = self.stratum.tangent_part(self.frame, vector)
-        axes = tuple(range(-len(self.stratum.point_shape), 0))
-        normal = np.sqrt(np.sum((vector - tangent) ** 2, axis=axes))
-        size = np.sqrt(np.sum(vector**2, axis=axes))
+        n_batch, values = tangent.ndim - len(self.stratum.point_shape), self.frame.values
+        both = vector - tangent, np.broadcast_to(vector, tangent.shape)
+        normal, size = (size_of(x, n_batch) for x in both)
         # As tangent as the coarser of vector and base point can tell.
         coarser = coarsest(dtype, self._dtypes[0])
         # A small vector may be the sum of large ones, as the mean of logs at a Fréchet mean is:
         # what is round-off for points passes.
-        rounding = 64 * eps_of(coarser) * np.linalg.norm(self.frame.values, axis=-1)
+        rounding = 64 * eps_of(coarser) * size_of(values, values.ndim - 1)
         wrong = normal > balance_tolerance(coarser) * size + rounding
         if wrong.any():
             where = np.argwhere(wrong)[0]

@@ -34,6 +34,8 @@ KEPT = (
     # Ends of exp whose rank rounding hides; close points beyond 1e200.
     *(827, 4197, 9826, 12569, 16580, 17349, 18766, 55246, 57132, 59157, 59840, 60836, 60978),
     *(17924, 51880, 57701),
+    # Ends, and chords, that overflow on the way.
+    *(24834, 27645, 28371, 29666, 32283, 37515),
 )
 # Those that take longer than they may: rectangles and low rank of great depth, velocities far
 # longer than their points, opposite determinants of great condition or depth, curvature of thirty
@@ -314,8 +316,10 @@ def run(seed):
     """Make a call; raise if it ends in anything but a verified result or a typed error."""
     call, start, refused = Call(seed), time.perf_counter(), ""
     # pymanopt's names answer with a chord, and say so, where there is no geodesic.
-    with np.errstate(over="ignore", under="ignore"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeodesicWarning)
+        # Results of coarser kinds may be beyond their range.
+        warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # of np.matrix
         try:
             getattr(call, f"check_{call.name}")()

@@ -42,7 +42,7 @@ _MOST_PIECES = 500
 
 
 def _quiet() -> np.errstate:
-    """Let numpy say nothing of a trial that goes too far and is then rejected."""
+    """Let numpy say nothing of what goes too far, and is then rejected or told."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
@@ -148,9 +148,10 @@ def carry(
         state[:, row, column] = system.flat(unit, vectors[:, place])
     parallel = system.parallel
     result = flow(parallel, parallel.project(state), np.ones(n_batch), tolerance=tolerance)
-    last = system.at(result.state[:, 0, 0], unit.scale)
-    rates = [system.sharp(last, result.state[:, row, column], unit.scale) for row, column in places]
-    transported = np.stack(rates, axis=1)
+    ends = [result.state[:, row, column] for row, column in places]
+    with _quiet():  # as the end point, vectors there may be no doubles
+        last = system.at(result.state[:, 0, 0], unit.scale)
+        transported = np.stack([system.sharp(last, rate, unit.scale) for rate in ends], axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
     return transported, result
 
@@ -178,8 +179,9 @@ class _Run:
         self.short_until = np.zeros(n_batch)
         self.weight, self.few = 40 + state[:1, 0].size, _FEW
         if state.shape[2] == 1:
-            self._leave_radial()
-            self._leave_straight()
+            with _quiet():
+                self._leave_radial()
+                self._leave_straight()
 
     def _leave_radial(self) -> None:
         """Solve the members that move along rays of the cone, which end at its tip if anywhere."""

@@ -55,11 +55,12 @@ def followed(
     record: bool,
 ) -> GeodesicSolution:
     """Return the solution of an initial-value problem from the flow that was followed."""
-    last = system.at(result.state[:, 0, 0], unit.scale)
-    end_point = start.value + velocity if system.straight else system.point(last)
     reached, crossed = result.status == Status.CONVERGED, result.status == Status.CROSSED
-    # Where a singular matrix was met, what is computed of the last state is dropped.
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # Where a singular matrix was met, what is computed of the last state is dropped. An end that
+    # overflows is told by who knows what is a point.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        last = system.at(result.state[:, 0, 0], unit.scale)
+        end_point = start.value + velocity if system.straight else system.point(last)
         bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
         speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))

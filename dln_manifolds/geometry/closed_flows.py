@@ -64,8 +64,11 @@ def singular_times(frame: Frame, velocity: Array, span: Array) -> Array:
     return first
 
 
-def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Array, Array]:
-    """Return points of rank 1 after a span, their velocities, and the u that u has become."""
+def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Array, Array, Array]:
+    """Return points of rank 1 after a span, their velocities, and the u that u has become.
+
+    Points and velocities divided by their singular values, the logarithms of which come last.
+    """
     depth, s = frame.depth, frame.singular_values[:, 0]
     u, v = frame.left[:, :, 0], frame.right_t[:, 0]
     core, *sides = (x[:, :, 0] for x in frame.split(frame.blocks(velocity)))
@@ -77,7 +80,6 @@ def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Ar
     log_ratio = 0.5 * np.log1p(span * growth * (1 + along) + aside**2)
     angle, square = np.arctan2(aside, along), along**2 + aside**2
     turning = pace / square
-    values = s * np.exp(depth * log_ratio)
     ends, rates = [], []
     for (vector, side), speed in zip(pairs, speeds, strict=True):
         share = np.where(pace > 0, speed / np.where(pace > 0, pace, 1.0), 0.0)
@@ -92,7 +94,7 @@ def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Ar
     left = stretch[:, None] * ends[0] + rates[0]
     point = ends[0][:, :, None] * ends[1][:, None, :]
     moved = left[:, :, None] * ends[1][:, None, :] + ends[0][:, :, None] * rates[1][:, None, :]
-    return weigh(values, point), weigh(values, moved), ends[0]
+    return point, moved, ends[0], np.log(s) + depth * log_ratio
 
 
 def closed_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array] | None:
@@ -110,10 +112,10 @@ def closed_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array
     velocity, frame = at.velocity(at.raised(state[:, 1])), at.frame
     if straight:
         singular = singular_times(frame, velocity, span)
-        ends = _entered(at.points(nothing) + weigh(span, velocity), velocity, layout)
+        ends = _entered(at.points(nothing) + weigh(span, velocity), velocity, nothing, layout)
     else:
-        point, velocity, column = rank_one_flow(frame, velocity, span)
-        ends, singular = _entered(point, velocity, layout), np.full(len(state), np.inf)
+        point, velocity, column, logs = rank_one_flow(frame, velocity, span)
+        ends, singular = _entered(point, velocity, logs, layout), np.full(len(state), np.inf)
         # Of both signs of the frames, that which is the same all along.
         left = [layout.split(x[:, 0])[1][:, :, 0] for x in (state, ends)]
         same = inner(left[0], frame.left[:, :, 0]) * inner(left[1], column)
@@ -147,13 +149,13 @@ def _steady_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Arra
     return which, ends, first
 
 
-def _entered(point: Array, velocity: Array, layout: Layout) -> Array:
-    """Return states, in any gauge, of matrices and velocities."""
+def _entered(point: Array, velocity: Array, by: Array, layout: Layout) -> Array:
+    """Return states, in any gauge, of matrices and velocities, times ``e^by``."""
     frame = Frame.of_point(point, layout.depth, layout.rank)
     at, scale = PolarFrame.of_matrices(frame, layout)
     momentum = at.lowered(at.body(divided(velocity, scale)))
     state = np.stack([at.position, momentum], axis=1)[:, :, None]
-    return rescaled(state, scale, layout)[:, :, 0]
+    return rescaled(state, scale + by, layout)[:, :, 0]
 
 
 def straight_flow(state: Array, span: Array, layout: Layout) -> tuple[Array, Array, Array]:

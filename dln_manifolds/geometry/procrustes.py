@@ -168,7 +168,7 @@ def nearest_bases(fibre: Fibre, bases: Array, keep_component: bool) -> Array:
     for _ in range(_SWEEPS):
         bases = fibre.swept(bases, like)
 
-    scale = np.sqrt(np.prod(fibre.squares(), axis=0))
+    scale = np.prod(np.sqrt(fibre.squares()), axis=0)
     left = np.arange(len(bases))
     for _ in range(_ROUNDS):
         part, size = fibre.take(left), scale[left]

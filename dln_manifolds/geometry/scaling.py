@@ -161,7 +161,8 @@ def rescaled(state: Array, by: Array, layout: Layout) -> Array:
     stretch += shift[:, None, None, None] * np.eye(layout.rank)
     core, *sides = layout.split(moved[:, 1])
     turned = transpose(core)
-    core[...] = weigh(growth, 0.5 * (core + turned)) + weigh(growth**2, 0.5 * (core - turned))
+    # Twice by the growth: its square may be no double.
+    core[...] = weigh(growth, 0.5 * (core + turned) + weigh(growth, 0.5 * (core - turned)))
     for side in sides:
-        side *= (growth**2)[:, None, None, None]
+        side[...] = weigh(growth, weigh(growth, side))
     return moved

@@ -296,5 +296,6 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
             self.system, where, at.flat(along), vectors, tolerance=self.tolerance
         )
         moved = moved[:, 0].reshape(*at.batch, *self.stratum.point_shape)
-        moved = self.policy.resolve(solution.reshape(at.batch), moved)
+        solution = solution.representable(self.stratum.contains).reshape(at.batch)
+        moved = self.policy.resolve(solution, moved)
         return at.cast(np.where(reached, moved, np.nan))

@@ -15,6 +15,7 @@ from dln_manifolds.manifolds.pymanopt_half import NetworkOptimization, keeps_pre
 from dln_manifolds.numerics.arguments import Seed
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.cache import PointMemo
+from dln_manifolds.numerics.matrices import size_of
 
 # Steps longer than this, relative to |W|, are cut: the result is far beyond any use anyway.
 _LONGEST = 1e30
@@ -123,4 +124,4 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
 
     def _chord_length(self, point_a: ArrayLike, point_b: ArrayLike) -> Array:
         first, last = (as_matrices(point, self.shape, "point")[0] for point in (point_a, point_b))
-        return np.asarray(np.linalg.norm(last - first))
+        return np.asarray(size_of(last - first, 0))

@@ -16,6 +16,7 @@ from dln_manifolds.manifolds.described import Adjustable
 from dln_manifolds.manifolds.flattened import FlattenedManifold
 from dln_manifolds.numerics.arguments import Seed, generator, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType, OptionalArray
+from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.precision import coarsest, dtype_of_results
 
 
@@ -144,7 +145,7 @@ class NetworkSpace(Adjustable, GeomstatsManifold, abc.ABC):
             whole = (*batch, *self.shape)
             some, at = (np.broadcast_to(x, whole)[tangent].astype(float) for x in (vectors, bases))
             normal = some - self.stratum.tangent_part(self.stratum.frame(at), some)
-            sizes = [np.linalg.norm(x.reshape(len(x), -1), axis=-1) for x in (normal, some)]
+            sizes = [size_of(x) for x in (normal, some)]
             bound = balance_tolerance(_precision(vectors, bases)) if atol is None else atol
             tangent[tangent] = sizes[0] <= bound * sizes[1]
         return tangent[()]

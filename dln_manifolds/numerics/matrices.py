@@ -74,12 +74,12 @@ def parity_combine(even: Array, odd: Array, matrix: Array) -> Array:
     return 0.5 * (even * (matrix + turned) + odd * (matrix - turned))
 
 
-def size_of(value: Array) -> Array:
+def size_of(value: Array, n_batch: int = 1) -> Array:
     """Frobenius norm of each member that neither overflows nor underflows."""
-    flat = value.reshape(len(value), math.prod(value.shape[1:]))
+    flat = value.reshape(*value.shape[:n_batch], math.prod(value.shape[n_batch:]))
     largest = np.max(np.abs(flat), axis=-1, keepdims=True)
     largest = np.where(largest == 0, 1.0, largest)
-    return largest[:, 0] * np.linalg.norm(flat / largest, axis=-1)
+    return largest[..., 0] * np.linalg.norm(flat / largest, axis=-1)
 
 
 def norms(state: Array) -> Array:
@@ -134,8 +134,9 @@ def decomposed(matrices: Array) -> tuple[Array, Array, Array]:
     poor = values[..., -1] < _POOR * values[..., 0]
     if not poor.any():
         return left, values, right_t
-    allowed = 2 * n * np.finfo(float).eps * values[..., 0]
-    poor &= frobenius(matrices - transpose(matrices)) <= allowed
+    largest = np.where(values[..., 0] == 0, 1.0, values[..., 0])[..., None, None]
+    gap = matrices / largest - transpose(matrices) / largest
+    poor &= frobenius(gap) <= 2 * n * np.finfo(float).eps
     if poor.any():
         some = matrices[poor]
         left[poor], values[poor], right_t[poor] = _by_eigenvectors(0.5 * (some + transpose(some)))

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from dln_manifolds import BalancedManifold, DLNObservableManifold
+from dln_manifolds import (
+    BalancedManifold,
+    DLNObservableManifold,
+    InvalidPointError,
+)
+from dln_manifolds.numerics.matrices import decomposed
 
 SCALES = [1e-300, 1e-200, 1e-160, 1e160, 1e200, 1e290]
 
@@ -143,3 +148,51 @@ def test_entropy_gradients_of_small_points_of_low_depth():
     for scale in (2.0**-900, 2.0**900):
         found = space.entropy_gradient(scale * point)
         np.testing.assert_allclose(found / scale ** (1 - 2 / 1.5), wanted, rtol=1e-10)
+
+
+NOT_OPEN = [
+    DLNObservableManifold(shape=(4, 3), rank=2, depth=3),
+    DLNObservableManifold(shape=(3, 3), rank=1, depth=2),
+    BalancedManifold(3, 1),
+    BalancedManifold(widths=(3, 2, 3)),
+]
+
+
+@pytest.mark.parametrize("power", [-900, 0, 900])
+@pytest.mark.parametrize("space", NOT_OPEN, ids=str)
+def test_tangency_is_seen_at_every_size(space, power):
+    rng = np.random.default_rng(0)
+    point = np.ldexp(space.random_point(2, rng=rng), power)
+    ambient = np.ldexp(rng.normal(size=point.shape), power)
+    tangent = space.to_tangent(ambient, point)
+    assert space.is_tangent(tangent, point).all()
+    space.metric.norm(tangent, point)
+    if not space.stratum.is_open and space.dim < ambient[0].size:
+        assert not space.is_tangent(ambient, point).any()
+        # Of one vector at several points, too.
+        for wrong in (ambient, ambient[0]):
+            with pytest.raises(InvalidPointError, match="not tangent"):
+                space.metric.exp(wrong, point)
+
+
+@pytest.mark.parametrize("power", [-600, 600, 1000])
+def test_nearly_symmetric_matrices_of_every_size(power):
+    # Symmetric up to rounding and nearly singular: the polar factor is that of eigenvectors.
+    rng = np.random.default_rng(0)
+    left = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    X = (left * [1.0, 0.5, 1e-13]) @ left.T
+    for change, near in ((1e-16, True), (1e-9, False)):
+        X[0, 1] += change
+        polar, expected = (x[0] @ x[2] for x in map(decomposed, (np.ldexp(X, power), X)))
+        assert_allclose(polar, expected, rtol=0, atol=1e-15 if near else 1e-3)
+        apart = np.abs(polar - np.eye(3)).max()
+        assert apart < 1e-15 if near else apart > 0.1
+
+
+@pytest.mark.filterwarnings("ignore::dln_manifolds.GeodesicWarning")
+def test_chords_of_layers_of_every_size():
+    # Of layers that a straight line through a singular matrix joins.
+    space = BalancedManifold(2, 1)
+    W = np.array([[[3.0, 0.0], [0.0, 4.0]]])
+    for power in (-900, 0, 900):
+        assert space.dist(np.ldexp(W, power), np.ldexp(-W, power)) == np.ldexp(10.0, power)
