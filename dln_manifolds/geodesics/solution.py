@@ -196,7 +196,7 @@ class GeodesicSolution:
         Returns
         -------
         points : ndarray, shape=[..., m, n] for a scalar, [..., n_times, m, n] otherwise
-            ``X(t)``.
+            ``X(t)``; not finite, with a `GeodesicWarning`, where entries overflow.
 
         Raises
         ------
@@ -233,16 +233,9 @@ class GeodesicSolution:
         Integrated with them: lengths and angles are kept. As ``metric.parallel_transport`` does,
         but for the geodesics at hand, several vectors for each at the price of one.
 
-        Parameters
-        ----------
-        vector : array-like, shape=[..., m, n]
-            Tangent vectors at the base points, normal parts drop out; the batch shape of the
-            solution ends theirs.
-
-        Returns
-        -------
-        transported : ndarray, shape=[..., m, n]
-            Tangent vectors at the end points; NaN where the geodesic was not solved.
+        ``vector`` are tangent vectors at the base points, ``(..., m, n)``, whose normal parts drop
+        out; the batch shape of the solution ends theirs. Returns tangent vectors at the end points,
+        NaN where the geodesic was not solved.
         """
         shape, batch = self.point_shape, self.length.shape
         given = np.asarray(vector, dtype=float)
@@ -289,8 +282,12 @@ class GeodesicSolution:
         crossing = np.where(result.status == Status.CROSSED, signed, np.inf)
         points = np.full((knot.size, *shape), np.nan)
         scale = scales[nearest, members].ravel()[reached]
-        unit = self.system.at(result.state[reached, 0, 0], scale)
-        points[reached] = self.system.point(unit)
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = self.system.at(result.state[reached, 0, 0], scale)
+            points[reached] = self.system.point(unit)
+        if not np.isfinite(points[reached]).all():
+            message = "Points of a geodesic overflow at some times: ask for those nearer to 0."
+            warnings.warn(message, GeodesicWarning, stacklevel=3)
         points[np.repeat(self.status.ravel() == Status.DISCONNECTED, times.size)] = np.nan
         shaped = (*batch, times.size)
         return points.reshape(*shaped, *shape), crossing.reshape(shaped)

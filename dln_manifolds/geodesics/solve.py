@@ -61,7 +61,10 @@ def followed(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         last = system.at(result.state[:, 0, 0], unit.scale)
         end_point = start.value + velocity if system.straight else system.point(last)
-        bound = system.lower_bound(unit, last) if record else np.full(len(rate), np.nan)
+        held = reached & np.isfinite(end_point).all(axis=tuple(range(1, end_point.ndim)))
+        rows, bound = np.flatnonzero(held & record), np.full(len(rate), np.nan)
+        if rows.size:
+            bound[rows] = system.lower_bound(unit.take(rows), last.take(rows))
         speed, after = system.speed(unit, rate), system.speed(last, result.state[:, 1, 0])
     drift = np.abs((after / np.where(speed == 0, 1.0, speed)) ** 2 - (speed > 0))
     end_point[~reached] = np.nan
@@ -75,7 +78,7 @@ def followed(
         initial_velocity=velocity.copy(),
         end_point=end_point,
         length=length,
-        lower_bound=np.where(reached, bound, np.nan),
+        lower_bound=bound,
         upper_bound=np.where(reached & record, length, np.nan),
         residual=np.where(reached, drift, np.inf),
         n_iterations=result.n_steps,

@@ -13,6 +13,7 @@ from dln_manifolds.geodesics import GeodesicSolution, Points
 from dln_manifolds.geometry.stratum import component
 from dln_manifolds.numerics.arguments import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.progress import Progress, told
 from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
 from dln_manifolds.statistics.passes import (
@@ -139,8 +140,7 @@ class CenterEstimator(Estimator, abc.ABC):
         if len(samples) == 1:
             return samples[0]
         mean, stratum = np.tensordot(weights, samples, 1), self.space.stratum
-        apart = np.sum((samples - mean).reshape(len(samples), -1) ** 2, axis=1)
-        nearest: Array = samples[apart.argmin()]
+        nearest: Array = samples[size_of(samples - mean).argmin()]
         near, frame = stratum.frame(nearest), None
         if not near.layered:
             mean = np.asarray(self.space.projection(mean))

@@ -17,10 +17,10 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import (
-    frobenius,
     parity_combine,
     rotation,
     rotation_angles,
+    size_of,
     transpose,
 )
 
@@ -85,7 +85,7 @@ def _residual(root: Array, target: Array, depth: float) -> Array:
     found, residual = np.isfinite(root).all(axis=(1, 2)), np.full(len(root), np.inf)
     frame = Frame.of_root(root[found], depth)
     gap = frame.compose(frame.singular_values) - target[found]
-    residual[found] = frobenius(gap) / frobenius(target[found])
+    residual[found] = size_of(gap) / size_of(target[found])
     return residual
 
 
@@ -108,4 +108,4 @@ def _ends(state: Array, rates: Array, layout: Layout, tolerance: float) -> Array
 def velocity_of(frame: Frame, momentum: Array) -> Array:
     """Return the velocity of X for a momentum of ``g_N`` in the root chart."""
     even_odd = parity_combine(*frame.chart_factors, frame.enter(momentum))
-    return frame.leave(frame.a * even_odd)
+    return frame.leave(frame.root_a * (frame.root_a * even_odd))

@@ -9,11 +9,16 @@ import numpy as np
 from dln_manifolds.checks import At, as_array
 from dln_manifolds.errors import DisconnectedPointsError, InvalidPointError, NotFittedError
 from dln_manifolds.geodesics import Points
+from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.stratum import Stratum, component
 from dln_manifolds.numerics.arguments import real, whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
+from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.statistics.passes import Space
 from dln_manifolds.statistics.workers import check_workers
+
+# Sizes of layers between which distances have squares, of points as close as doubles tell apart.
+_LEAST, _MOST = 1e-140, 1e150
 
 
 class Estimator:
@@ -115,6 +120,7 @@ class Samples(NamedTuple):
         shares = _checked_weights(weights, len(given))
         rows = np.flatnonzero(shares)
         samples = Points(at.point, at.frame).take(rows)
+        _check_sizes(samples.frame, name)
         signs = component(samples.frame)
         apart = np.argwhere(signs != signs[:1])
         if apart.size:
@@ -123,6 +129,18 @@ class Samples(NamedTuple):
                 f"{int(rows[0])}: the signs of det differ, and no {lost} exists."
             )
         return cls(at, rows, samples, shares[rows] / shares[rows].sum())
+
+
+def _check_sizes(frame: Frame, name: str) -> None:
+    """Refuse points between which squared distances are no doubles."""
+    sizes = size_of(frame.roots)
+    wrong = np.flatnonzero(~((sizes >= _LEAST) & (sizes <= _MOST)))
+    if wrong.size:
+        raise InvalidPointError(
+            f"{name}: the layers of number {int(wrong[0])} are of size {sizes[wrong[0]]:.3g}, and "
+            f"squares of distances leave the range of doubles. Fit {name} / c for a number c near "
+            f"the largest entry, and multiply what is found by c."
+        )
 
 
 def checked_start(stratum: Stratum, point: ArrayLike, name: str, samples: Points) -> Array:

@@ -173,6 +173,24 @@ def test_ends_whose_rank_rounding_hides_are_told():
     assert np.isnan(space.metric.exp(v, X)).all()
 
 
+@pytest.mark.parametrize("depth", [1e6, np.inf])
+def test_points_that_overflow_are_told_once(depth):
+    # Warnings of NumPy would be errors here.
+    metric = DLNObservableManifold(2, depth).metric
+    X, v = np.eye(2), np.array([[0.0, 900.0], [-900.0, 900.0]])
+    with pytest.raises(ConvergenceError, match="overflows"):
+        metric.exp(v, X)
+    solution, path = metric.solve_exp(v, X), metric.geodesic(X, initial_tangent_vec=v)
+    for curve in (solution, path):
+        assert np.isfinite(curve([0.0, 0.1])).all()
+        with pytest.warns(GeodesicWarning, match="overflow at some times"):
+            points = curve([0.0, 0.1, 1.0])
+        finite = np.isfinite(points).all(axis=(1, 2))
+        assert_array_equal(finite, [True, True, False])
+    with pytest.raises(ConvergenceError, match="overflows"):
+        metric.parallel_transport(X, X, v)
+
+
 def test_error_says_when_and_what_to_do():
     X, v = diagonal([1.0, 2.0], [-1.6, 0.5], 3)
     with pytest.raises(IncompleteGeodesicError, match=r"t\* = 0\.625.*on_failure"):

@@ -9,7 +9,12 @@ import pytest
 from sklearn.exceptions import NotFittedError as TheirError
 from sklearn.utils.validation import check_is_fitted
 
-from dln_manifolds import DLNError, DLNObservableManifold, NotFittedError
+from dln_manifolds import (
+    DLNError,
+    DLNObservableManifold,
+    InvalidPointError,
+    NotFittedError,
+)
 from dln_manifolds.statistics import FrechetMean, GeodesicRegression, GeometricMedian
 
 POINTS = np.array([1.0, 2.0, 4.0])[:, None, None] * np.eye(2) + 0.1 * np.arange(4).reshape(2, 2)
@@ -98,6 +103,23 @@ def test_a_score_of_one_sample_is_not_defined():
         assert np.isnan(model.score([0.0], POINTS[:1]))
     with pytest.warns(UserWarning, match="R\\^2 of one sample"):
         assert np.isnan(model.score([0.0, 1.0], POINTS[:2], sample_weight=[1.0, 0.0]))
+
+
+@pytest.mark.parametrize("depth", [1, 1.5, 2, 3, 8, np.inf])
+@pytest.mark.parametrize("power", [-900, -600, 600, 900])
+def test_points_of_any_size_or_an_error(depth, power):
+    # Warnings are errors: no square of NumPy overflows on the way.
+    space = DLNObservableManifold(n=3, depth=depth)
+    rng = np.random.default_rng(0)
+    points = np.eye(3) + 0.2 * rng.normal(size=(4, 3, 3))
+    for kind in (FrechetMean, GeometricMedian):
+        if abs(power) / depth > 450:
+            with pytest.raises(InvalidPointError, match=r"range of doubles\. Fit X / c"):
+                kind(space).fit(np.ldexp(points, power))
+            continue
+        model, expected = kind(space).fit(np.ldexp(points, power)), kind(space).fit(points)
+        found = np.ldexp(model.estimate_, -power)
+        np.testing.assert_allclose(found, expected.estimate_, rtol=0, atol=1e-8)
 
 
 def turned(angles, sizes):
