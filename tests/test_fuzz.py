@@ -35,7 +35,7 @@ KEPT = (
     *(827, 4197, 9826, 12569, 16580, 17349, 18766, 55246, 57132, 59157, 59840, 60836, 60978),
     *(17924, 51880, 57701),
     # Ends, and chords, that overflow on the way.
-    *(24834, 27645, 28371, 29666, 32283, 37515),
+    *(24834, 27645, 28371, 29666, 32283, 37515, 41427, 66919, 68304),
 )
 # Those that take longer than they may: rectangles and low rank of great depth, velocities far
 # longer than their points, opposite determinants of great condition or depth, curvature of thirty

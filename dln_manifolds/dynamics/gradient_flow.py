@@ -124,24 +124,33 @@ def flow_of_point(
 
     It is the flow of `flow_of_layers` from any balanced layers with the end-to-end matrix X, at any
     real depth N >= 1; arguments, result and errors as there, without layers. It keeps the rank of
-    X, the full one if no other is given: then what rounding adds to X of lower rank may grow.
+    X, unless N = 1. If none is given it is the number of singular values that are not zero: then
+    what rounding adds to X of lower rank may grow. At X = 0 nothing moves for N > 1.
     """
     start, dtype = checked_matrix(point)
     depth = MatrixStratum.of(shape=start.shape, depth=depth).depth
     times = checked_times(times)
     _check_start(gradient, start, energy)
-    if rank is not None:
-        values = np.linalg.svd(start, compute_uv=False)
+    values = np.linalg.svd(start, compute_uv=False)
+    if rank is None and depth > 1 and not values.all():
+        rank = int(np.count_nonzero(values))
+    elif rank is not None:
         known = 1 <= whole("rank", rank) <= len(values)
         if not (known and has_rank(values, rank, max(start.shape), dtype)):
             raise InvalidPointError(
                 f"point has not rank {rank}: its singular values are {values}. Give its rank, or "
                 f"none for the full one."
             )
+    if rank:
+        MatrixStratum.of(shape=start.shape, depth=depth, rank=rank)  # infinite depths need all
 
     def rate(_: float, state: Array) -> Array:
         position = state[:-1].reshape(start.shape)
         covector = _checked(gradient, position)
+        if depth == 1 and rank is None:
+            return np.append(-covector, np.sum(covector**2))
+        if rank == 0:
+            return np.zeros_like(state)
         frame = Frame.of_point(position, depth, rank)
         # The last entry collects the squared speed, which is what the energy loses.
         speed = inner_coproduct(frame, covector, covector)
@@ -149,7 +158,7 @@ def flow_of_point(
 
     states, n_evaluations = integrate(rate, np.append(start, 0.0), times, tolerance)
     points = states[:, :-1].reshape(times.size, *start.shape)
-    if rank is not None:
+    if rank:
         points = nearest_of_rank(points, rank, np.dtype(float))
     energies = _energies(energy, points)
     drift = np.full(times.shape, np.nan)
@@ -234,7 +243,9 @@ def integrate(
     options = {"method": "DOP853", "t_eval": times, "rtol": tolerance}
     options["atol"] = 0.01 * tolerance * (np.abs(start).max() or 1.0)
     try:
-        result = solve_ivp(rate, (times[0], times[-1]), start, **options)
+        # Steps that go too far are tried again, and end the flow where none is short enough.
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = solve_ivp(rate, (times[0], times[-1]), start, **options)
     except np.linalg.LinAlgError as error:
         raise ConvergenceError("The flow met a singular matrix, or left all bounds.") from error
     if not result.success:

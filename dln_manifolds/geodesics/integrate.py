@@ -326,9 +326,9 @@ def _approach(system: Flow, old: Array, new: Array, new_rate: Array) -> tuple[Ar
     row, column = inside[:, -1, :-1], inside[:, :-1, -1]
     first = inside[:, -1, -1]
     closing = first < 0
-    eta = np.where(closing, values[:, -1] / np.where(closing, -first, 1.0), np.inf)
     # Second derivative of the smallest singular value.
     with np.errstate(over="ignore", invalid="ignore"):
+        eta = np.where(closing, values[:, -1] / np.where(closing, -first, 1.0), np.inf)
         turning = last * (row**2 + column**2) + 2 * rest * row * column
         level = _LEVEL * rest * np.sum(inside**2, axis=(-2, -1))[:, None]
         gap = np.minimum((last - rest) * (last + rest), -np.finfo(float).tiny)

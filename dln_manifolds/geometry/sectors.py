@@ -52,7 +52,9 @@ def frequencies(roots: Array, depth: int) -> Array:
 def squared_frequencies(roots: Array, depth: int) -> Array:
     """Return the eigenvalues ``sigma_k^2`` of ``D^T D``, of that shape."""
     row, column = _row_and_column(roots)
-    return (row - column) ** 2 + row * column * _squared_sines(depth)
+    # There are none at depth 1, where squares of roots may overflow.
+    apart = (row - column) * np.ones((depth - 1, 1, 1))
+    return apart**2 + row * (column * _squared_sines(depth))
 
 
 @lru_cache(maxsize=32)

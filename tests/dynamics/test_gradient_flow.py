@@ -77,6 +77,32 @@ def test_upstairs_and_downstairs_agree(depth, n):
     assert down.drift.max() <= 1e-10
 
 
+@pytest.mark.parametrize("depth", [1, 1.5, 2, 3, 100])
+@pytest.mark.parametrize("start", [np.zeros((3, 3)), np.diag([1.0, 0.0, 0.0])], ids=["zero", "one"])
+def test_zeros_stay_where_the_metric_has_none(start, depth):
+    # Warnings are errors: nothing is divided by a singular value that is zero.
+    target = np.diag([2.0, 1.0, -1.0])
+    found = flow_of_point(start, depth, lambda X: X - target, [0.0, 1.0]).points[-1]
+    if depth == 1:
+        expected = target + np.exp(-1) * (start - target)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    else:
+        assert np.linalg.matrix_rank(found) == np.linalg.matrix_rank(start)
+        np.testing.assert_array_equal(found, np.diag(np.diag(found)))
+    if depth in (2, 3):
+        up = flow_of_layers(balanced_layers(start, depth), lambda X: X - target, [0.0, 1.0])
+        np.testing.assert_allclose(found, up.points[-1], rtol=1e-9, atol=1e-12)
+
+
+def test_flows_that_overflow_or_have_no_metric_say_so():
+    far = 1e200 * np.eye(2)
+    for depth in (1, 2, np.inf):
+        with pytest.raises(ConvergenceError):
+            flow_of_point(far, depth, lambda X: X, [0.0, 1.0])
+    with pytest.raises(ValueError, match="depth=inf needs square matrices of full rank"):
+        flow_of_point(np.diag([1.0, 0.0]), np.inf, lambda X: X, [0.0, 1.0])
+
+
 def test_downstairs_at_any_depth_against_the_definition():
     """The first instant of the flow, with fractional powers of matrices."""
     X, depth, step = normal(3, 3), 3, 1e-5
