@@ -36,6 +36,7 @@ KEPT = (
     *(17924, 51880, 57701),
     # Ends, and chords, that overflow on the way.
     *(24834, 27645, 28371, 29666, 32283, 37515, 41427, 66919, 68304),
+    *(72808, 75195, 75841, 81010),
 )
 # Those that take longer than they may: rectangles and low rank of great depth, velocities far
 # longer than their points, opposite determinants of great condition or depth, curvature of thirty

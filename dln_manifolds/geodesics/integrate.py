@@ -18,7 +18,7 @@ from dln_manifolds.geodesics.system import (
 from dln_manifolds.geometry.closed_forms import radial_rate
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, inner, norms, size_of, transpose, weigh
-from dln_manifolds.numerics.singular import comes_near, facing_cores
+from dln_manifolds.numerics.singular import facing_cores
 
 _SHRINK = 0.2
 # A step of collocation is about as long as so many of Runge-Kutta. It takes fewer calls and more
@@ -32,13 +32,11 @@ _STRETCH, _LEAST_WAY = 100, 1e-5
 # Share by which the rate of a singular value may change until it vanishes, where its tangent is
 # trusted; and products of rates that are rounding, relative to the largest.
 _STRAIGHT, _LEVEL = 0.05, 1e-20
+# Steps after which a geodesic is followed alone, whose steps are cheaper and may be longer: one
+# that does not reach its end takes its vectors nowhere.
+_FEW_STEPS = 60
 # Members of an enum are slow to compare with arrays.
 _CONVERGED, _CROSSED, _STALLED = map(int, (Status.CONVERGED, Status.CROSSED, Status.STALLED))
-# In how many parts a step that meets a singular matrix is divided, again and again, until pieces
-# are shorter than the last number, relative to the matrix at the start.
-_PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
-# Pieces of one geodesic that come near a singular matrix, above which none is told from meeting it.
-_MOST_PIECES = 500
 
 
 def _quiet() -> np.errstate:
@@ -146,14 +144,34 @@ def carry(
     places = [(place % 2, 1 + place // 2) for place in range(k)]
     for place, (row, column) in enumerate(places):
         state[:, row, column] = system.flat(unit, vectors[:, place])
-    parallel = system.parallel
-    result = flow(parallel, parallel.project(state), np.ones(n_batch), tolerance=tolerance)
+    result = _carried(system, system.parallel.project(state), tolerance)
     ends = [result.state[:, row, column] for row, column in places]
     with _quiet():  # as the end point, vectors there may be no doubles
         last = system.at(result.state[:, 0, 0], unit.scale)
         transported = np.stack([system.sharp(last, rate, unit.scale) for rate in ends], axis=1)
     transported[result.status != Status.CONVERGED] = np.nan
     return transported, result
+
+
+def _carried(system: System, state: Array, tolerance: float) -> FlowResult:
+    """Follow geodesics with vectors for unit time."""
+    span, parallel = np.ones(len(state)), system.parallel
+    result = flow(parallel, state, span, tolerance=tolerance, max_steps=_FEW_STEPS)
+    slow = np.flatnonzero(result.status == Status.STALLED)
+    if slow.size:
+        alone = flow_anyhow(system, state[slow][:, :, :1], tolerance=tolerance, record=False)
+        reached = alone.status == Status.CONVERGED
+        rows, lost = slow[reached], slow[~reached]
+        left = span[rows] - result.time[rows]
+        rest = flow(parallel, result.state[rows], left, tolerance=tolerance)
+        result.state[rows], result.time[rows] = rest.state, result.time[rows] + rest.time
+        result.state[lost, :, :1] = alone.state[~reached]
+        result.time[lost] = alone.time[~reached]
+        result.status[rows], result.status[lost] = rest.status, alone.status[~reached]
+        for more, members in ((alone, slow), (rest, rows)):
+            result.n_steps[members] += more.n_steps
+            result.n_evaluations[members] += more.n_evaluations
+    return result
 
 
 class _Run:
@@ -270,7 +288,7 @@ class _Run:
         pick = np.nonzero(suspect)[0]
         with _quiet():  # at the tip of the cone itself
             # Of the geodesics alone: what is attached to them may be long.
-            delay = first_singular(self.system, old[pick, :, :1], h[pick])
+            delay = runge_kutta.first_singular(self.system, old[pick, :, :1], h[pick])
         pick, delay = pick[np.isfinite(delay)], delay[np.isfinite(delay)]
         accepted[pick] = False
         self.crossing[active[pick]] = self.time[active[pick]] + delay
@@ -357,43 +375,3 @@ def _first_steps(size: Array, speed: Array, n: int, span: Array, tolerance: floa
     factor = 2.6 * max(1.0, n / 3) ** -0.3
     guess = factor * tolerance**0.125 / np.where(pace == 0, 1.0, pace)
     return np.where(pace == 0, span, np.minimum(span, guess))
-
-
-def first_singular(system: Flow, state: Array, size: Array) -> Array:
-    """Time from the start of a step to its first singular matrix, infinite where there is none.
-
-    The step is divided by 16 again and again, every time by single steps of the integrator from its
-    start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets one
-    where ``A^{-1} B`` has a real eigenvalue below zero. That holds for geodesics that run along the
-    singular matrices, where a bound by lengths would need very many pieces, and for singular values
-    that vanish in pairs, as on rays of the cone, where the determinant keeps its sign.
-    """
-    rate, _ = system.rates(state)
-    scale = frobenius(system.core(state[:, 0, 0]))
-    crossing = never(size.size)
-    member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
-    fractions = np.arange(_PARTS + 1) / _PARTS
-    for _ in range(_ROUNDS):
-        if member.size == 0 or np.bincount(member).max() > _MOST_PIECES:
-            break
-        times = low[:, None] + fractions * width[:, None]
-        each = np.repeat(member, _PARTS + 1)
-        ends, _ = runge_kutta.step(system, state[each], rate[each], times.ravel())
-        path = system.core(ends[:, 0, 0])
-        path = path.reshape(*times.shape, *path.shape[1:])
-        values = np.linalg.svd(path, compute_uv=False)[..., : system.core_rank]
-        smallest = values[..., -1]
-        suspect = comes_near(path, smallest, values[..., 0], system.core_rank)
-        chord = frobenius(np.diff(path, axis=1))
-        final = chord <= _FINEST * scale[member, None]
-        row, part = np.nonzero(suspect & final)
-        before, after = smallest[row, part], smallest[row, part + 1]
-        share = before / np.maximum(before + after, np.finfo(float).tiny)
-        hit = times[row, part] + share * (times[row, part + 1] - times[row, part])
-        np.minimum.at(crossing, member[row], hit)
-        earlier = times[:, :-1] < crossing[member][:, None]
-        row, part = np.nonzero(suspect & ~final & earlier)
-        member, low, width = member[row], times[row, part], width[row] / _PARTS
-    # What is left is as narrow as numbers allow.
-    np.minimum.at(crossing, member, low)
-    return crossing

@@ -10,14 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import DOP853
 
-from dln_manifolds.geodesics.system import Flow
+from dln_manifolds.geodesics.system import Flow, never
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import norms
-from dln_manifolds.numerics.singular import passes_near
+from dln_manifolds.numerics.matrices import frobenius, norms
+from dln_manifolds.numerics.singular import comes_near, passes_near
 
 _A, _B, _E3, _E5 = DOP853.A, DOP853.B, DOP853.E3, DOP853.E5
 N_STAGES: int = DOP853.n_stages
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 10.0
+# In how many parts a step that meets a singular matrix is divided, again and again, until pieces
+# are shorter than the last number, relative to the matrix at the start.
+_PARTS, _ROUNDS, _FINEST = 16, 14, 1e-14
+# Pieces of one geodesic that come near a singular matrix, above which none is told from meeting it.
+_MOST_PIECES = 500
 
 
 class Now(NamedTuple):
@@ -94,3 +99,43 @@ def attempt(system: Flow, now: Now, size: Array, tolerance: float) -> Attempt:
     near = passes_near(cores, np.column_stack([smallest, new_smallest]), system.core_rank)
     n_evaluations = np.full(len(state), N_STAGES)
     return Attempt(new, new_rate, new_smallest, error, growth, n_evaluations, near)
+
+
+def first_singular(system: Flow, state: Array, size: Array) -> Array:
+    """Time from the start of a step to its first singular matrix, infinite where there is none.
+
+    The step is divided by 16 again and again, every time by single steps of the integrator from its
+    start. A piece is kept if its chord, from A to B, comes near a singular matrix: it meets one
+    where ``A^{-1} B`` has a real eigenvalue below zero. That holds for geodesics that run along the
+    singular matrices, where a bound by lengths would need very many pieces, and for singular values
+    that vanish in pairs, as on rays of the cone, where the determinant keeps its sign.
+    """
+    rate, _ = system.rates(state)
+    scale = frobenius(system.core(state[:, 0, 0]))
+    crossing = never(size.size)
+    member, low, width = np.arange(size.size), np.zeros_like(size), size.copy()
+    fractions = np.arange(_PARTS + 1) / _PARTS
+    for _ in range(_ROUNDS):
+        if member.size == 0 or np.bincount(member).max() > _MOST_PIECES:
+            break
+        times = low[:, None] + fractions * width[:, None]
+        each = np.repeat(member, _PARTS + 1)
+        ends, _ = step(system, state[each], rate[each], times.ravel())
+        path = system.core(ends[:, 0, 0])
+        path = path.reshape(*times.shape, *path.shape[1:])
+        values = np.linalg.svd(path, compute_uv=False)[..., : system.core_rank]
+        smallest = values[..., -1]
+        suspect = comes_near(path, smallest, values[..., 0], system.core_rank)
+        chord = frobenius(np.diff(path, axis=1))
+        final = chord <= _FINEST * scale[member, None]
+        row, part = np.nonzero(suspect & final)
+        before, after = smallest[row, part], smallest[row, part + 1]
+        share = before / np.maximum(before + after, np.finfo(float).tiny)
+        hit = times[row, part] + share * (times[row, part + 1] - times[row, part])
+        np.minimum.at(crossing, member[row], hit)
+        earlier = times[:, :-1] < crossing[member][:, None]
+        row, part = np.nonzero(suspect & ~final & earlier)
+        member, low, width = member[row], times[row, part], width[row] / _PARTS
+    # What is left is as narrow as numbers allow.
+    np.minimum.at(crossing, member, low)
+    return crossing

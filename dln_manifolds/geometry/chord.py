@@ -31,6 +31,7 @@ from dln_manifolds.numerics.matrices import (
     frobenius,
     nearest_orthogonal,
     parity_combine,
+    size_of,
     transpose,
 )
 
@@ -50,8 +51,8 @@ def chord_length(first: Frame, last: Frame) -> Array:
     log_roots = np.log(np.maximum(roots, _TINY))
     weight = kappa(0.5 * (log_roots[..., :, None] - log_roots[..., None, :]), first.depth)
     chord = transpose(left) @ (end - start) @ transpose(right_t)
-    momentum = parity_combine(weight, 1 / weight, chord)
-    return np.sqrt(np.sum(chord * momentum, axis=(-2, -1)))
+    root = np.sqrt(weight)
+    return size_of(parity_combine(root, 1 / root, chord), chord.ndim - 2)
 
 
 def chord_log(first: Frame, last: Frame) -> Array:

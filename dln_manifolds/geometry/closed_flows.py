@@ -25,7 +25,7 @@ from dln_manifolds.geometry.polar_frame import PolarFrame
 from dln_manifolds.geometry.scaling import rescaled
 from dln_manifolds.geometry.stretch import pair_weights
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import divided, frobenius, inner, transpose, weigh
+from dln_manifolds.numerics.matrices import divided, frobenius, inner, size_of, transpose, weigh
 
 # Part of a velocity X' that turns the polar factor and is rounding, relatively, for each row.
 _ROUNDING = 16 * float(np.finfo(float).eps)
@@ -74,12 +74,14 @@ def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Ar
     core, *sides = (x[:, :, 0] for x in frame.split(frame.blocks(velocity)))
     pairs = [(u, side) if k == 0 else (v, side) for k, side in enumerate(sides)]
     growth = core[:, 0] / (depth * s)
-    speeds = [np.linalg.norm(side, axis=-1) / s for _, side in pairs]
+    speeds = [size_of(side) / s if side.shape[-1] else np.zeros_like(s) for _, side in pairs]
     pace = np.hypot(*speeds) / np.sqrt(depth)
     along, aside = 1 + span * growth, span * pace
-    log_ratio = 0.5 * np.log1p(span * growth * (1 + along) + aside**2)
-    angle, square = np.arctan2(aside, along), along**2 + aside**2
-    turning = pace / square
+    angle, radius = np.arctan2(aside, along), np.hypot(along, aside)
+    turning = pace / radius / radius
+    near = radius < 2.0
+    square = np.where(near, span * growth * (1 + along) + aside**2, 0.0)
+    log_ratio = np.where(near, 0.5 * np.log1p(square), np.log(radius))
     ends, rates = [], []
     for (vector, side), speed in zip(pairs, speeds, strict=True):
         share = np.where(pace > 0, speed / np.where(pace > 0, pace, 1.0), 0.0)
@@ -90,7 +92,7 @@ def rank_one_flow(frame: Frame, velocity: Array, span: Array) -> tuple[Array, Ar
         ends.append(np.cos(theta) * vector + np.sin(theta) * axis)
         rate = (share * turning)[:, None]
         rates.append(rate * (np.cos(theta) * axis - np.sin(theta) * vector))
-    stretch = depth * (growth * along + pace * aside) / square
+    stretch = depth * (growth * (along / radius) + pace * (aside / radius)) / radius
     left = stretch[:, None] * ends[0] + rates[0]
     point = ends[0][:, :, None] * ends[1][:, None, :]
     moved = left[:, :, None] * ends[1][:, None, :] + ends[0][:, :, None] * rates[1][:, None, :]

@@ -7,7 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
-from dln_manifolds.geodesics import Points, Status, parallel_transport, system_of_matrices
+from dln_manifolds import DLNObservableManifold, IncompleteGeodesicError
+from dln_manifolds.geodesics import (
+    Points,
+    Status,
+    integrate,
+    parallel_transport,
+    system_of_matrices,
+)
 from dln_manifolds.geometry.connection import christoffel
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import inner_product
@@ -88,3 +95,38 @@ def test_a_batch_without_vectors_to_fill_its_last_place():
     assert_allclose(moved[0][:, 0], moved[1][:, 0], rtol=0, atol=1e-11)
     # The transpose is an isometry.
     assert_allclose(moved[1][1], moved[1][0].swapaxes(-1, -2), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("depth", [3, 1e4])
+def test_geodesics_that_take_many_steps_are_followed_alone(depth, monkeypatch):
+    # The second one meets a singular matrix, the third one takes no step.
+    frame = Frame.of_point(np.stack([STARTS["random"]((3, 3))] * 3), depth)
+    x = frame.compose(frame.singular_values)
+    pace = np.array([1.0, -3.0, 0.0])[:, None, None]
+    turn = 0.2 * np.random.default_rng(1).standard_normal((3, 3))
+    velocity = x @ turn + (depth * pace * (pace < 0) + 0.5 * pace) * x
+    velocity[0] += 0.5 * np.random.default_rng(3).standard_normal((3, 3))  # no closed form
+    velocity[2] = 0
+    vectors = np.random.default_rng(2).standard_normal((3, 1, 3, 3))
+    system = system_of_matrices(depth, (3, 3), 3)
+    arguments = system, Points(x, Frame.of_point(x, depth)), velocity, vectors
+    expected, solution = parallel_transport(*arguments, tolerance=1e-13)
+    monkeypatch.setattr(integrate, "_FEW_STEPS", 1)
+    found, other = parallel_transport(*arguments, tolerance=1e-13)
+    assert solution.status.tolist() == [Status.CONVERGED, Status.CROSSED, Status.CONVERGED]
+    assert other.status.tolist() == solution.status.tolist()
+    assert other.n_iterations[0] > solution.n_iterations[0]
+    assert_allclose(other.crossing_time, solution.crossing_time, rtol=1e-9)
+    assert np.isnan(found[1]).all()
+    assert_allclose(found[[0, 2]], expected[[0, 2]], rtol=1e-9, atol=1e-9)
+
+
+def test_transport_into_a_singular_matrix_takes_no_longer_than_the_geodesic():
+    # A velocity a thousand times as long as the point: steps with vectors became ever shorter.
+    rng = np.random.default_rng(28750)
+    space = DLNObservableManifold(2, 7.3)
+    X, v = rng.normal(size=(2, 2)), 1e3 * rng.normal(size=(2, 2))
+    with pytest.raises(IncompleteGeodesicError) as caught:
+        space.metric.parallel_transport(v, X, v)
+    steps = caught.value.solution.n_iterations
+    assert steps <= space.metric.solve_exp(v, X).n_iterations + integrate._FEW_STEPS
