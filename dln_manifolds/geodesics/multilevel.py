@@ -190,6 +190,7 @@ class _Levels:
         self.family, self.best, self.members, problem = family, best, members, best.problem
         self.end = problem.last.position[members]
         self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
+        self.fine *= family.slope_share
 
     def solve(self) -> None:
         """Solve all members by paths of increasing resolution."""
