@@ -36,8 +36,10 @@ from dln_manifolds.numerics.polynomials import modal_basis
 
 # Modes and nodes of starts and of both sides of the break, and slopes to which these are minimized.
 _CONTEST, _ROUGH = (6, 8), (5, 8)
-_LEVELS = ((14, 18), (24, 32))
-_COARSE, _MIDDLING, _FINE = 1e-2, 1e-4, 3e-12
+_LEVELS, _LEVELS_TO_TIP = ((14, 18), (24, 32)), ((24, 32), (40, 54), (64, 86))
+_COARSE, _MIDDLING, _FINE, _FINE_TO_TIP = 1e-2, 1e-4, 3e-12, 1e-14
+# Slope after all steps of Newton's method at which a path is given up.
+_LOST = 1e-3
 # How often a break follows its path; and moves of it that change nothing, at first and at last.
 _ROUNDS, _NEAR, _SETTLED = 4, 1e-2, 1e-10
 # Breaks keep this distance from the ends.
@@ -46,13 +48,11 @@ _EDGE = 1e-6
 # to which a correction must reduce a defect to be followed by another.
 _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 # Distance from the tip of a block of null directions from which its end is extrapolated: the
-# farther, the less is a geodesic turned that misses the tip by little.
-_BEFORE = 3e-5
-# Share of a defect by which the aim is moved there, more often: energies have a kink at the tip,
-# and by all of it some parts go to and fro.
-_DAMPED, _MORE = 0.5, 12
+# farther, the less is a geodesic turned that misses the tip by little. Rounding of T turns it like
+# the inverse square; but terms of order N + 2 in the distance may have no more derivatives.
+_BEFORE, _UNSMOOTH = 5e-3, 1e-15
 # Steps of the flow on either side of the break: usual are a dozen, and towards a tip some hundred.
-_MAX_STEPS, _STEPS_TO_TIP = 400, 1000
+_MAX_STEPS = 600
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,13 @@ class CrossingCurves:
         lapse = np.abs(lapse)
         reached = flow(system, origin, lapse, tolerance=self.tolerance, long_steps=False)
         roots = reached.state[:, 0, 0].reshape(*tau.shape, *self.target.shape[1:])
-        # A short straight line to a tip that the flow does not reach.
-        share = late / np.maximum(1 - until, _BEFORE / 2)
-        roots = weigh(1 - share, roots) + weigh(share, self.target[:, None])
+        if late.any():
+            # A short parabola to a tip that the flow does not reach.
+            rate = system.rates(reached.state)[0][:, 0, 0].reshape(roots.shape)
+            share = late / np.where(until < 1, 1 - until, 1.0)
+            along = roots + weigh(late, rate)
+            whole = roots + weigh(np.broadcast_to(1 - until, late.shape), rate)
+            roots = along + weigh(share**2, self.target[:, None] - whole)
         inside = Frame.of_root(roots, self.depth)
         return Frame(
             self.left[:, None] @ inside.left,
@@ -176,7 +180,7 @@ def solve_crossing(
     cone = Cone(*(size_of(frame.roots) for frame in (first, last)))
     paths, left, target, work = _contest(first, last, starts)
     paths, count = _broken(paths)
-    blunt = (last.values == 0).sum(axis=-1) > 1
+    blunt = bool((last.values == 0).sum(axis=-1).max(initial=0) > 1)
     search = _Search(paths, target, blunt, goal, tolerance)
     search.run()
     speed = _speed(paths.ends.start, search.momentum, depth)
@@ -272,15 +276,16 @@ class _Search:
 
     ``target`` are the ends that the flow has to meet, ``momentum`` the best ones so far with their
     ``residual`` and ``crossing`` times. Ends with several null directions are ``blunt``: nearby the
-    metric is that around the tip of a cone.
+    metric is that around the tip of a cone. Paths that aim beside it turn off: these are resolved
+    by more modes, and never corrected.
     """
 
     def __init__(
-        self, paths: BrokenPaths, target: Array, blunt: Array, goal: float, tolerance: float
+        self, paths: BrokenPaths, target: Array, blunt: bool, goal: float, tolerance: float
     ) -> None:
         n_batch = len(target)
         self.paths, self.target, self.depth = paths, target, paths.ends.layout.depth
-        self.short = np.where(blunt, _BEFORE, 0.0)
+        self.short = min(_BEFORE, _UNSMOOTH ** (1 / (self.depth + 2))) if blunt else 0.0
         self.goal, self.tolerance = goal, tolerance
         self.momentum, self.crossing = np.zeros_like(target), np.full(n_batch, np.inf)
         self.residual, self.n_evaluations = np.full(n_batch, np.inf), np.zeros(n_batch, dtype=int)
@@ -289,32 +294,40 @@ class _Search:
     def run(self) -> None:
         """Minimize with more and more modes, and correct the aim, until all are solved."""
         rows, paths = np.arange(len(self.target)), self.paths
-        for level in _LEVELS:
+        for level in _LEVELS_TO_TIP if self.short else _LEVELS:
             last = np.full(len(rows), np.inf)
-            for _ in range(_MORE if self.short.any() else _CORRECTIONS):
-                paths = self._settled(rows, paths, level)
+            for _ in range(1 if self.short else _CORRECTIONS):
+                paths, slope = self._settled(rows, paths, level)
+                found = slope <= _LOST
+                rows, paths, last = rows[found], paths.take(found), last[found]
+                if rows.size == 0:
+                    return
                 defect, residual = self._checked(rows, paths)
                 left = self.residual[rows] > self.goal
                 if not left.any():
                     return
                 hopeful = bool((residual[left] < _GAIN * last[left]).any())
                 rows, paths, last = rows[left], paths.take(left), residual[left]
-                if not hopeful:
+                if not hopeful or self.short:
                     break
-                share = np.where(self.short[rows] > 0, _DAMPED, 1.0) * (last < _CLOSE)
-                shift = weigh(share, defect[left])
+                shift = weigh(last < _CLOSE, defect[left])
                 turns = paths.ends.frame
                 paths = paths.aimed(transpose(turns.left_turn) @ shift @ turns.right_turn)
 
-    def _settled(self, rows: Array, paths: BrokenPaths, level: tuple[int, int]) -> BrokenPaths:
-        """Minimize until the breaks stay."""
+    def _settled(
+        self, rows: Array, paths: BrokenPaths, level: tuple[int, int]
+    ) -> tuple[BrokenPaths, Array]:
+        """Minimize until the breaks stay; return slopes, too."""
+        slope = np.zeros(len(rows))
         for number in range(_ROUNDS):
             paths, moved = _follow_break(paths, *level)
             if number and moved < _SETTLED:
                 break
-            paths, found = paths.minimized(_MIDDLING if moved > _NEAR else _FINE)
+            fine = _FINE_TO_TIP if self.short else _FINE
+            paths, found = paths.minimized(_MIDDLING if moved > _NEAR else fine)
             self.n_evaluations[rows] += found.n_evaluations
-        return paths
+            slope = found.slope
+        return paths, slope
 
     def _checked(self, rows: Array, paths: BrokenPaths) -> tuple[Array, Array]:
         """Follow geodesics; return by how much they miss their ends, and that as a number."""
@@ -341,10 +354,9 @@ class _Search:
         below.
         """
         system, times, states = CrossingFlow(self.depth), [], []
-        begun, short = np.zeros(len(rows)), self.short[rows]
-        latest = []
-        spans = [breaks, 1 - 2 * short - breaks]
-        spans += [short] if short.any() else []
+        begun, short = np.zeros(len(rows)), np.minimum(self.short, (1 - breaks) / 4)
+        spans, latest = [breaks, 1 - 3 * short - breaks], list[Array]()
+        spans += [short, short] if self.short else []
         for span in spans:
             result = flow(
                 system,
@@ -352,7 +364,7 @@ class _Search:
                 span,
                 tolerance=self.tolerance,
                 record=record,
-                max_steps=_STEPS_TO_TIP if short.any() else _MAX_STEPS,
+                max_steps=_MAX_STEPS,
                 long_steps=False,
             )
             self.n_evaluations[rows] += result.n_evaluations
@@ -364,8 +376,8 @@ class _Search:
         times.append(np.where(begun > 0, 1.0 - short, begun))
         states.append(state)
         end = state[:, 0, 0]
-        if short.any():
-            end = _extrapolated(system, latest[-2], latest[-1], short)
+        if self.short:
+            end = _extrapolated(system, latest[-3:], short)
         return end, times, states
 
     def followed(self) -> tuple[Array, Array]:
@@ -376,9 +388,9 @@ class _Search:
         return np.stack(times), np.stack(states)
 
 
-def _extrapolated(system: CrossingFlow, before: Array, state: Array, step: Array) -> Array:
-    """Return positions a step after a state, by the cubic through it and one a step before."""
-    slopes = [weigh(step, system.rates(x)[0][:, 0, 0]) for x in (before, state)]
-    values = before[:, 0, 0], state[:, 0, 0]
-    cubic = 5 * values[0] - 4 * values[1] + 2 * slopes[0] + 4 * slopes[1]
-    return np.where((step > 0)[:, None, None], cubic, values[1])
+def _extrapolated(system: CrossingFlow, states: list[Array], step: Array) -> Array:
+    """Return positions a step after the last of three, by the quintic through them and slopes."""
+    slopes = [weigh(step, system.rates(x)[0][:, 0, 0]) for x in states]
+    first, middle, last = (x[:, 0, 0] for x in states)
+    quintic = 10 * first + 9 * middle - 18 * last + 3 * slopes[0] + 18 * slopes[1] + 9 * slopes[2]
+    return quintic

@@ -19,6 +19,7 @@ singular values of X, before roots are taken: smaller ones are zero from then on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -159,8 +160,9 @@ class _Batch:
         if edge.size and self.depth >= CONVEX:
             self._by_log(edge, n - 1)
             self.time[edge], self.rank[edge] = 0.0, n - 1
-        for backwards in (False, True):
-            rows = np.flatnonzero(~full & ~low & ((here < n) == backwards))
+        for backwards, blunt in product((False, True), repeat=2):
+            kind = ((here < n) == backwards) & ((lowest < n - 1) == blunt)
+            rows = np.flatnonzero(~full & ~low & kind)
             if rows.size:
                 self._to_singular(rows, backwards)
 

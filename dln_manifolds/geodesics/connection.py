@@ -11,8 +11,9 @@ from dln_manifolds.geodesics.system import FlowResult, Status, System, Trajector
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import size_of
 
-# Evaluations after which no finer path is tried.
-_MAX_EVALUATIONS = 70_000
+# Evaluations and products with Hessians, at nodes and in steps, of each family of paths: of
+# positions with so many entries, and of more the more; then what is not solved is given up.
+_MAX_WORK, _ENTRIES = 80_000, 75
 # Lengths whose relative difference is less make a contest close, or are listed as one, or do not
 # change which is kept.
 CLOSE, _DISTINCT, _SAME = 1e-2, 1e-9, 1e-10
@@ -59,18 +60,24 @@ class Connection:
         self.residual, self.crossing = never(n_batch), never(n_batch)
         self.status = np.full(n_batch, Status.STALLED)
         self.stepped = np.zeros(n_batch, dtype=bool)
-        self.n_iterations, self.n_evaluations = np.zeros((2, n_batch), dtype=int)
+        self.n_iterations, self.n_evaluations, self.work = np.zeros((3, n_batch), dtype=int)
+        self.most = int(_MAX_WORK * max(1.0, self.rate[:1].size / _ENTRIES))
         self.close, self.speeds = np.zeros(n_batch, dtype=bool), list[Array]()
 
     def unsolved(self) -> Array:
         """Return the mask of members that are not solved and have not cost too much yet."""
-        return (self.status == Status.STALLED) & (self.n_evaluations <= _MAX_EVALUATIONS)
+        return (self.status == Status.STALLED) & (self.work <= self.most)
+
+    def counted(self, pick: Array, evaluations: Array, products: Array | int = 0) -> None:
+        """Count the work for some members."""
+        self.n_evaluations[pick] += evaluations
+        self.work[pick] += evaluations + products
 
     def improve(self, pick: Array, rate: Array, result: FlowResult) -> None:
         """Keep what ends nearer the target than what is known of some members."""
         problem = self.problem
         system, reached = problem.system, result.status == Status.CONVERGED
-        self.n_evaluations[pick] += result.n_evaluations
+        self.counted(pick, result.n_evaluations)
         position, target = result.state[:, 0, 0], problem.target[pick]
         end_point = system.point(system.at(position, problem.last.scale[pick]))
         sizes = size_of(np.concatenate([end_point - target, target]))

@@ -34,7 +34,6 @@ from dln_manifolds.numerics.polynomials import gauss
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
 _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
-_MAX_ITERATIONS = 60
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
 # other, after which a geodesic is given up.
 _STATIONARY, _MAX_STEPS = 1e-4, 400
@@ -46,8 +45,9 @@ _CONTEST = (3e-3, 1 - 1e-5)
 # Slopes to which paths from all starts are minimized, with few unknowns and with more; energies
 # above the least, as ratios, at which they are still solved, and at which they are the same paths.
 _ROUND, _WITHIN, _ALIKE = (1e-2, 3e-4), (1.02, 1.005), 1 + 4e-6
-# Number of starts, the likeliest first, unless all are asked for.
-_LIKELY = 20
+# Number of starts, the likeliest first, unless all are asked for; and how much more than one search
+# the searches from all of them may cost together.
+_LIKELY, _STEEP, _THOROUGH = 20, 3, 10
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
 # Doubles in one array of a block of members: what the second-level cache holds a few of.
@@ -81,6 +81,7 @@ def connect(
     if pick.size:
         _step_along(best, pick, rate[pick])
     for numbers in system.families(first, last):
+        best.work[:] = 0
         pending = np.nonzero(best.unsolved())[0]
         for number in np.unique(numbers[pending]):
             members = pending[numbers[pending] == number]
@@ -104,12 +105,14 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
         members = np.flatnonzero(asked & (numbers == number))
         some = problem.first.take(members), problem.last.take(members)
         family = system.paths(int(number), *some, problem.tolerance)
+        best.work[:], work = 0, np.zeros_like(best.work)
         starts = [family.initial(), *(guess for _, guess in family.rivals(thorough=True))]
         chosen = [(np.arange(members.size), guess) for guess in starts]
         if not thorough:
             chosen = _Levels(family, best, members).shortlist(starts[:_LIKELY])
         for rows, guess in chosen:
             rival = Connection(problem)
+            rival.work, rival.most = work, rival.most * (_THOROUGH if thorough else _STEEP)
             _Levels(family, rival, members).descend(rows, guess)
             best.challenge(rival)
 
@@ -155,7 +158,7 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
             followed = follow(system, some, given, n_nodes, tolerance, inside=inside)
             astray = ~followed.solved
             best.stepped[pick[rows]] = astray
-            best.n_evaluations[pick[rows[astray]]] += followed.n_evaluations[astray]
+            best.counted(pick[rows[astray]], followed.n_evaluations[astray])
             done = rows[followed.solved]
             if done.size:
                 solved[done] = True
@@ -190,6 +193,7 @@ class _Levels:
         self.family, self.best, self.members, problem = family, best, members, best.problem
         self.end = problem.last.position[members]
         self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
+        self.fine *= family.slope_share
 
     def solve(self) -> None:
         """Solve all members by paths of increasing resolution."""
@@ -215,7 +219,7 @@ class _Levels:
                 before = best.residual[pick]
                 tried = self._try(rows, some, aim[chosen], level, judged=correction == 0)
                 guess.put(chosen, some)
-                again = tried & (best.status[pick] == Status.STALLED)
+                again = tried & best.unsolved()[pick]
                 again &= best.residual[pick] < np.minimum(_NEAR, 0.5 * before)
                 chosen, pick = chosen[again], pick[again]
                 if chosen.size == 0:
@@ -318,9 +322,8 @@ class _Levels:
             def finished(part: Array, path: MovingPath, done: Array, some: Guess = some) -> None:
                 some.put(part, path.guess(done))
 
-            result = minimize(
-                path, tolerance=slope, max_iterations=_MAX_ITERATIONS, finished=finished
-            )
+            most = self._left(rows[block])
+            result = minimize(path, tolerance=slope, most=most, finished=finished)
             self._counted(rows[block], result)
             found[:, block] = result.energy, result.slope
         return found
@@ -360,8 +363,8 @@ class _Levels:
         result = minimize(
             self.family.path(some, rows, aim, level),
             tolerance=self.fine,
-            max_iterations=_MAX_ITERATIONS,
             rough=rough,
+            most=self._left(rows),
             worthwhile=worthwhile,
             finished=finished,
         )
@@ -379,6 +382,11 @@ class _Levels:
         pick = self.members[rows]
         np.add.at(self.best.n_iterations, pick, result.n_iterations)
         np.add.at(self.best.n_evaluations, pick, result.n_evaluations)
+        np.add.at(self.best.work, pick, result.n_evaluations + result.n_products)
+
+    def _left(self, rows: Array) -> Array:
+        """Return how much work for some members is left."""
+        return self.best.most - self.best.work[self.members[rows]]
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

@@ -8,7 +8,8 @@ with integrated Legendre polynomials ``phi_m``, whose derivatives are orthonorma
 Cayley transform C, and ``R_R`` alike; see :mod:`dln_manifolds.geometry.polar_chart`. Each step of
 the minimization adds to D and turns the frames once more, by opposite combinations of the ``phi_m``
 in the cores. Rotations are free of the depth, and so is the number of steps. ``K_1`` corrects what
-the turns of the bases lack at the end. (Ours.)
+the turns of the bases lack at the end: at great depth all turns of the cores, see
+:mod:`dln_manifolds.geometry.principal`. (Ours.)
 
 The momentum at an end is the derivative of the minimal energy by that end; since the energy is
 stationary, its error is the square of that of the path.
@@ -28,6 +29,7 @@ from dln_manifolds.geometry.facing import Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
+from dln_manifolds.geometry.principal import principal_facings
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import frobenius, half_turns, rotation, transpose
 from dln_manifolds.numerics.polynomials import (
@@ -43,6 +45,9 @@ from dln_manifolds.numerics.polynomials import (
 LEVELS = ((6, 8), (14, 16), (18, 22), (24, 32), (40, 54), (64, 86))
 # Least root at a node with which a path is allowed.
 _LEAST_ROOT = 1e-7
+# Depth from which spaces first turn by principal angles: from 1000 on, other turns often ended
+# nowhere, and at 300 they cost twice as much; geodesics were as short.
+DEEP = 300
 # One, and more than its rounding.
 _NUDGED = 1 + 1e-13
 
@@ -295,14 +300,23 @@ class PolarPaths(ModalPaths):
         super().__init__(start, end, shape=shape, depth=depth, decayed=decayed)
         self._start, self._size = start, max(basis.shape[-1] for basis in self.pairs.bases)
         self.way = frobenius(end[:, : self.layout.rank] - start[:, : self.layout.rank])
+        self._deep = self.layout.depth >= DEEP and not self.layout.full
+        if self._deep:
+            # lengths are those of the turns of spaces, the slope of the core is beside 1
+            self.slope_share = depth**-0.5
 
     def initial(self) -> Guess:
         """Return straight stretches in frames that turn with the bases of the ends."""
-        return self._straight(self.pairs.facing())
+        frame = principal_facings(*self.pairs.last)[0][1] if self._deep else self.pairs.facing()
+        return self._straight(frame)
 
     def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
         """Return the same in frames that turn otherwise, where these may be shorter."""
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals(thorough)]
+        if self._deep:
+            rivals = principal_facings(*self.pairs.last, thorough=thorough)[1:]
+        else:
+            rivals = self.pairs.rivals(thorough)
+        return [(rows, self._straight(frame)) for rows, frame in rivals if rows.size]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""

@@ -226,6 +226,7 @@ class ModalPaths:
     #: Modes and quadrature nodes, from the first rough minimization to the last resort.
     levels: ClassVar[tuple[tuple[int, int], ...]]
     chart: Chart | None = None
+    slope_share = 1.0
     way: Array
 
     def __init__(

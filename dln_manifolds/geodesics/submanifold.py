@@ -341,7 +341,7 @@ class NodePaths(Generic[D]):
     contest: bool = True
     other: bool = False
     n_levels = len(LEVELS)
-    chart = None
+    chart, slope_share = None, 1.0
 
     def _guess(self, other: bool, rows: Array | slice = slice(None)) -> Guess:
         """Return first or other paths at the nodes."""

@@ -367,6 +367,10 @@ class PathFamily(Protocol):
         """Chart in which paths give their rates; None for the system's own."""
 
     @property
+    def slope_share(self) -> float:
+        """Final slopes relative to usual ones: small where most of a length is of one part."""
+
+    @property
     def n_levels(self) -> int:
         """Number of resolutions."""
 

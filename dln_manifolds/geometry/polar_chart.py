@@ -154,7 +154,9 @@ class NodalState(NamedTuple):
         if self.rows.shape[-2] == 0:
             return self.leave(value + skewed(turning)), self.leave(a + 2 * b)
         rows, pi = self.rows, self.side_momentum
-        turning -= 0.5 * (SIDES * (transpose(pi) @ rows)).sum(axis=-3)
+        # half of the skew part of pi^T y, of which the differences of N l^2 would lose digits
+        apart = (SIDES * (transpose(rows) @ rows)).sum(axis=-3)
+        turning -= 0.5 * self.core.mean * self.core.gap * apart
         sides = pi @ both_sides(m, w) - rows @ both_sides(j, 4 * b) - self.corners @ pi
         value = stacked(value + skewed(turning), sides)
         return self.leave(value), self.leave(stacked(a + 2 * b, pi))

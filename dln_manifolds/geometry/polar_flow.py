@@ -194,6 +194,15 @@ class Sides(NamedTuple):
         return cls(inertia, momenta, velocities, squares)
 
 
+def pull_beside(left: Array, right: Array, gap: Array) -> Array:
+    """Return what mean multiplies in ``A' + 2B'``, of ``Y_L`` and ``Y_R``.
+
+    ``N (l_i^2 - l_j^2)`` is twice the mean times the gap: as a difference it would lose digits, the
+    more the deeper.
+    """
+    return left + right - (left - right) * gap
+
+
 def polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
     """Return time derivatives ``(n_batch, 2, rows, r)`` of states of that shape; the least root."""
     rates, core, _ = rates_with_core(state[:, 0], state[:, 1], layout)
@@ -223,9 +232,7 @@ def rates_with_core(
     sides = None
     if not layout.full:
         sides = Sides.of(core, momenta[0], momenta[1], depth)
-        difference = sides.squares[0] - sides.squares[1]
-        spread = sides.inertia[..., None, :] - sides.inertia[..., :, None]
-        pull += core.mean * (sides.squares[0] + sides.squares[1]) + 0.5 * difference * spread
+        pull += core.mean * pull_beside(*sides.squares, core.gap)
     axes, back = core.axes, transpose(core.axes)
     rates = np.zeros((*position.shape[:-2], 2, layout.rows, layout.rank))
     first, second = layout.split(rates[..., 0, :, :]), layout.split(rates[..., 1, :, :])

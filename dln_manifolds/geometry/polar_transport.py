@@ -24,6 +24,7 @@ from dln_manifolds.geometry.polar_flow import (
     Layout,
     Sides,
     core_force,
+    pull_beside,
     rates_with_core,
     skewed,
 )
@@ -86,8 +87,7 @@ def _pull_beside(x: Core, first: Sides, second: Sides) -> Array:
     """Return what the sides contribute to the rate of ``A + 2B``."""
     mixed = [transpose(u) @ v for u, v in zip(first.velocities, second.velocities, strict=True)]
     left, right = (0.5 * (product + transpose(product)) for product in mixed)
-    spread = first.inertia[:, None, :] - first.inertia[:, :, None]
-    pull = x.mean * (left + right) + 0.5 * (left - right) * spread
+    pull = x.mean * pull_beside(left, right, x.gap)
     # Of the bracket: s = -m (d_i - d_j), w = T_R - T_L.
     twist_left, twist_right = (skewed(product) for product in mixed)
     pull -= 0.25 * x.alpha * (twist_left + twist_right) * x.gap

@@ -9,7 +9,14 @@ which it is an analytic function. (Ours.)
 
 import numpy as np
 
-from dln_manifolds.geometry.polar_flow import Core, Layout, Sides, rates_with_core, skewed
+from dln_manifolds.geometry.polar_flow import (
+    Core,
+    Layout,
+    Sides,
+    pull_beside,
+    rates_with_core,
+    skewed,
+)
 from dln_manifolds.geometry.stretch import pair_weights, per_layer, roots_of
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, transpose
@@ -92,12 +99,10 @@ def _beside(
         gram = transpose(y) @ dy
         squares.append(gram + transpose(gram))
     both, apart = sides.squares[0] + sides.squares[1], sides.squares[0] - sides.squares[1]
-    spread = sides.inertia[..., None, :] - sides.inertia[..., :, None]
     mixed = both @ h
-    pull = core.mean * (squares[0] + squares[1]) + per_layer(
-        0.5 * (mixed + transpose(mixed)), depth
-    )
-    return pull + 0.5 * ((squares[0] - squares[1]) * spread + skewed(apart @ changed))
+    pull = core.mean * pull_beside(squares[0], squares[1], core.gap)
+    pull += per_layer(0.5 * (mixed + transpose(mixed)), depth)
+    return pull + 0.5 * skewed(apart @ changed)
 
 
 def core_variation(

@@ -82,12 +82,16 @@ AnyPath = TypeVar("AnyPath", bound=Path)
 
 @dataclass
 class Minimum:
-    """Paths of (nearly) least energy; ``slope`` is the gradient's dual norm by the length."""
+    """Paths of (nearly) least energy; ``slope`` is the gradient's dual norm by the length.
+
+    ``n_products`` counts products with the Hessian at a node, beside evaluations of the energy.
+    """
 
     energy: Array
     slope: Array
     n_iterations: Array
     n_evaluations: Array
+    n_products: Array
 
 
 class _Flat:
@@ -136,10 +140,16 @@ class _Flat:
         self.factors = np.concatenate([factors, self.factors])[:_MOST_FLAT]
 
 
-def _newton_direction(path: Path, first: Array, goal: Array, flat: _Flat | None) -> Array:
-    """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``."""
+def _newton_direction(
+    path: Path, first: Array, goal: Array, flat: _Flat | None
+) -> tuple[Array, Array]:
+    """Solve ``Hessian s = -gradient`` by conjugate gradients, residuals reduced to ``goal``.
+
+    Returns how many products each member has taken, too.
+    """
     model = path.quadratic_model()
     part, solution, rows = np.zeros_like(first), None, np.arange(len(first))
+    count_of = np.zeros(len(first), dtype=int)
     residual, z = -path.gradient, -first
     if flat is not None:
         flat.forget()
@@ -148,6 +158,7 @@ def _newton_direction(path: Path, first: Array, goal: Array, flat: _Flat | None)
     stop, running = goal**2 * rho, rho > 0
     for iteration in range(_MAX_INNER):
         image = model.product(direction)
+        count_of[rows[running]] += 1
         curvature = inner(direction, image)
         convex = running & (curvature > 0)
         alpha = np.divide(rho, curvature, out=np.zeros_like(rho), where=convex)
@@ -182,30 +193,33 @@ def _newton_direction(path: Path, first: Array, goal: Array, flat: _Flat | None)
             residual, direction, rho = residual[running], direction[running], rho[running]
             running = running[running]
     if solution is None:
-        return part
+        return part, count_of
     solution[rows] = part
-    return solution
+    return solution, count_of
 
 
 def minimize(
     path: AnyPath,
     *,
     tolerance: float,
-    max_iterations: int,
+    max_iterations: int = 60,
     rough: float = 0.0,
+    most: Array | float = np.inf,
     worthwhile: Callable[[Array, AnyPath, Array], Array] | None = None,
     finished: Callable[[Array, AnyPath, Array], None] | None = None,
 ) -> Minimum:
     """Minimize the energy of paths whose ends have size one; see the ``slope`` for convergence.
 
-    A member is done when its slope is at most the tolerance. At ``rough`` it is asked whether
-    members are ``worthwhile`` to go on with. That and ``finished``, for members that are done, are
-    called with indices, the current paths, and the mask of these members among them.
+    A member is done when its slope is at most the tolerance, and given up after the ``most``
+    evaluations and products at nodes, or if its energy is infinite. At ``rough`` it is asked
+    whether members are ``worthwhile`` to go on with. That and ``finished``, for members that are
+    done, are called with indices, the current paths, and the mask of these members among them.
     """
     n_batch = len(path.unknowns)
     energy, slope = np.empty((2, n_batch))
     steps, evaluations = np.zeros(n_batch, dtype=int), np.full(n_batch, path.n_nodes)
-    result = Minimum(energy, slope, steps, evaluations)
+    products, most = np.zeros(n_batch, dtype=int), np.broadcast_to(most, n_batch)
+    result = Minimum(energy, slope, steps, evaluations, products)
     active, last_slope = np.arange(n_batch), np.full(n_batch, np.inf)
     flat: _Flat | None = None
     for iteration in range(max_iterations + 1):
@@ -215,6 +229,7 @@ def minimize(
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
         stuck = small & (slope > 0.5 * last_slope)
         keep = (slope > tolerance) & ~stuck & (iteration < max_iterations)
+        keep &= np.isfinite(path.energy) & ((evaluations + products)[active] <= most[active])
         asked = keep & (slope <= rough)
         if worthwhile is not None and asked.any():
             keep[asked] = worthwhile(active[asked], path, asked)
@@ -231,7 +246,8 @@ def minimize(
         goal = np.maximum(np.minimum(0.1, bent), 0.3 * tolerance / slope)
         if flat is None and len(active) == 1 and many and slope[0] <= _NEAR:
             flat = _Flat(first.size)
-        move = _newton_direction(path, first, goal, flat)
+        move, count = _newton_direction(path, first, goal, flat)
+        products[active] += count * path.n_nodes
         if flat is not None:
             flat.learn()
         result.n_iterations[active] += 1

@@ -68,6 +68,45 @@ def test_one_end_of_low_rank(cut, n, depth):
     assert (apart <= np.sqrt(2 * depth) * eps).all()
 
 
+@pytest.mark.parametrize(("n", "count", "depth"), [(3, 2, 9), (3, 2, 14), (4, 3, 10), (4, 2, 12)])
+def test_one_end_of_low_rank_in_deep_networks(cut, n, count, depth):
+    """Several null directions: the limit of ends of full rank, and a cone law up to the tip."""
+    X, Y = (each[0] for each in gaussian(1, n, seed=17))
+    low, metric = cut(Y, count), DLNObservableManifold(n, depth).metric
+    solution = metric.solve_completed(low, X)
+    assert solution.success
+    assert solution.n_evaluations < 40_000
+    assert solution.lower_bound <= solution.length <= solution.upper_bound
+    sizes = cone_sizes(solution, np.array([0, 0.25, 0.5, 0.7]), depth)
+    last = depth * np.sum(np.linalg.svd(low, compute_uv=False)[: n - count] ** (2 / depth))
+    assert_allclose(sizes, cone_law(sizes[0], last, solution.length, [0, 0.25, 0.5, 0.7]), 1e-9)
+    eps = 0.05
+    apart = np.abs(metric.completed_dist(cut(Y, count, eps**depth), X) - solution.length)
+    assert apart <= np.sqrt(count * depth) * eps
+
+
+def cone_sizes(solution, times, depth):
+    """``N sum s^(2/N)`` along a curve."""
+    return depth * np.sum(np.linalg.svd(solution(times), compute_uv=False) ** (2 / depth), axis=-1)
+
+
+def cone_law(first, last, length, times):
+    """The same of any geodesic: quadratic, with the square of the length in front."""
+    times = np.asarray(times)
+    return first + times * (last - first - length**2) + times**2 * length**2
+
+
+def test_the_last_way_to_a_tip_is_part_of_the_curve(cut):
+    """What the flow does not reach: the cone law holds there too."""
+    X, Y = (each[0] for each in gaussian(1, 3, seed=23))
+    low = cut(Y, 2)
+    solution = DLNObservableManifold(3, 3).metric.solve_completed(low, X)
+    times = np.array([0, 0.5, 0.99, 0.997, 0.9985, 0.9995, 0.9999])
+    sizes = cone_sizes(solution, times, 3)
+    last = 3 * np.linalg.norm(low, 2) ** (2 / 3)
+    assert_allclose(sizes, cone_law(sizes[0], last, solution.length, times), rtol=1e-9)
+
+
 def test_low_rank_along_common_singular_vectors():
     """Straight lines in the root chart: sqrt(N) times the distance of roots."""
     X, Y = np.diag([4.0, 1.0, 0.5]), np.diag([3.0, 0.0, 0.0])
