@@ -164,9 +164,9 @@ class ObservableSystem:
 
     def verified(self, start: Points, end: Points) -> StraightFactors | None:
         """Return geodesics between matrices with equal polar factors at N = 2."""
-        if self.depth != 2 or not self.layout.full or len(start.value) == 0:
+        if self.depth != 2 or not self.layout.full or 0 in (start.value.size, end.value.size):
             return None
-        return straight_factors(start.frame, start.value, end.value)
+        return straight_factors(start.frame, end.frame, start.value, end.value)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""

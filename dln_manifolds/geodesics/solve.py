@@ -108,8 +108,10 @@ def solve_log(
         solution = solve_log(small, *ends, tolerance=tolerance, record=record, thorough=thorough)
         return _expanded(system, within, solution)
     known = None if record or thorough else system.verified(start, end)
-    if known is not None and (known.residual <= system.goal(tolerance)).all():
-        return _known(system, known, tolerance)
+    if known is not None:
+        solved = known.residual <= system.goal(tolerance)
+        if solved.any():
+            return _known(system, (start, end), known, solved, tolerance)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
     found = connect(
@@ -148,26 +150,38 @@ def solve_log(
     return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
 
 
-def _known(system: System, known: StraightFactors, tolerance: float) -> GeodesicSolution:
-    """Return the solution of pairs whose geodesics have verified themselves."""
-    n_batch = len(known.length)
+def _known(
+    system: System,
+    ends: tuple[Points, Points],
+    known: StraightFactors,
+    solved: Array,
+    tolerance: float,
+) -> GeodesicSolution:
+    """Return the solution of pairs whose geodesics have verified themselves; solve the others."""
+    n_batch = len(solved)
     none, unknown = np.zeros(n_batch, dtype=int), np.full(n_batch, np.nan)
+    found = {
+        **known._asdict(),
+        "lower_bound": unknown,
+        "upper_bound": unknown.copy(),
+        "n_iterations": none,
+        "n_evaluations": none + 1,
+        "status": np.full(n_batch, Status.CONVERGED),
+        "crossing_time": np.full(n_batch, np.inf),
+    }
+    rest = np.flatnonzero(~solved)
+    if rest.size:
+        some = (points.take(rest) for points in ends)
+        others = solve_log(system, *some, tolerance=tolerance, record=False)
+        for name, values in found.items():
+            values[rest] = getattr(others, name)
     return _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
         trajectory=Trajectory(),
         between=True,
-        initial_velocity=known.velocity,
-        end_point=known.end_point,
-        length=known.length,
-        lower_bound=unknown,
-        upper_bound=unknown.copy(),
-        residual=known.residual,
-        n_iterations=none,
-        n_evaluations=none + 1,
-        status=np.full(n_batch, Status.CONVERGED),
-        crossing_time=np.full(n_batch, np.inf),
+        **found,
     )
 
 

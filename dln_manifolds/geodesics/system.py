@@ -264,7 +264,10 @@ class System(Chart, Protocol):
         """Return bounds of distances, all that is known without solving, shape ``(n_batch,)``."""
 
     def verified(self, start: Points, end: Points) -> StraightFactors | None:
-        """Return geodesics that need no flow to be verified, if all members have such."""
+        """Return geodesics that need no flow to be verified; None if no member has such.
+
+        Their residuals say which are good. Batches broadcast.
+        """
         return None
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:

@@ -98,6 +98,19 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         )
         return solution.without(apart).reshape(start.batch)
 
+    def _of_log(self, name: str, point: ArrayLike, base_point: ArrayLike, search: str) -> Array:
+        """Return what a solution of `solve_log` would have, by its name."""
+        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
+        if search == _SEARCHES[0] and start.frame.positive and end.frame.positive:
+            # In one component, and nothing that failed or is told.
+            start.meet(end, point=end, base_point=start)
+            ends = Points(start.point, start.frame), Points(end.point, end.frame)
+            known = self.system.verified(*ends)
+            if known is not None and (known.residual <= self.system.goal(self.tolerance)).all():
+                return start.cast(getattr(known, name))
+        solution = self._join(start, end, record=False, search=search)
+        return start.cast(self.policy.resolve(solution, getattr(solution, name)))
+
     def solve_exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
         """Solve as `exp` does and return everything that is known of the geodesic.
 
@@ -170,18 +183,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
             If the signs of determinants differ, the geodesic that was found meets a singular
             matrix, or the residual could not be brought below its bound.
         """
-        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=False, search=search)
-        return start.cast(self.policy.resolve(solution, solution.initial_velocity))
+        return self._of_log("initial_velocity", point, base_point, search)
 
     def dist(self, point_a: ArrayLike, point_b: ArrayLike, *, search: str = "default") -> Array:
         """Geodesic distance, shape ``(...)``: the length of the log, which says what it raises.
 
         In Frobenius norm of the layers.
         """
-        start, end = At(self.stratum, point_a), At(self.stratum, point_b, "point")
-        solution = self._join(start, end, record=False, search=search)
-        return start.cast(self.policy.resolve(solution, solution.length))
+        return self._of_log("length", point_b, point_a, search)
 
     def bounds(self, point: ArrayLike, base_point: ArrayLike) -> Bounds:
         r"""Bounds of geodesic distances for a few decompositions each: no geodesic is solved.
