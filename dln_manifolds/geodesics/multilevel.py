@@ -8,28 +8,24 @@ steps; a correction of the aim by the defect of the flow's end; more unknowns wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.connection import CLOSE, Connection, Problem
+from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
+from dln_manifolds.geodesics.connection import CLOSE, Connection, Found, Problem
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
-    Chart,
-    FlowResult,
     Guess,
     MovingPath,
     PathFamily,
     Status,
     System,
-    Trajectory,
     Unit,
     never,
 )
+from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Minimum, minimize
-from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -57,6 +53,8 @@ _BLOCK = 3 * 2**13
 _NODES = (1.0, 1.5, 2.0, 3.0)
 # What the numbers of nodes that are needed are told short of, from few nodes.
 _MARGIN = 1.1
+# Levels at which what bends as an earlier path is solved; one, and more than rounding of energies.
+_RESUMED, _NO_MORE = range(1, 3), 1 + 1e-9
 
 
 def connect(
@@ -68,11 +66,13 @@ def connect(
     tolerance: float,
     record: bool,
     thorough: bool = False,
+    earlier: Earlier | None = None,
 ) -> Connection:
     """Find geodesics between positions of size one, by a closed form or by paths, and verify them.
 
     ``target`` are the end points, of the scale of ``last``. A ``thorough`` search solves from every
-    start that a family has, and keeps the shortest.
+    start that a family has, and keeps the shortest. Members with ``earlier`` geodesics begin there,
+    and anew where that does not lead to the end.
     """
     problem = Problem(system, first, last, target, tolerance, record)
     best = Connection(problem)
@@ -85,7 +85,8 @@ def connect(
         for number in np.unique(numbers[pending]):
             members = pending[numbers[pending] == number]
             ends = first.take(members), last.take(members)
-            _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
+            _Levels(system.paths(int(number), *ends, tolerance), best, members).solve(earlier)
+        earlier = None
     steep = system.steep(first, last) | thorough
     if steep.any() and not system.straight:
         _search(best, steep, thorough)
@@ -122,21 +123,6 @@ def _step_along(best: Connection, pick: Array, rate: Array) -> None:
         best.improve(pick[rows], rate[rows], result)
 
 
-class Found(NamedTuple):
-    """Paths of least energy as far as the flow needs to know them.
-
-    ``members`` are those worth following, by their indices among all, ``rate`` their initial rates
-    and ``rates`` those at Gauss nodes, in a ``chart`` of the system; ``crossing`` is when paths of
-    all meet a singular matrix.
-    """
-
-    chart: Chart
-    members: Array
-    rate: Array
-    rates: Array
-    crossing: Array
-
-
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
     """Follow geodesics of some members in one step from their paths; return which could be."""
     problem, rate, rates = best.problem, found.rate, found.rates
@@ -166,23 +152,6 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     return solved
 
 
-def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
-    """Return what was followed, of the members that are solved, as a flow in one step."""
-    solved = followed.solved
-    state, states = state[solved], followed.states[solved]
-    n_batch, n_knots = states.shape[:2]
-    ones, trajectory = np.ones(n_batch), Trajectory()
-    end = system.project(states[:, -1])
-    if record:
-        times = gauss(n_knots - 1).nodes
-        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
-        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
-        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
-        trajectory.states.extend([state, *inner, end])
-    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
-    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
-
-
 class _Levels:
     """The search for geodesics of some members in a family of paths, from coarse to fine."""
 
@@ -191,22 +160,53 @@ class _Levels:
         self.end = problem.last.position[members]
         self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
 
-    def solve(self) -> None:
-        """Solve all members by paths of increasing resolution."""
-        guess, everyone = self.family.initial(), np.arange(self.members.size)
+    def solve(self, earlier: Earlier | None = None) -> None:
+        """Solve all members by paths of increasing resolution, some from ``earlier`` ones."""
+        guess, pending = self.family.initial(), np.arange(self.members.size)
+        bent, paths = self._resumed(earlier, guess)
+        first = guess.take(bent)
+        guess.put(bent, _coarse(paths, guess))
         for rows, rival in self.family.rivals():
             rows, rival = self._selected(guess, rows, rival)
             if rows.size:
                 self._decide(guess, rows, rival)
-        self.descend(everyone, guess)
+        if bent.size:
+            # Where a rival has won, frames are its own.
+            pairs = zip(guess.take(bent).frames, paths.frames, strict=True)
+            mine = np.all([(x == y).reshape(bent.size, -1).all(1) for x, y in pairs], axis=0)
+            self.descend(bent[mine], paths.take(mine), _RESUMED)
+            failed = self.best.status[self.members[bent]] != Status.CONVERGED
+            self.best.forget(self.members[bent[failed]])
+            guess.put(bent[mine & failed], first.take(mine & failed))
+            pending = np.setdiff1d(pending, bent[~failed])
+            guess = guess.take(pending)
+        self.descend(pending, guess)
 
-    def descend(self, pending: Array, guess: Guess) -> None:
-        """Solve members, by their indices in the family, level by level."""
-        best = self.best
-        for level in range(self.family.n_levels):
+    def _resumed(self, earlier: Earlier | None, guess: Guess) -> tuple[Array, Guess]:
+        """Return members whose paths have less energy if they bend as earlier ones did, and these.
+
+        Where ends are near the earlier ones and frames the same, they have.
+        """
+        none = np.empty(0, dtype=int)
+        if earlier is None:
+            return none, guess.take(none)
+        _, rows, places = np.intersect1d(self.members, earlier.members, return_indices=True)
+        found = self.best.problem.system.resumed(self.family, earlier.take(places), rows)
+        if found is None:
+            return none, guess.take(none)
+        rows, paths = found
+        both = _coarse(paths, guess), guess.take(rows)
+        bent, straight = (self._minimized(rows, some, 0, np.inf)[0] for some in both)
+        less = bent <= _NO_MORE * straight
+        return rows[less], paths.take(less)
+
+    def descend(self, pending: Array, guess: Guess, levels: range | None = None) -> None:
+        """Solve members, by their indices in the family, level by level: all levels, or some."""
+        best, levels = self.best, levels or range(self.family.n_levels)
+        for level in levels:
             if pending.size == 0:
                 break
-            if level > 0:
+            if level > levels[0]:
                 guess = self.family.extend(guess, pending, level)
             aim, chosen = self.end[pending], np.arange(pending.size)
             for correction in range(1 + _MAX_CORRECTIONS):
@@ -379,6 +379,11 @@ class _Levels:
         pick = self.members[rows]
         np.add.at(self.best.n_iterations, pick, result.n_iterations)
         np.add.at(self.best.n_evaluations, pick, result.n_evaluations)
+
+
+def _coarse(finer: Guess, like: Guess) -> Guess:
+    """Return paths with as few unknowns as others."""
+    return Guess(finer.unknowns[:, : like.unknowns.shape[1]].copy(), finer.frames)
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

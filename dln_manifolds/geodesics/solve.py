@@ -9,6 +9,7 @@ from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
 from dln_manifolds.geometry.closed_forms import StraightFactors, radial_rate
+from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.geometry.reduction import Reduction
 from dln_manifolds.numerics.arrays import Array
 
@@ -92,6 +93,7 @@ def solve_log(
     tolerance: float,
     record: bool = True,
     thorough: bool = False,
+    warm: GeodesicSolution | None = None,
 ) -> GeodesicSolution:
     """Find geodesics between pairs of points of one component.
 
@@ -99,7 +101,8 @@ def solve_log(
     the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
     ``residual`` is at most ``system.goal(tolerance)``. A ``thorough`` search solves from many
-    starts, and returns the shortest geodesics.
+    starts, and returns the shortest geodesics. A ``warm`` start is a recorded solution of as many
+    pairs near these.
     """
     narrow = system.narrowed(start, end=end)
     if narrow is not None:
@@ -115,7 +118,14 @@ def solve_log(
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
     found = connect(
-        system, first, last, end.value, tolerance=tolerance, record=record, thorough=thorough
+        system,
+        first,
+        last,
+        end.value,
+        tolerance=tolerance,
+        record=record,
+        thorough=thorough,
+        earlier=None if warm is None else _earlier(system, warm),
     )
     if system.straight:
         velocity = end.value - start.value
@@ -148,6 +158,19 @@ def solve_log(
         crossing_time=cone.time(found.crossing),
     )
     return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
+
+
+def _earlier(system: System, warm: GeodesicSolution) -> Earlier | None:
+    """Return the geodesics of size one of a recorded solution, of members that were solved."""
+    steps, members = warm.trajectory, np.flatnonzero(warm.success)
+    if members.size == 0 or len(steps.scales) == 0:
+        return None
+    positions = np.stack([state[members, 0, 0] for state in steps.states], axis=1)
+    ends = (system.at(positions[:, k], steps.scales[k][members]) for k in (-1, 0))
+    # from times to those of geodesics of size one: the law with both ends interchanged
+    back = system.cone(*ends)
+    times = np.stack([back.time(time[members]) for time in steps.times], axis=1)
+    return Earlier(members, times, positions)
 
 
 def _known(

@@ -86,7 +86,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
         return solution.finite().reshape(at.batch)
 
-    def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
+    def _join(
+        self,
+        start: At,
+        end: At,
+        record: bool,
+        search: str = "default",
+        warm: GeodesicSolution | None = None,
+    ) -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
         if search not in _SEARCHES:
             raise ValueError(f"search must be one of {_SEARCHES}, not {search!r}.")
@@ -94,9 +101,31 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         ends = Points(*start.flat_point()), Points(*end.flat_point())
         tolerance, thorough = self.tolerance, search == "thorough"
         solution = solve_log(
-            self.system, *ends, tolerance=tolerance, record=record, thorough=thorough
+            self.system,
+            *ends,
+            tolerance=tolerance,
+            record=record,
+            thorough=thorough,
+            warm=None if warm is None else self._warm(warm, start.batch),
         )
         return solution.without(apart).reshape(start.batch)
+
+    def _warm(self, solution: object, batch: tuple[int, ...]) -> GeodesicSolution:
+        """Check a solution from which others are to start."""
+        if not isinstance(solution, GeodesicSolution):
+            raise TypeError(
+                f"warm_start must be a solution, as solve_log returns, not {solution!r}."
+            )
+        if solution.system != self.system or not solution.between:
+            raise ValueError(
+                f"warm_start must come from solve_log of this metric, not {solution!r}."
+            )
+        if solution.length.shape != batch:
+            raise ValueError(
+                f"warm_start has the batch shape {solution.length.shape}, and the pairs have "
+                f"{batch}: one earlier geodesic for each is needed."
+            )
+        return solution
 
     def _of_log(self, name: str, point: ArrayLike, base_point: ArrayLike, search: str) -> Array:
         """Return what a solution of `solve_log` would have, by its name."""
@@ -127,6 +156,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         conjugate_points: bool = False,
         *,
         search: str = "default",
+        warm_start: GeodesicSolution | None = None,
     ) -> GeodesicSolution:
         """Solve as `log` does and return everything that is known of the geodesic.
 
@@ -135,9 +165,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         points in different components is raised, for ``on_failure="raise"``. With
         ``conjugate_points`` first conjugate times are sought along the geodesics, as
         `conjugate_time` does: see ``solution.conjugate_time``. For ``search`` see `log`.
+
+        A ``warm_start`` is the solution of earlier pairs, one for each: paths of square matrices of
+        full rank bend at first as those did, if ends are not farther from the earlier ones than
+        1e-4 times from each other. Results are verified, and other ways tried, as without; where a
+        start fails, the search begins anew.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=True, search=search)
+        solution = self._join(start, end, record=True, search=search, warm=warm_start)
         return self._examined(start, solution) if conjugate_points else solution
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
