@@ -39,9 +39,10 @@ _STATIONARY, _MAX_STEPS = 1e-4, 400
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
-# Slopes to which paths from all starts are minimized, with few unknowns and with more; energies
-# above the least, as ratios, at which they are still solved, and at which they are the same paths.
-_ROUND, _WITHIN, _ALIKE = (1e-2, 3e-4), (1.02, 1.005), 1 + 4e-6
+# How paths from all starts are minimized: levels, slopes, energies above the least, as ratios, at
+# which they go on, and at which they are the same paths. What the second lets go would not end
+# within the third: energies fall by at most 12 times the square of the slope.
+_ROUNDS = (0, 1e-2, 1.02, 1.0), (1, 3e-3, 1.0052, 1.0), (1, 3e-4, 1.005, 1 + 4e-6)
 # Number of starts, the likeliest first, unless all are asked for.
 _LIKELY = 20
 # A solution this near is corrected at its level before more unknowns are tried.
@@ -106,12 +107,16 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
         some = problem.first.take(members), problem.last.take(members)
         family = system.paths(int(number), *some, problem.tolerance)
         starts = [family.initial(), *(guess for _, guess in family.rivals(thorough=True))]
-        chosen = [(np.arange(members.size), guess) for guess in starts]
+        chosen, first = [(np.arange(members.size), guess) for guess in starts], 0
         if not thorough:
-            chosen = _Levels(family, best, members).shortlist(starts[:_LIKELY])
+            known = 0.5 * best.speed()[members] ** 2
+            # What is solved began with the first.
+            others = starts[int(np.isfinite(known).all()) : _LIKELY]
+            chosen = _Levels(family, best, members).shortlist(others, known)
+            first = _ROUNDS[-1][0]
         for rows, guess in chosen:
             rival = Connection(problem)
-            _Levels(family, rival, members).descend(rows, guess)
+            _Levels(family, rival, members).descend(rows, guess, range(first, family.n_levels))
             best.challenge(rival)
 
 
@@ -224,33 +229,33 @@ class _Levels:
             remaining = best.unsolved()[self.members[pending]]
             pending, guess = pending[remaining], guess.take(remaining)
 
-    def shortlist(self, starts: list[Guess]) -> list[tuple[Array, Guess]]:
-        """Return different paths of hardly more than the least energy, that one first.
+    def shortlist(self, starts: list[Guess], known: Array) -> list[tuple[Array, Guess]]:
+        """Return different paths of the second level of hardly more than the least energy.
 
-        Each of some members, by their indices; ``starts`` are of all members each.
+        Each of some members, by their indices; ``starts`` are of all members each. Paths of the
+        energies that are ``known``, infinite where none is, are not listed again.
         """
-        n_batch = self.members.size
-        rows, guess = np.tile(np.arange(n_batch), len(starts)), Guess.joined(starts)
-        energy = np.full((2, len(starts) * n_batch), np.inf)
-        near = np.ones(rows.size, dtype=bool)
-        for level in range(2):
-            some = guess.take(near)
-            finer = some if level == 0 else self.family.extend(some, rows[near], 1)
-            energy[level, near] = self._minimized(rows[near], finer, level, _ROUND[level])[0]
-            if level == 0:
-                guess = finer
-            least = np.nanmin(energy[level].reshape(-1, n_batch), axis=0)
-            near = energy[level] <= _WITHIN[level] * least[rows]
-        table = np.where(near, energy[1], np.inf).reshape(-1, n_batch)
-        order = np.argsort(table, axis=0)
-        table = np.take_along_axis(table, order, axis=0)
-        kept = np.isfinite(table)
-        kept[1:] &= table[1:] > _ALIKE * table[:-1]
-        places = order * n_batch + np.arange(n_batch)
+        shape = len(starts), self.members.size
+        near, guess, level = np.arange(shape[0] * shape[1]), Guess.joined(starts), 0
+        for level_now, slope, within, alike in _ROUNDS:
+            rows = near % shape[1]
+            if level_now > level:
+                guess, level = self.family.extend(guess, rows, level_now), level_now
+            energy = np.full(shape[0] * shape[1], np.inf)
+            energy[near] = self._minimized(rows, guess, level, slope)[0]
+            table = np.concatenate([known[None], energy.reshape(shape)])
+            order = np.argsort(table, axis=0)
+            table = np.take_along_axis(table, order, axis=0)
+            kept = np.isfinite(table) & (table <= within * table[0]) & (order > 0)
+            kept[1:] &= table[1:] > alike * table[:-1]
+            places = np.where(kept, (order - 1) * shape[1] + np.arange(shape[1]), -1)
+            some = np.isin(near, places)
+            near, guess = near[some], guess.take(some)
+        listed = (place[place >= 0] for place in places)
         return [
-            (np.flatnonzero(mask), guess.take(place[mask]))
-            for mask, place in zip(kept, places, strict=True)
-            if mask.any()
+            (some % shape[1], guess.take(np.searchsorted(near, some)))
+            for some in listed
+            if some.size
         ]
 
     def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
