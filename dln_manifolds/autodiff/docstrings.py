@@ -39,6 +39,7 @@ _OTHERS = {
     "through_singular": ("bool", "Whether to go on where a singular matrix is met."),
     "conjugate_points": ("bool", "Whether to seek conjugate points along the geodesics."),
     "search": ("str", '"default", or "thorough": many starts, the shortest geodesic of all.'),
+    "warm_start": ("GeodesicSolution", "A solution of earlier pairs, one for each, near these."),
     "orthonormal": ("bool", "Whether vectors are coordinates in an orthonormal frame."),
 }
 _HEADING = re.compile(r"^(\w+)\n-+\n", re.MULTILINE)

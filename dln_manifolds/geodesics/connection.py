@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from dln_manifolds.geodesics.integrate import splice
-from dln_manifolds.geodesics.system import FlowResult, Status, System, Trajectory, Unit, never
+from dln_manifolds.geodesics.system import (
+    Chart,
+    FlowResult,
+    Status,
+    System,
+    Trajectory,
+    Unit,
+    never,
+)
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import size_of
 
@@ -96,6 +105,11 @@ class Connection:
         if problem.record:
             self._record(kept, result.trajectory, better)
 
+    def forget(self, pick: Array) -> None:
+        """Forget what is known of some members."""
+        self.residual[pick] = self.crossing[pick] = np.inf
+        self.status[pick], self.stepped[pick] = Status.STALLED, False
+
     def _record(self, kept: Array, new: Trajectory, better: Array) -> None:
         """Replace the trajectories of some members, padding the shorter ones with their end."""
         mine = self.trajectory
@@ -134,3 +148,18 @@ class Connection:
         kept = max(1, int(np.isfinite(speeds).sum(axis=1).max(initial=0)))
         self.close |= (speeds[:, 1:] <= speeds[:, :1] * (1 + CLOSE)).any(axis=1)
         return np.asarray(speeds[:, :kept])
+
+
+class Found(NamedTuple):
+    """Paths of least energy as far as the flow needs to know them.
+
+    ``members`` are those worth following, by their indices among all, ``rate`` their initial rates
+    and ``rates`` those at Gauss nodes, in a ``chart`` of the system; ``crossing`` is when paths of
+    all meet a singular matrix.
+    """
+
+    chart: Chart
+    members: Array
+    rate: Array
+    rates: Array
+    crossing: Array

@@ -8,28 +8,24 @@ steps; a correction of the aim by the defect of the flow's end; more unknowns wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.connection import CLOSE, Connection, Problem
+from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
+from dln_manifolds.geodesics.connection import CLOSE, Connection, Found, Problem
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
-    Chart,
-    FlowResult,
     Guess,
     MovingPath,
     PathFamily,
     Status,
     System,
-    Trajectory,
     Unit,
     never,
 )
+from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Minimum, minimize
-from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -42,9 +38,10 @@ _STATIONARY, _MAX_STEPS = 1e-4, 400
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
 _SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
 _CONTEST = (3e-3, 1 - 1e-5)
-# Slopes to which paths from all starts are minimized, with few unknowns and with more; energies
-# above the least, as ratios, at which they are still solved, and at which they are the same paths.
-_ROUND, _WITHIN, _ALIKE = (1e-2, 3e-4), (1.02, 1.005), 1 + 4e-6
+# How paths from all starts are minimized: levels, slopes, energies above the least, as ratios, at
+# which they go on, and at which they are the same paths. What the second lets go would not end
+# within the third: energies fall by at most 12 times the square of the slope.
+_ROUNDS = (0, 1e-2, 1.02, 1.0), (1, 3e-3, 1.0052, 1.0), (1, 3e-4, 1.005, 1 + 4e-6)
 # Number of starts, the likeliest first, unless all are asked for; and how much more than one search
 # the searches from all of them may cost together.
 _LIKELY, _STEEP, _THOROUGH = 20, 3, 10
@@ -57,6 +54,8 @@ _BLOCK = 3 * 2**13
 _NODES = (1.0, 1.5, 2.0, 3.0)
 # What the numbers of nodes that are needed are told short of, from few nodes.
 _MARGIN = 1.1
+# Levels at which what bends as an earlier path is solved; one, and more than rounding of energies.
+_RESUMED, _NO_MORE = range(1, 3), 1 + 1e-9
 
 
 def connect(
@@ -68,11 +67,13 @@ def connect(
     tolerance: float,
     record: bool,
     thorough: bool = False,
+    earlier: Earlier | None = None,
 ) -> Connection:
     """Find geodesics between positions of size one, by a closed form or by paths, and verify them.
 
     ``target`` are the end points, of the scale of ``last``. A ``thorough`` search solves from every
-    start that a family has, and keeps the shortest.
+    start that a family has, and keeps the shortest. Members with ``earlier`` geodesics begin there,
+    and anew where that does not lead to the end.
     """
     problem = Problem(system, first, last, target, tolerance, record)
     best = Connection(problem)
@@ -86,7 +87,8 @@ def connect(
         for number in np.unique(numbers[pending]):
             members = pending[numbers[pending] == number]
             ends = first.take(members), last.take(members)
-            _Levels(system.paths(int(number), *ends, tolerance), best, members).solve()
+            _Levels(system.paths(int(number), *ends, tolerance), best, members).solve(earlier)
+        earlier = None
     steep = system.steep(first, last) | thorough
     if steep.any() and not system.straight:
         _search(best, steep, thorough)
@@ -107,13 +109,17 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
         family = system.paths(int(number), *some, problem.tolerance)
         best.work[:], work = 0, np.zeros_like(best.work)
         starts = [family.initial(), *(guess for _, guess in family.rivals(thorough=True))]
-        chosen = [(np.arange(members.size), guess) for guess in starts]
+        chosen, first = [(np.arange(members.size), guess) for guess in starts], 0
         if not thorough:
-            chosen = _Levels(family, best, members).shortlist(starts[:_LIKELY])
+            known = 0.5 * best.speed()[members] ** 2
+            # What is solved began with the first.
+            others = starts[int(np.isfinite(known).all()) : _LIKELY]
+            chosen = _Levels(family, best, members).shortlist(others, known)
+            first = _ROUNDS[-1][0]
         for rows, guess in chosen:
             rival = Connection(problem)
             rival.work, rival.most = work, rival.most * (_THOROUGH if thorough else _STEEP)
-            _Levels(family, rival, members).descend(rows, guess)
+            _Levels(family, rival, members).descend(rows, guess, range(first, family.n_levels))
             best.challenge(rival)
 
 
@@ -123,21 +129,6 @@ def _step_along(best: Connection, pick: Array, rate: Array) -> None:
     kept = problem.tolerance, problem.record, _MAX_STEPS
     for rows, result in flow_in_charts(problem.system, state, *kept):
         best.improve(pick[rows], rate[rows], result)
-
-
-class Found(NamedTuple):
-    """Paths of least energy as far as the flow needs to know them.
-
-    ``members`` are those worth following, by their indices among all, ``rate`` their initial rates
-    and ``rates`` those at Gauss nodes, in a ``chart`` of the system; ``crossing`` is when paths of
-    all meet a singular matrix.
-    """
-
-    chart: Chart
-    members: Array
-    rate: Array
-    rates: Array
-    crossing: Array
 
 
 def _follow(best: Connection, pick: Array, found: Found) -> Array:
@@ -169,23 +160,6 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     return solved
 
 
-def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
-    """Return what was followed, of the members that are solved, as a flow in one step."""
-    solved = followed.solved
-    state, states = state[solved], followed.states[solved]
-    n_batch, n_knots = states.shape[:2]
-    ones, trajectory = np.ones(n_batch), Trajectory()
-    end = system.project(states[:, -1])
-    if record:
-        times = gauss(n_knots - 1).nodes
-        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
-        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
-        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
-        trajectory.states.extend([state, *inner, end])
-    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
-    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
-
-
 class _Levels:
     """The search for geodesics of some members in a family of paths, from coarse to fine."""
 
@@ -195,22 +169,53 @@ class _Levels:
         self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
         self.fine *= family.slope_share
 
-    def solve(self) -> None:
-        """Solve all members by paths of increasing resolution."""
-        guess, everyone = self.family.initial(), np.arange(self.members.size)
+    def solve(self, earlier: Earlier | None = None) -> None:
+        """Solve all members by paths of increasing resolution, some from ``earlier`` ones."""
+        guess, pending = self.family.initial(), np.arange(self.members.size)
+        bent, paths = self._resumed(earlier, guess)
+        first = guess.take(bent)
+        guess.put(bent, _coarse(paths, guess))
         for rows, rival in self.family.rivals():
             rows, rival = self._selected(guess, rows, rival)
             if rows.size:
                 self._decide(guess, rows, rival)
-        self.descend(everyone, guess)
+        if bent.size:
+            # Where a rival has won, frames are its own.
+            pairs = zip(guess.take(bent).frames, paths.frames, strict=True)
+            mine = np.all([(x == y).reshape(bent.size, -1).all(1) for x, y in pairs], axis=0)
+            self.descend(bent[mine], paths.take(mine), _RESUMED)
+            failed = self.best.status[self.members[bent]] != Status.CONVERGED
+            self.best.forget(self.members[bent[failed]])
+            guess.put(bent[mine & failed], first.take(mine & failed))
+            pending = np.setdiff1d(pending, bent[~failed])
+            guess = guess.take(pending)
+        self.descend(pending, guess)
 
-    def descend(self, pending: Array, guess: Guess) -> None:
-        """Solve members, by their indices in the family, level by level."""
-        best = self.best
-        for level in range(self.family.n_levels):
+    def _resumed(self, earlier: Earlier | None, guess: Guess) -> tuple[Array, Guess]:
+        """Return members whose paths have less energy if they bend as earlier ones did, and these.
+
+        Where ends are near the earlier ones and frames the same, they have.
+        """
+        none = np.empty(0, dtype=int)
+        if earlier is None:
+            return none, guess.take(none)
+        _, rows, places = np.intersect1d(self.members, earlier.members, return_indices=True)
+        found = self.best.problem.system.resumed(self.family, earlier.take(places), rows)
+        if found is None:
+            return none, guess.take(none)
+        rows, paths = found
+        both = _coarse(paths, guess), guess.take(rows)
+        bent, straight = (self._minimized(rows, some, 0, np.inf)[0] for some in both)
+        less = bent <= _NO_MORE * straight
+        return rows[less], paths.take(less)
+
+    def descend(self, pending: Array, guess: Guess, levels: range | None = None) -> None:
+        """Solve members, by their indices in the family, level by level: all levels, or some."""
+        best, levels = self.best, levels or range(self.family.n_levels)
+        for level in levels:
             if pending.size == 0:
                 break
-            if level > 0:
+            if level > levels[0]:
                 guess = self.family.extend(guess, pending, level)
             aim, chosen = self.end[pending], np.arange(pending.size)
             for correction in range(1 + _MAX_CORRECTIONS):
@@ -228,33 +233,33 @@ class _Levels:
             remaining = best.unsolved()[self.members[pending]]
             pending, guess = pending[remaining], guess.take(remaining)
 
-    def shortlist(self, starts: list[Guess]) -> list[tuple[Array, Guess]]:
-        """Return different paths of hardly more than the least energy, that one first.
+    def shortlist(self, starts: list[Guess], known: Array) -> list[tuple[Array, Guess]]:
+        """Return different paths of the second level of hardly more than the least energy.
 
-        Each of some members, by their indices; ``starts`` are of all members each.
+        Each of some members, by their indices; ``starts`` are of all members each. Paths of the
+        energies that are ``known``, infinite where none is, are not listed again.
         """
-        n_batch = self.members.size
-        rows, guess = np.tile(np.arange(n_batch), len(starts)), Guess.joined(starts)
-        energy = np.full((2, len(starts) * n_batch), np.inf)
-        near = np.ones(rows.size, dtype=bool)
-        for level in range(2):
-            some = guess.take(near)
-            finer = some if level == 0 else self.family.extend(some, rows[near], 1)
-            energy[level, near] = self._minimized(rows[near], finer, level, _ROUND[level])[0]
-            if level == 0:
-                guess = finer
-            least = np.nanmin(energy[level].reshape(-1, n_batch), axis=0)
-            near = energy[level] <= _WITHIN[level] * least[rows]
-        table = np.where(near, energy[1], np.inf).reshape(-1, n_batch)
-        order = np.argsort(table, axis=0)
-        table = np.take_along_axis(table, order, axis=0)
-        kept = np.isfinite(table)
-        kept[1:] &= table[1:] > _ALIKE * table[:-1]
-        places = order * n_batch + np.arange(n_batch)
+        shape = len(starts), self.members.size
+        near, guess, level = np.arange(shape[0] * shape[1]), Guess.joined(starts), 0
+        for level_now, slope, within, alike in _ROUNDS:
+            rows = near % shape[1]
+            if level_now > level:
+                guess, level = self.family.extend(guess, rows, level_now), level_now
+            energy = np.full(shape[0] * shape[1], np.inf)
+            energy[near] = self._minimized(rows, guess, level, slope)[0]
+            table = np.concatenate([known[None], energy.reshape(shape)])
+            order = np.argsort(table, axis=0)
+            table = np.take_along_axis(table, order, axis=0)
+            kept = np.isfinite(table) & (table <= within * table[0]) & (order > 0)
+            kept[1:] &= table[1:] > alike * table[:-1]
+            places = np.where(kept, (order - 1) * shape[1] + np.arange(shape[1]), -1)
+            some = np.isin(near, places)
+            near, guess = near[some], guess.take(some)
+        listed = (place[place >= 0] for place in places)
         return [
-            (np.flatnonzero(mask), guess.take(place[mask]))
-            for mask, place in zip(kept, places, strict=True)
-            if mask.any()
+            (some % shape[1], guess.take(np.searchsorted(near, some)))
+            for some in listed
+            if some.size
         ]
 
     def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
@@ -387,6 +392,11 @@ class _Levels:
     def _left(self, rows: Array) -> Array:
         """Return how much work for some members is left."""
         return self.best.most - self.best.work[self.members[rows]]
+
+
+def _coarse(finer: Guess, like: Guess) -> Guess:
+    """Return paths with as few unknowns as others."""
+    return Guess(finer.unknowns[:, : like.unknowns.shape[1]].copy(), finer.frames)
 
 
 def _blocks(guess: Guess) -> Iterator[slice]:

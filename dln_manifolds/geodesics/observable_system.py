@@ -13,6 +13,7 @@ from dln_manifolds.geodesics.system import (
     Chart,
     Flow,
     FlowResult,
+    Guess,
     PathFamily,
     Points,
     Unit,
@@ -24,7 +25,7 @@ from dln_manifolds.geometry.closed_forms import (
     closed_form_velocity,
     straight_factors,
 )
-from dln_manifolds.geometry.facing import is_steep
+from dln_manifolds.geometry.facing import Earlier, is_steep
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.metric import CometricDerivative
 from dln_manifolds.geometry.polar_flow import Layout, polar_rates, speed_squared
@@ -164,17 +165,15 @@ class ObservableSystem:
 
     def verified(self, start: Points, end: Points) -> StraightFactors | None:
         """Return geodesics between matrices with equal polar factors at N = 2."""
-        if self.depth != 2 or not self.layout.full or len(start.value) == 0:
+        if self.depth != 2 or not self.layout.full or 0 in (start.value.size, end.value.size):
             return None
-        return straight_factors(start.frame, start.value, end.value)
+        return straight_factors(start.frame, end.frame, start.value, end.value)
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
         """Return the momenta of geodesics that are known in closed form."""
         frame = _frame(first)
-        ends = (
-            _frame(unit).rounded if self.depth == 2 else _frame(unit).frame
-            for unit in (first, last)
-        )
+        frames = map(_frame, (first, last))
+        ends = (frame.rounded if self.depth == 2 else frame.frame for frame in frames)
         blocks, known = closed_form_velocity(*ends)
         if not known.any():
             return np.zeros_like(first.position), known
@@ -196,17 +195,19 @@ class ObservableSystem:
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths."""
         decayed = _DECAYED * max(1.0, tolerance / _FULL) ** 0.5
-        kinds: dict[int, type[PolarPaths] | type[RootPaths]] = {
-            _POLAR: PolarPaths,
-            _ROOT: RootPaths,
-        }
-        return kinds[family](
+        kind: type[PolarPaths] | type[RootPaths] = PolarPaths if family == _POLAR else RootPaths
+        return kind(
             first.position,
             last.position,
             shape=self.layout.shape,
             depth=self.depth,
             decayed=decayed,
         )
+
+    def resumed(self, paths: PathFamily, old: Earlier, rows: Array) -> tuple[Array, Guess] | None:
+        """Return those of square matrices of full rank."""
+        assert isinstance(paths, PolarPaths | RootPaths)
+        return paths.resumed(old, rows) if self.layout.full and rows.size else None
 
     # --- the flow
 

@@ -17,6 +17,7 @@ stationary, its error is the square of that of the path.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import NamedTuple
@@ -25,7 +26,7 @@ import numpy as np
 
 from dln_manifolds.geodesics.root_paths import ModalPaths
 from dln_manifolds.geodesics.system import Guess
-from dln_manifolds.geometry.facing import Facing
+from dln_manifolds.geometry.facing import Earlier, Facing
 from dln_manifolds.geometry.polar_chart import Cometric, NodalState, nodal_state, turns_of
 from dln_manifolds.geometry.polar_flow import Layout, rates_along, skewed
 from dln_manifolds.geometry.polar_hessian import SecondVariation
@@ -37,6 +38,7 @@ from dln_manifolds.numerics.polynomials import (
     ModalBasis,
     combine,
     modal_basis,
+    modes_through,
     propagators,
     single,
 )
@@ -277,8 +279,8 @@ def _raised(basis: ModalBasis, cometric: Cometric, residual: Array) -> Array:
 
 def _flat(stretch: Array, turns: Array) -> Array:
     """Return unknowns of stretches and turns of both sides."""
-    batch = stretch.shape[:2]
-    return np.concatenate([stretch.reshape(*batch, -1), turns.reshape(*batch, -1)], axis=-1)
+    parts = (x.reshape(*x.shape[:2], math.prod(x.shape[2:])) for x in (stretch, turns))
+    return np.concatenate(list(parts), axis=-1)
 
 
 def _below(rows: Array, zeros: int) -> Array:
@@ -317,6 +319,17 @@ class PolarPaths(ModalPaths):
         else:
             rivals = self.pairs.rivals(thorough)
         return [(rows, self._straight(frame)) for rows, frame in rivals if rows.size]
+
+    def resumed(self, earlier: Earlier, rows: Array) -> tuple[Array, Guess]:
+        """Return paths of the second level of some rows that bend as earlier ones; of which."""
+        near, frame, half, stretch = self.pairs.resumed(earlier, rows)
+        identity = np.eye(self._size)
+        turn = skewed((half - identity) @ np.linalg.inv(half + identity))
+        bent, turned = (
+            modes_through(earlier.times[near], x, self.levels[1][0]) for x in (stretch, turn)
+        )
+        unknowns = _flat(bent, np.stack([turned, -turned], axis=2))
+        return rows[near], replace(self._straight(frame), unknowns=unknowns)
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""

@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from dln_manifolds.geodesics.system import TIP, Chart, FlowResult, Guess, never
-from dln_manifolds.geometry.facing import AlignedPairs, Facing
+from dln_manifolds.geometry.facing import AlignedPairs, Earlier, Facing
 from dln_manifolds.geometry.flow_frames import flow_states
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.graph_chart import (
@@ -45,6 +45,7 @@ from dln_manifolds.numerics.polynomials import (
     ModalBasis,
     combine,
     modal_basis,
+    modes_through,
     single,
 )
 
@@ -295,6 +296,13 @@ class RootPaths(ModalPaths):
         """
         frames = self.pairs.rivals(thorough)[: None if thorough else 1]
         return [(rows, self._straight(frame)) for rows, frame in frames]
+
+    def resumed(self, earlier: Earlier, rows: Array) -> tuple[Array, Guess]:
+        """Return paths of the second level of some rows that bend as earlier ones; of which."""
+        near, frame, half, stretch = self.pairs.resumed(earlier, rows)
+        seen = half @ self._root(stretch) @ half
+        modes = modes_through(earlier.times[near], seen, self.levels[1][0])
+        return rows[near], Guess(modes, tuple(frame))
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PathState:
         """Return paths of some members with their energy."""

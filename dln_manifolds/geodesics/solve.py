@@ -9,6 +9,7 @@ from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
 from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
 from dln_manifolds.geometry.closed_forms import StraightFactors, radial_rate
+from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.geometry.reduction import Reduction
 from dln_manifolds.numerics.arrays import Array
 
@@ -96,6 +97,7 @@ def solve_log(
     tolerance: float,
     record: bool = True,
     thorough: bool = False,
+    warm: GeodesicSolution | None = None,
 ) -> GeodesicSolution:
     """Find geodesics between pairs of points of one component.
 
@@ -103,7 +105,8 @@ def solve_log(
     the rest. ``tolerance`` is the relative local error of the verifying flow, ``record`` as for
     `solve_exp`. The ``status`` of the solution tells which members are solved: those whose
     ``residual`` is at most ``system.goal(tolerance)``. A ``thorough`` search solves from many
-    starts, and returns the shortest geodesics.
+    starts, and returns the shortest geodesics. A ``warm`` start is a recorded solution of as many
+    pairs near these.
     """
     narrow = system.narrowed(start, end=end)
     if narrow is not None:
@@ -112,12 +115,21 @@ def solve_log(
         solution = solve_log(small, *ends, tolerance=tolerance, record=record, thorough=thorough)
         return _expanded(system, within, solution)
     known = None if record or thorough else system.verified(start, end)
-    if known is not None and (known.residual <= system.goal(tolerance)).all():
-        return _known(system, known, tolerance)
+    if known is not None:
+        solved = known.residual <= system.goal(tolerance)
+        if solved.any():
+            return _known(system, (start, end), known, solved, tolerance)
     first, last = system.unit(start), system.unit(end)
     cone = system.cone(first, last)
     found = connect(
-        system, first, last, end.value, tolerance=tolerance, record=record, thorough=thorough
+        system,
+        first,
+        last,
+        end.value,
+        tolerance=tolerance,
+        record=record,
+        thorough=thorough,
+        earlier=None if warm is None else _earlier(system, warm),
     )
     if system.straight:
         velocity = end.value - start.value
@@ -152,26 +164,51 @@ def solve_log(
     return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
 
 
-def _known(system: System, known: StraightFactors, tolerance: float) -> GeodesicSolution:
-    """Return the solution of pairs whose geodesics have verified themselves."""
-    n_batch = len(known.length)
+def _earlier(system: System, warm: GeodesicSolution) -> Earlier | None:
+    """Return the geodesics of size one of a recorded solution, of members that were solved."""
+    steps, members = warm.trajectory, np.flatnonzero(warm.success)
+    if members.size == 0 or len(steps.scales) == 0:
+        return None
+    positions = np.stack([state[members, 0, 0] for state in steps.states], axis=1)
+    ends = (system.at(positions[:, k], steps.scales[k][members]) for k in (-1, 0))
+    # from times to those of geodesics of size one: the law with both ends interchanged
+    back = system.cone(*ends)
+    times = np.stack([back.time(time[members]) for time in steps.times], axis=1)
+    return Earlier(members, times, positions)
+
+
+def _known(
+    system: System,
+    ends: tuple[Points, Points],
+    known: StraightFactors,
+    solved: Array,
+    tolerance: float,
+) -> GeodesicSolution:
+    """Return the solution of pairs whose geodesics have verified themselves; solve the others."""
+    n_batch = len(solved)
     none, unknown = np.zeros(n_batch, dtype=int), np.full(n_batch, np.nan)
+    found = {
+        **known._asdict(),
+        "lower_bound": unknown,
+        "upper_bound": unknown.copy(),
+        "n_iterations": none,
+        "n_evaluations": none + 1,
+        "status": np.full(n_batch, Status.CONVERGED),
+        "crossing_time": np.full(n_batch, np.inf),
+    }
+    rest = np.flatnonzero(~solved)
+    if rest.size:
+        some = (points.take(rest) for points in ends)
+        others = solve_log(system, *some, tolerance=tolerance, record=False)
+        for name, values in found.items():
+            values[rest] = getattr(others, name)
     return _solution(
         system,
         (f"solved to a relative residual of {system.goal(tolerance):.1e}", Status.STALLED.message),
         tolerance=tolerance,
         trajectory=Trajectory(),
         between=True,
-        initial_velocity=known.velocity,
-        end_point=known.end_point,
-        length=known.length,
-        lower_bound=unknown,
-        upper_bound=unknown.copy(),
-        residual=known.residual,
-        n_iterations=none,
-        n_evaluations=none + 1,
-        status=np.full(n_batch, Status.CONVERGED),
-        crossing_time=np.full(n_batch, np.inf),
+        **found,
     )
 
 

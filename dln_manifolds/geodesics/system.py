@@ -16,6 +16,7 @@ import numpy as np
 
 from dln_manifolds.geometry.bounds import Bounds
 from dln_manifolds.geometry.closed_forms import StraightFactors
+from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_frame import PolarFrame
 from dln_manifolds.geometry.reduction import Reduction
@@ -264,7 +265,7 @@ class System(Chart, Protocol):
         """Return bounds of distances, all that is known without solving, shape ``(n_batch,)``."""
 
     def verified(self, start: Points, end: Points) -> StraightFactors | None:
-        """Return geodesics that need no flow to be verified, if all members have such."""
+        """Return geodesics whose residuals need no flow, if a member has one. Batches broadcast."""
         return None
 
     def closed_form(self, first: Unit, last: Unit) -> tuple[Array, Array]:
@@ -279,6 +280,10 @@ class System(Chart, Protocol):
 
     def paths(self, family: int, first: Unit, last: Unit, tolerance: float) -> PathFamily:
         """Return a family of paths in which logs are sought."""
+
+    def resumed(self, paths: PathFamily, old: Earlier, rows: Array) -> tuple[Array, Guess] | None:
+        """Return paths of the second level of some rows that bend as earlier ones; of which."""
+        return None
 
     def rescaled(self, state: Array, before: Array, after: Array) -> Array:
         """Return states whose points were divided by one scale, divided by another one."""

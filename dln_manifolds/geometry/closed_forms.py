@@ -30,7 +30,6 @@ from dln_manifolds.numerics.functions import log_quotient
 from dln_manifolds.numerics.matrices import (
     diagonal,
     frobenius,
-    inner,
     nearest_orthogonal,
     transpose,
 )
@@ -73,60 +72,68 @@ def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
 class StraightFactors(NamedTuple):
     """Velocities at N = 2 that verify themselves: with lengths, ends and relative residuals."""
 
-    velocity: Array
+    initial_velocity: Array
     length: Array
     end_point: Array
     residual: Array
 
 
 @np.errstate(all="ignore")
-def straight_factors(first: Frame, point: Array, target: Array) -> StraightFactors | None:
+def straight_factors(
+    first: Frame, last: Frame, point: Array, target: Array
+) -> StraightFactors | None:
     r"""Return geodesics at N = 2 between square matrices with equal polar factors, verified.
 
     In the frame of ``X = U s V^T`` the end is the positive ``B = U^T Y V``, the factor moves by
     ``D = s^{-1/2} (s^{1/2} B s^{1/2})^{1/2} s^{-1/2} - 1``, and the velocity is ``U (D s + s D)
     V^T``. From that alone D follows again, and ``(1 + D) s (1 + D)`` is the end: no flow is needed.
-    No matrix on the way is singular, as ``1 + D > 0``. None if a member is no such pair.
+    No matrix on the way is singular, as ``1 + D > 0``. Batches broadcast. The residuals of other
+    pairs are infinite or NaN; None if all are such.
     """
-    s = first.singular_values
-    n = s.shape[-1]
-    left, right = first.left, transpose(first.right_t)
-    size, symmetric = frobenius(target), bool((left == right).all())
-    left_t, sums = transpose(left), s[:, :, None] + s[:, None, :]
+    s, positive = first.singular_values, first.positive and last.positive
+    left, left_t, right_t = first.left, transpose(first.left), first.right_t
+    right = left if positive else transpose(right_t)
+    row, column = s[..., :, None], s[..., None, :]
+    sums, size = row + column, frobenius(target)
     apart = left_t @ (target - point) @ right
-    turned = transpose(apart)
-    if not (symmetric and (target == transpose(target)).all()):
-        allowed = _CLOSE * frobenius(apart) + _ROUNDING * n * size
-        if (frobenius(apart - turned) > allowed).any():
+    turned, alike = transpose(apart), None
+    if not positive:
+        allowed = _CLOSE * frobenius(apart) + _ROUNDING * s.shape[-1] * size
+        alike = np.asarray(frobenius(apart - turned) <= allowed)
+        if not alike.any():
             return None
     even, half = 0.5 * (apart + turned), np.sqrt(s)
-    end = even.copy()
-    diagonal(end)[...] += s
-    end *= half[:, :, None] * half[:, None, :]
+    weights = half[..., :, None] * half[..., None, :]
+    end = even * weights
+    diagonal(end)[...] += s * s
     if not np.vdot(end, end) < _SMALLEST**-2:
         return None
     squares, turn = np.linalg.eigh(end)
     if not squares.min() > _SMALLEST:
-        return None
-    turn /= half[:, :, None]
-    move = (turn * np.sqrt(squares)[:, None, :]) @ transpose(turn)
+        enough = squares[..., 0] > _SMALLEST
+        alike = enough if alike is None else enough & alike
+        squares = np.maximum(squares, _SMALLEST)
+    turn /= half[..., :, None]
+    move = (turn * np.sqrt(squares)[..., None, :]) @ transpose(turn)
     diagonal(move)[...] -= 1
-    near = inner(move, move) < _NEAR**2
+    near = (move * move).sum(axis=(-2, -1)) < _NEAR**2
     if near.any():
         # Of near points, all digits of the difference.
-        move += near[:, None, None] * ((even - _grown(move, s)) / sums)
-        move[(apart == 0).all(axis=(1, 2))] = 0.0
+        move += near[..., None, None] * ((even - _grown(move, column)) / sums)
+        move[(apart == 0).all(axis=(-2, -1))] = 0.0
     inside = move * sums
-    velocity = left @ inside @ transpose(right)
-    again = _grown((left_t @ velocity @ right) / sums, s)
-    end_point = point + left @ again @ transpose(right)
-    residual, square = frobenius(end_point - target) / size, inner(move, inside)
-    return StraightFactors(velocity, np.sqrt(square), end_point, residual)
+    velocity = left @ inside @ right_t
+    again = _grown((left_t @ velocity @ right) / sums, column)
+    end_point = point + left @ again @ right_t
+    residual, length = frobenius(end_point - target) / size, np.sqrt((move * inside).sum((-2, -1)))
+    if alike is not None:
+        residual = np.where(alike, residual, np.inf)
+    return StraightFactors(velocity, length, end_point, residual)
 
 
-def _grown(move: Array, values: Array) -> Array:
-    """Return ``(1 + D) s (1 + D)^T - s``."""
-    product = move * values[:, None, :]
+def _grown(move: Array, column: Array) -> Array:
+    """Return ``(1 + D) s (1 + D)^T - s``, the values s in a row."""
+    product = move * column
     return product + transpose(product) + product @ transpose(move)
 
 

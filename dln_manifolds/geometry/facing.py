@@ -18,7 +18,13 @@ from dln_manifolds.geometry.frame import Frame
 from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.geometry.stretch import per_layer
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import diagonal, rotation, rotation_angles, transpose
+from dln_manifolds.numerics.matrices import (
+    diagonal,
+    frobenius,
+    rotation,
+    rotation_angles,
+    transpose,
+)
 
 # Rounds of the refinement at most, and the blocks that count as zero.
 _ROUNDS, _SETTLED = 12, 1e-4
@@ -32,6 +38,24 @@ _WIDE = 2.5
 _STEEP, _STEEP_SHALLOW, _APART = 1e-6, 1e-4, 1.5
 # Least singular value of ``E_1^T E_0 + F_1^T F_0`` below which flips of directions are tried too.
 _LOOSE = 0.7
+# How far ends may be from those of an earlier geodesic, relative to each other: beyond, the search
+# anew is as fast, as what it does first costs least.
+_NEARBY = 1e-4
+
+
+class Earlier(NamedTuple):
+    """Geodesics of size one that were found before, of some ``members`` of what is sought now.
+
+    Positions ``[D; E_L; E_R]``, ``(n_members, n_times, rows, r)``, at times from 0 to 1.
+    """
+
+    members: Array
+    times: Array
+    positions: Array
+
+    def take(self, rows: Array) -> Earlier:
+        """Return some."""
+        return Earlier(*(value[rows] for value in self))
 
 
 class Facing(NamedTuple):
@@ -146,7 +170,7 @@ class AlignedPairs:
     def __init__(self, start: Array, end: Array, layout: Layout) -> None:
         self.layout = layout
         (first_stretch, *first), (last_stretch, *last) = layout.split(start), layout.split(end)
-        self.stretches = first_stretch, last_stretch
+        self.stretches, self._ends = (first_stretch, last_stretch), (start, end)
         self.bases = common_bases(first[0], last[0]), common_bases(first[1], last[1])
         self.last = self.reduced(last[0], last[1], slice(None))
 
@@ -175,6 +199,36 @@ class AlignedPairs:
         counts = [1] * self._single + [2] * (self.layout.rank > 1)
         places = (range(self.layout.rank - count, self.layout.rank) for count in counts)
         return [(rows, self._flipped(rows, list(place))) for place in places]
+
+    def resumed(self, earlier: Earlier, rows: Array) -> tuple[Array, Facing, Array, Array]:
+        """Return how earlier geodesics of some rows, square ones of full rank, look from here.
+
+        Of those, by their places, whose ends are near these: the facing, C and D with
+        ``exp(t Omega_L) C f(D) C exp(-t Omega_R)`` for their points.
+        """
+        ends = [end[rows] for end in self._ends]
+        apart = sum(self._apart(earlier.positions[:, k], ends[k]) for k in (0, -1))
+        near = np.flatnonzero(apart <= _NEARBY * self._apart(*ends))
+        rows, (_, times, positions) = rows[near], earlier.take(near)
+        frame, t = self.facing().take(rows), times[:, :, None, None]
+        stretch, *sides = self.layout.split(positions)
+        left, right = (
+            transpose(basis[rows])[:, None] @ side
+            for basis, side in zip(self.bases, sides, strict=True)
+        )
+        back, identity = rotation(-t * frame.left[:, None]), np.eye(self.layout.rank)
+        # exp(t Omega_L) C^2 exp(-t Omega_R) is the polar factor, and Omega_R = -Omega_L
+        half = signed_polar(identity + back @ left @ transpose(right) @ back, None)
+        gauge = transpose(half) @ back @ left
+        return near, frame, half, gauge @ stretch @ transpose(gauge)
+
+    def _apart(self, first: Array, last: Array) -> Array:
+        """Return how far polar factors and stretches are apart, in whatever gauge these are."""
+        both = []
+        for position in (first, last):
+            stretch, left, right = self.layout.split(position)
+            both.append(left @ np.concatenate([transpose(right), stretch @ transpose(left)], -1))
+        return frobenius(both[1] - both[0])
 
     @property
     def _single(self) -> bool:

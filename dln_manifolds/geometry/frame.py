@@ -127,6 +127,11 @@ class Frame:
         return self.left @ self.right_t
 
     @cached_property
+    def positive(self) -> bool:
+        """Whether U = V to the last bit, as of positive definite matrices decomposed as such."""
+        return self.sides == (0, 0) and bool((self.left == transpose(self.right_t)).all())
+
+    @cached_property
     def log_ratio(self) -> Array:
         """``tau_ij = log(s_i / s_j)``, shape ``(..., r, r)``."""
         return self.power * log_ratio(self.values)

@@ -44,7 +44,7 @@ def component(frame: Frame) -> Array:
     """
     if frame.layered:
         return orientation_of(frame.bases, frame.layout)
-    if frame.sides != (0, 0):
+    if frame.sides != (0, 0) or frame.positive:
         return np.ones(frame.values.shape[:-1])
     return np.asarray(np.linalg.slogdet(frame.polar)[0])
 

@@ -86,7 +86,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         solution = solve_exp(self.system, start, velocity, tolerance=tolerance, record=record)
         return solution.representable(self.stratum.contains).reshape(at.batch)
 
-    def _join(self, start: At, end: At, record: bool, search: str = "default") -> GeodesicSolution:
+    def _join(
+        self,
+        start: At,
+        end: At,
+        record: bool,
+        search: str = "default",
+        warm: GeodesicSolution | None = None,
+    ) -> GeodesicSolution:
         """Solve the boundary-value problem between two points."""
         if search not in _SEARCHES:
             raise ValueError(f"search must be one of {_SEARCHES}, not {search!r}.")
@@ -94,9 +101,44 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         ends = Points(*start.flat_point()), Points(*end.flat_point())
         tolerance, thorough = self.tolerance, search == "thorough"
         solution = solve_log(
-            self.system, *ends, tolerance=tolerance, record=record, thorough=thorough
+            self.system,
+            *ends,
+            tolerance=tolerance,
+            record=record,
+            thorough=thorough,
+            warm=None if warm is None else self._warm(warm, start.batch),
         )
         return solution.without(apart).reshape(start.batch)
+
+    def _warm(self, solution: object, batch: tuple[int, ...]) -> GeodesicSolution:
+        """Check a solution from which others are to start."""
+        if not isinstance(solution, GeodesicSolution):
+            raise TypeError(
+                f"warm_start must be a solution, as solve_log returns, not {solution!r}."
+            )
+        if solution.system != self.system or not solution.between:
+            raise ValueError(
+                f"warm_start must come from solve_log of this metric, not {solution!r}."
+            )
+        if solution.length.shape != batch:
+            raise ValueError(
+                f"warm_start has the batch shape {solution.length.shape}, and the pairs have "
+                f"{batch}: one earlier geodesic for each is needed."
+            )
+        return solution
+
+    def _of_log(self, name: str, point: ArrayLike, base_point: ArrayLike, search: str) -> Array:
+        """Return what a solution of `solve_log` would have, by its name."""
+        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
+        if search == _SEARCHES[0] and start.frame.positive and end.frame.positive:
+            # In one component, and nothing that failed or is told.
+            start.meet(end, point=end, base_point=start)
+            ends = Points(start.point, start.frame), Points(end.point, end.frame)
+            known = self.system.verified(*ends)
+            if known is not None and (known.residual <= self.system.goal(self.tolerance)).all():
+                return start.cast(getattr(known, name))
+        solution = self._join(start, end, record=False, search=search)
+        return start.cast(self.policy.resolve(solution, getattr(solution, name)))
 
     def solve_exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> GeodesicSolution:
         """Solve as `exp` does and return everything that is known of the geodesic.
@@ -114,6 +156,7 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         conjugate_points: bool = False,
         *,
         search: str = "default",
+        warm_start: GeodesicSolution | None = None,
     ) -> GeodesicSolution:
         """Solve as `log` does and return everything that is known of the geodesic.
 
@@ -122,9 +165,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         points in different components is raised, for ``on_failure="raise"``. With
         ``conjugate_points`` first conjugate times are sought along the geodesics, as
         `conjugate_time` does: see ``solution.conjugate_time``. For ``search`` see `log`.
+
+        A ``warm_start`` is the solution of earlier pairs, one for each: paths of square matrices of
+        full rank bend at first as those did, if ends are not farther from the earlier ones than
+        1e-4 times from each other. Results are verified, and other ways tried, as without; where a
+        start fails, the search begins anew.
         """
         start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=True, search=search)
+        solution = self._join(start, end, record=True, search=search, warm=warm_start)
         return self._examined(start, solution) if conjugate_points else solution
 
     def exp(self, tangent_vec: ArrayLike, base_point: ArrayLike) -> Array:
@@ -172,18 +220,14 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
             If the signs of determinants differ, the geodesic that was found meets a singular
             matrix, or the residual could not be brought below its bound.
         """
-        start, end = At(self.stratum, base_point), At(self.stratum, point, "point")
-        solution = self._join(start, end, record=False, search=search)
-        return start.cast(self.policy.resolve(solution, solution.initial_velocity))
+        return self._of_log("initial_velocity", point, base_point, search)
 
     def dist(self, point_a: ArrayLike, point_b: ArrayLike, *, search: str = "default") -> Array:
         """Geodesic distance, shape ``(...)``: the length of the log, which says what it raises.
 
         In Frobenius norm of the layers.
         """
-        start, end = At(self.stratum, point_a), At(self.stratum, point_b, "point")
-        solution = self._join(start, end, record=False, search=search)
-        return start.cast(self.policy.resolve(solution, solution.length))
+        return self._of_log("length", point_b, point_a, search)
 
     def bounds(self, point: ArrayLike, base_point: ArrayLike) -> Bounds:
         r"""Bounds of geodesic distances for a few decompositions each: no geodesic is solved.

@@ -98,6 +98,8 @@ def propagators(generators: Array) -> Array:
     return moved
 
 
+# Singular values of a fit that count as zero.
+_FIT = 1e-6
 #: Size of matrices from which steps of minimizations are computed in single precision: below, time
 #: goes by the call.
 SINGLE_FROM = 8
@@ -173,6 +175,16 @@ def modal_basis(n_modes: int, n_nodes: int) -> ModalBasis:
 def modes_at(times: Array, n_modes: int) -> tuple[Array, Array]:
     """Values and derivatives of modes at times of any shape, ``(*times.shape, n_modes)``."""
     return _integrated(legendre(times, n_modes + 1))
+
+
+def modes_through(times: Array, values: Array, n_modes: int) -> Array:
+    """Fit modes to what values at times, from 0 to 1, differ from the straight line by.
+
+    Shapes ``(n_batch, n_times)`` and ``(n_batch, n_times, ...)``; least squares.
+    """
+    t = times.reshape(*times.shape, *(1,) * (values.ndim - 2))
+    bent = values - (1 - t) * values[:, :1] - t * values[:, -1:]
+    return combine(np.linalg.pinv(modes_at(times, n_modes)[0], rcond=_FIT), bent)
 
 
 def _integrated(values: Array) -> tuple[Array, Array]:
