@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dln_manifolds.geodesics.runge_kutta import Attempt, Now
-from dln_manifolds.geodesics.system import Flow
+from dln_manifolds.geodesics.system import Chart, Flow, FlowResult, Status, Trajectory
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import norms
-from dln_manifolds.numerics.polynomials import integrals, legendre_analysis
+from dln_manifolds.numerics.polynomials import gauss, integrals, legendre_analysis
 from dln_manifolds.numerics.singular import passes_near, stays_away
 
 # Nodes of the first iterate; iterations at most, and as many as a step of the best length takes.
@@ -170,6 +170,23 @@ class Followed(NamedTuple):
     solved: Array
     states: Array
     n_evaluations: Array
+
+
+def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
+    """Return what was followed, of the members that are solved, as a flow in one step."""
+    solved = followed.solved
+    state, states = state[solved], followed.states[solved]
+    n_batch, n_knots = states.shape[:2]
+    ones, trajectory = np.ones(n_batch), Trajectory()
+    end = system.project(states[:, -1])
+    if record:
+        times = gauss(n_knots - 1).nodes
+        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
+        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
+        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
+        trajectory.states.extend([state, *inner, end])
+    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
+    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
 
 
 def nodes_needed(state: Array, rates: Array, tolerance: float, *, inside: bool) -> Array:

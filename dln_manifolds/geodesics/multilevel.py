@@ -12,24 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dln_manifolds.geodesics.collocation import Followed, follow, nodes_needed
-from dln_manifolds.geodesics.connection import CLOSE, Connection, Problem
+from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
+from dln_manifolds.geodesics.connection import Connection, Problem
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     Chart,
-    FlowResult,
     Guess,
     MovingPath,
     PathFamily,
     Status,
     System,
-    Trajectory,
     Unit,
     never,
 )
 from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.newton import Minimum, minimize
-from dln_manifolds.numerics.polynomials import gauss
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -109,9 +106,7 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
         if not thorough:
             chosen = _Levels(family, best, members).shortlist(starts[:_LIKELY])
         for rows, guess in chosen:
-            rival = Connection(problem)
-            _Levels(family, rival, members).descend(rows, guess)
-            best.challenge(rival)
+            _Levels(family, best, members).challenge(rows, guess)
 
 
 def _step_along(best: Connection, pick: Array, rate: Array) -> None:
@@ -166,23 +161,6 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     return solved
 
 
-def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
-    """Return what was followed, of the members that are solved, as a flow in one step."""
-    solved = followed.solved
-    state, states = state[solved], followed.states[solved]
-    n_batch, n_knots = states.shape[:2]
-    ones, trajectory = np.ones(n_batch), Trajectory()
-    end = system.project(states[:, -1])
-    if record:
-        times = gauss(n_knots - 1).nodes
-        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
-        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
-        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
-        trajectory.states.extend([state, *inner, end])
-    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
-    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
-
-
 class _Levels:
     """The search for geodesics of some members in a family of paths, from coarse to fine."""
 
@@ -194,11 +172,20 @@ class _Levels:
     def solve(self) -> None:
         """Solve all members by paths of increasing resolution."""
         guess, everyone = self.family.initial(), np.arange(self.members.size)
+        left = list[tuple[Array, Guess]]()
         for rows, rival in self.family.rivals():
-            rows, rival = self._selected(guess, rows, rival)
-            if rows.size:
-                self._decide(guess, rows, rival)
+            left.append(self._selected(guess, rows, rival))
+            if not self.best.problem.system.cautious:
+                self._decide(guess, *left.pop())
         self.descend(everyone, guess)
+        for rows, rival in left:
+            self.challenge(rows, rival)
+
+    def challenge(self, rows: Array, guess: Guess) -> None:
+        """Solve some members from another start too, and keep what is shorter."""
+        rival = Connection(self.best.problem)
+        _Levels(self.family, rival, self.members).descend(rows, guess)
+        self.best.challenge(rival)
 
     def descend(self, pending: Array, guess: Guess) -> None:
         """Solve members, by their indices in the family, level by level."""
@@ -240,7 +227,9 @@ class _Levels:
             if level == 0:
                 guess = finer
             least = np.nanmin(energy[level].reshape(-1, n_batch), axis=0)
-            near = energy[level] <= _WITHIN[level] * least[rows]
+            far = ~(energy[level] <= _WITHIN[level] * least[rows])
+            self.best.compared(self.members[rows[far]], least[rows[far]], energy[level, far])
+            near &= ~far
         table = np.where(near, energy[1], np.inf).reshape(-1, n_batch)
         order = np.argsort(table, axis=0)
         table = np.take_along_axis(table, order, axis=0)
@@ -279,19 +268,22 @@ class _Levels:
     def _selected(self, guess: Guess, rows: Array, rival: Guess) -> tuple[Array, Guess]:
         """Return the rivals of some members' paths that few unknowns do not tell to be longer.
 
-        Those that they tell to be shorter replace the paths.
+        Those that they tell to be shorter replace the paths; not where the flow alone can tell
+        whether paths meet a singular matrix.
         """
+        replace = not self.best.problem.system.cautious
         for chosen in _SELECTION:
+            if rows.size == 0:
+                break
             some = guess.take(rows)
-            most, least = self._bracket(rows, some, *chosen)
-            most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
-            won = most_of_rival < least
+            mine, most, least = self._bracket(rows, some, *chosen)
+            other, most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
+            won = (most_of_rival < least) & replace
             some.put(won, rival.take(won))
             guess.put(rows, some)
             close = ~won & (least_of_rival < most)
+            self.best.compared(self.members[rows[~close]], mine[~close], other[~close])
             rows, rival = rows[close], rival.take(close)
-            if rows.size == 0:
-                break
         return rows, rival
 
     def _decide(self, guess: Guess, rows: Array, rival: Guess) -> None:
@@ -299,14 +291,13 @@ class _Levels:
         finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
         energies = [self._minimized(rows, some, 1, _CONTEST[0])[0] for some in finer]
         ahead = energies[1] < _CONTEST[1] * energies[0]
-        near = np.abs(energies[1] / energies[0] - 1) < 2 * CLOSE
-        self.best.close[self.members[rows[near]]] = True
+        self.best.compared(self.members[rows], *energies)
         guess.put(rows[ahead], rival.take(ahead))
 
     def _bracket(self, rows: Array, guess: Guess, slope: float, fall: float) -> list[Array]:
-        """Minimize some members' paths, in place, to a slope; bound their least energies."""
+        """Minimize some members' paths, in place, to a slope; return and bound their energies."""
         energy, reached = self._minimized(rows, guess, 0, slope)
-        return [energy * (1 - share * reached**2) for share in (_LEAST_FALL, fall)]
+        return [energy * (1 - share * reached**2) for share in (0.0, _LEAST_FALL, fall)]
 
     def _minimized(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
         """Minimize some members' paths, in place, to a slope; return energies and slopes."""

@@ -302,7 +302,8 @@ class PolarPaths(ModalPaths):
 
     def rivals(self, thorough: bool = False) -> list[tuple[Array, Guess]]:
         """Return the same in frames that turn otherwise, where these may be shorter."""
-        return [(rows, self._straight(frame)) for rows, frame in self.pairs.rivals(thorough)]
+        frames = self.pairs.rivals(thorough) if thorough else self.pairs.likely()
+        return [(rows, self._straight(frame)) for rows, frame in frames]
 
     def path(self, guess: Guess, rows: Array, aim: Array, level: int) -> PolarPath:
         """Return paths of some members with their energy."""

@@ -5,9 +5,8 @@ import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.geodesics import Status, multilevel
-from dln_manifolds.geodesics.collocation import follow, nodes_needed
+from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
 from dln_manifolds.geodesics.integrate import flow, flow_in_charts
-from dln_manifolds.geodesics.multilevel import flow_of
 from dln_manifolds.numerics.matrices import norms, rotation, rotations
 from dln_manifolds.numerics.polynomials import gauss, nodal_basis
 
