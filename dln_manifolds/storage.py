@@ -260,7 +260,7 @@ _SYSTEMS = {system.__name__: system for system in (FlatSystem, LayerSystem, Obse
 _FIRST_LAYERS = "BalancedField"
 _FIRST_NAMES = {"trajectory": "_trajectory", "between": "_between", "system": "_field"}
 # Fields of solutions that older files do not have.
-_LATER = "upper_bound", "conjugate_time", "competing_lengths", "is_close_contest"
+_LATER = "upper_bound", "conjugate_time", "competing_lengths", "rival_length", "is_close_contest"
 
 
 def _describe_solution(

@@ -172,6 +172,23 @@ class Followed(NamedTuple):
     n_evaluations: Array
 
 
+def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
+    """Return what was followed, of the members that are solved, as a flow in one step."""
+    solved = followed.solved
+    state, states = state[solved], followed.states[solved]
+    n_batch, n_knots = states.shape[:2]
+    ones, trajectory = np.ones(n_batch), Trajectory()
+    end = system.project(states[:, -1])
+    if record:
+        times = gauss(n_knots - 1).nodes
+        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
+        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
+        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
+        trajectory.states.extend([state, *inner, end])
+    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
+    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)
+
+
 def nodes_needed(state: Array, rates: Array, tolerance: float, *, inside: bool) -> Array:
     """Return numbers of nodes that will resolve geodesics, infinite if none may.
 
@@ -284,20 +301,3 @@ def error_estimates(
     whole = sizes.max(axis=1)
     share = np.sqrt(tail / np.where(whole > 0, whole, 1.0))
     return 3 * tail.max(axis=-1), 3 * (tail * share).max(axis=-1)
-
-
-def flow_of(system: Chart, state: Array, followed: Followed, record: bool) -> FlowResult:
-    """Return what was followed, of the members that are solved, as a flow in one step."""
-    solved = followed.solved
-    state, states = state[solved], followed.states[solved]
-    n_batch, n_knots = states.shape[:2]
-    ones, trajectory = np.ones(n_batch), Trajectory()
-    end = system.project(states[:, -1])
-    if record:
-        times = gauss(n_knots - 1).nodes
-        inner = system.project(states[:, :-1].reshape(-1, *state.shape[1:]))
-        inner = np.moveaxis(inner.reshape(n_batch, times.size, *state.shape[1:]), 1, 0)
-        trajectory.times.extend([0 * ones, *times[:, None] * ones, ones])
-        trajectory.states.extend([state, *inner, end])
-    status, n_steps = np.full(n_batch, Status.CONVERGED), np.ones(n_batch, dtype=int)
-    return FlowResult(end, ones, status, n_steps, followed.n_evaluations[solved], trajectory)

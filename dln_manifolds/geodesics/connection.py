@@ -23,9 +23,9 @@ from dln_manifolds.numerics.matrices import size_of
 # Evaluations and products with Hessians, at nodes and in steps, of each family of paths: of
 # positions with so many entries, and of more the more; then what is not solved is given up.
 _MAX_WORK, _ENTRIES = 80_000, 75
-# Lengths whose relative difference is less make a contest close, or are listed as one, or do not
-# change which is kept.
-CLOSE, _DISTINCT, _SAME = 1e-2, 1e-9, 1e-10
+# Lengths whose relative difference is less are listed as one, or do not change which is kept; and
+# initial rates that are of one geodesic.
+_DISTINCT, _SAME, _ALIKE = 1e-9, 1e-10, 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,9 @@ class Connection:
     """The best that is known of every geodesic; nothing at first.
 
     ``defect`` is what the end of the flow lacks of the end position. A geodesic that could not be
-    followed from a path is ``stepped`` along from then on. A contest was ``close`` if another way
-    was hardly longer; ``speeds`` are those of all geodesics found by a thorough search.
+    followed from a path is ``stepped`` along from then on. ``beside`` is the speed of the shortest
+    way that has competed and lost, a path or a geodesic, and ``speeds`` are those of all geodesics
+    that were solved, if several were sought.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -71,7 +72,7 @@ class Connection:
         self.stepped = np.zeros(n_batch, dtype=bool)
         self.n_iterations, self.n_evaluations, self.work = np.zeros((3, n_batch), dtype=int)
         self.most = int(_MAX_WORK * max(1.0, self.rate[:1].size / _ENTRIES))
-        self.close, self.speeds = np.zeros(n_batch, dtype=bool), list[Array]()
+        self.beside, self.speeds = never(n_batch), list[Array]()
 
     def unsolved(self) -> Array:
         """Return the mask of members that are not solved and have not cost too much yet."""
@@ -125,10 +126,16 @@ class Connection:
         speed = self.problem.system.speed(self.problem.first, self.rate)
         return np.where(solved, speed, np.inf)
 
+    def compared(self, pick: Array, energy: Array, other: Array) -> None:
+        """Note energies of paths of some members that have competed: the larger ones have lost."""
+        np.fmin.at(self.beside, pick, np.sqrt(2 * np.maximum(energy, other)))
+
     def challenge(self, rival: Connection) -> None:
         """Take over the shorter geodesics of another search for the same."""
         mine, other = self.speed(), rival.speed()
         self.speeds = [*(self.speeds or [mine]), other]
+        apart = size_of(self.rate - rival.rate) > _ALIKE * size_of(self.rate)
+        self.beside = np.fmin(self.beside, np.where(apart, np.maximum(mine, other), np.inf))
         won = np.flatnonzero(other < mine * (1 - _SAME))
         for name in ("rate", "defect", "end_point", "residual", "crossing", "status"):
             getattr(self, name)[won] = getattr(rival, name)[won]
@@ -138,7 +145,7 @@ class Connection:
             self._record(won, rival.trajectory, won)
 
     def rivals(self) -> Array | None:
-        """Return the different speeds of all that solved, sorted, ``(n_batch, k)``; see close."""
+        """Return the different speeds of all that solved, sorted, ``(n_batch, k)``."""
         if not self.speeds:
             return None
         speeds = np.sort(np.stack(self.speeds, axis=1), axis=1)
@@ -146,7 +153,6 @@ class Connection:
         speeds[:, 1:][near] = np.inf
         speeds = np.sort(speeds, axis=1)
         kept = max(1, int(np.isfinite(speeds).sum(axis=1).max(initial=0)))
-        self.close |= (speeds[:, 1:] <= speeds[:, :1] * (1 + CLOSE)).any(axis=1)
         return np.asarray(speeds[:, :kept])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
-from dln_manifolds.geodesics.connection import CLOSE, Connection, Found, Problem
+from dln_manifolds.geodesics.connection import Connection, Found, Problem
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     Guess,
@@ -119,8 +119,8 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
         for rows, guess in chosen:
             rival = Connection(problem)
             rival.work, rival.most = work, rival.most * (_THOROUGH if thorough else _STEEP)
-            _Levels(family, rival, members).descend(rows, guess, range(first, family.n_levels))
-            best.challenge(rival)
+            levels = range(first, family.n_levels)
+            _Levels(family, best, members).challenge(rows, guess, rival, levels)
 
 
 def _step_along(best: Connection, pick: Array, rate: Array) -> None:
@@ -173,12 +173,12 @@ class _Levels:
         """Solve all members by paths of increasing resolution, some from ``earlier`` ones."""
         guess, pending = self.family.initial(), np.arange(self.members.size)
         bent, paths = self._resumed(earlier, guess)
-        first = guess.take(bent)
+        first, left = guess.take(bent), list[tuple[Array, Guess]]()
         guess.put(bent, _coarse(paths, guess))
         for rows, rival in self.family.rivals():
-            rows, rival = self._selected(guess, rows, rival)
-            if rows.size:
-                self._decide(guess, rows, rival)
+            left.append(self._selected(guess, rows, rival))
+            if not self.best.problem.system.cautious:
+                self._decide(guess, *left.pop())
         if bent.size:
             # Where a rival has won, frames are its own.
             pairs = zip(guess.take(bent).frames, paths.frames, strict=True)
@@ -190,6 +190,15 @@ class _Levels:
             pending = np.setdiff1d(pending, bent[~failed])
             guess = guess.take(pending)
         self.descend(pending, guess)
+        for rows, rival in left:
+            self.challenge(rows, rival, Connection(self.best.problem))
+
+    def challenge(
+        self, rows: Array, guess: Guess, rival: Connection, levels: range | None = None
+    ) -> None:
+        """Solve some members from another start too, and keep what is shorter."""
+        _Levels(self.family, rival, self.members).descend(rows, guess, levels)
+        self.best.challenge(rival)
 
     def _resumed(self, earlier: Earlier | None, guess: Guess) -> tuple[Array, Guess]:
         """Return members whose paths have less energy if they bend as earlier ones did, and these.
@@ -250,6 +259,9 @@ class _Levels:
             table = np.concatenate([known[None], energy.reshape(shape)])
             order = np.argsort(table, axis=0)
             table = np.take_along_axis(table, order, axis=0)
+            far = energy[near] > within * table[0][rows]
+            lost = rows[far]
+            self.best.compared(self.members[lost], table[0][lost], energy[near][far])
             kept = np.isfinite(table) & (table <= within * table[0]) & (order > 0)
             kept[1:] &= table[1:] > alike * table[:-1]
             places = np.where(kept, (order - 1) * shape[1] + np.arange(shape[1]), -1)
@@ -288,19 +300,22 @@ class _Levels:
     def _selected(self, guess: Guess, rows: Array, rival: Guess) -> tuple[Array, Guess]:
         """Return the rivals of some members' paths that few unknowns do not tell to be longer.
 
-        Those that they tell to be shorter replace the paths.
+        Those that they tell to be shorter replace the paths; not where the flow alone can tell
+        whether paths meet a singular matrix.
         """
+        replace = not self.best.problem.system.cautious
         for chosen in _SELECTION:
+            if rows.size == 0:
+                break
             some = guess.take(rows)
-            most, least = self._bracket(rows, some, *chosen)
-            most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
-            won = most_of_rival < least
+            mine, most, least = self._bracket(rows, some, *chosen)
+            other, most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
+            won = (most_of_rival < least) & replace
             some.put(won, rival.take(won))
             guess.put(rows, some)
             close = ~won & (least_of_rival < most)
+            self.best.compared(self.members[rows[~close]], mine[~close], other[~close])
             rows, rival = rows[close], rival.take(close)
-            if rows.size == 0:
-                break
         return rows, rival
 
     def _decide(self, guess: Guess, rows: Array, rival: Guess) -> None:
@@ -308,14 +323,13 @@ class _Levels:
         finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
         energies = [self._minimized(rows, some, 1, _CONTEST[0])[0] for some in finer]
         ahead = energies[1] < _CONTEST[1] * energies[0]
-        near = np.abs(energies[1] / energies[0] - 1) < 2 * CLOSE
-        self.best.close[self.members[rows[near]]] = True
+        self.best.compared(self.members[rows], *energies)
         guess.put(rows[ahead], rival.take(ahead))
 
     def _bracket(self, rows: Array, guess: Guess, slope: float, fall: float) -> list[Array]:
-        """Minimize some members' paths, in place, to a slope; bound their least energies."""
+        """Minimize some members' paths, in place, to a slope; return and bound their energies."""
         energy, reached = self._minimized(rows, guess, 0, slope)
-        return [energy * (1 - share * reached**2) for share in (_LEAST_FALL, fall)]
+        return [energy * (1 - share * reached**2) for share in (0.0, _LEAST_FALL, fall)]
 
     def _minimized(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
         """Minimize some members' paths, in place, to a slope; return energies and slopes."""

@@ -317,7 +317,7 @@ class PolarPaths(ModalPaths):
         if self._deep:
             rivals = principal_facings(*self.pairs.last, thorough=thorough)[1:]
         else:
-            rivals = self.pairs.rivals(thorough)
+            rivals = self.pairs.rivals(thorough) if thorough else self.pairs.likely()
         return [(rows, self._straight(frame)) for rows, frame in rivals if rows.size]
 
     def resumed(self, earlier: Earlier, rows: Array) -> tuple[Array, Guess]:

@@ -294,7 +294,7 @@ class RootPaths(ModalPaths):
         Only the first of the other ways to align, unless the search is ``thorough``: in this chart
         a second was never shorter.
         """
-        frames = self.pairs.rivals(thorough)[: None if thorough else 1]
+        frames = self.pairs.rivals(thorough) if thorough else self.pairs.likely()[:1]
         return [(rows, self._straight(frame)) for rows, frame in frames]
 
     def resumed(self, earlier: Earlier, rows: Array) -> tuple[Array, Guess]:

@@ -58,15 +58,13 @@ class GeodesicSolution:
     residual : ndarray, shape=[...]
         For log, the distance ``|X(1) - Y| / |Y|`` from the target of the end of the initial-value
         problem, solved from ``initial_velocity`` alone; for exp, the relative drift of the energy
-        along the flow, which an exact solution keeps constant. Infinite where the flow did not
-        reach t = 1.
+        along the flow. Infinite where the flow did not reach t = 1.
     n_iterations : ndarray of int, shape=[...]
         Newton steps (log) or integration steps (exp).
     n_evaluations : ndarray of int, shape=[...]
         Evaluations of the metric at a point (singular value decompositions).
     status : ndarray of int, shape=[...]
-        0 solved; 1 the geodesic meets a singular matrix; 2 not converged; 3 no path exists, the
-        end points lie in different components.
+        0 solved; 1 meets a singular matrix; 2 not converged; 3 between components: no path exists.
     crossing_time : ndarray, shape=[...]
         Time t* of the first singular matrix on [0, 1], infinite if there is none.
     message : str
@@ -76,14 +74,16 @@ class GeodesicSolution:
         unless ``solve_log`` was asked for it.
     competing_lengths : ndarray, shape=[..., k], or None
         Lengths of the verified geodesics that were found, from the shortest on and each once,
-        padded with infinity; None where nothing but one geodesic was sought for every pair.
+        padded with infinity; None if of no pair more than one was solved.
+    rival_length : ndarray, shape=[...], or None
+        Length of the shortest way that competed and lost, infinite if none did: of a geodesic, if
+        it was solved, else of a path of few modes, a bound of that near it. None for exp.
     is_close_contest : ndarray of bool, shape=[...], or None
-        Whether another geodesic or path that competed was at most 1 % longer; None for exp.
+        Whether `rival_length` is at most 1 % above the length; None for exp.
 
     Notes
     -----
-    Further attributes belong to the solver: its ``tolerance`` and ``system``, the recorded
-    ``trajectory``, and whether the geodesic was sought ``between`` points.
+    Of the solver: ``tolerance``, ``system``, recorded ``trajectory``, ``between`` points or not.
     """
 
     initial_velocity: Array
@@ -103,6 +103,7 @@ class GeodesicSolution:
     between: bool = field(default=False, repr=False)
     conjugate_time: Array | None = field(default=None, repr=False)
     competing_lengths: Array | None = field(default=None, repr=False)
+    rival_length: Array | None = field(default=None, repr=False)
     is_close_contest: Array | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -179,7 +180,7 @@ class GeodesicSolution:
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return a flat solution with its members arranged in the given batch shape."""
         shaped = replace(self)
-        for name in (*_BY_MEMBER, "competing_lengths", "is_close_contest"):
+        for name in (*_BY_MEMBER, "competing_lengths", "rival_length", "is_close_contest"):
             value = getattr(self, name)
             if value is not None:
                 setattr(shaped, name, value.reshape(batch + value.shape[1:]))

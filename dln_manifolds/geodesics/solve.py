@@ -7,11 +7,22 @@ import numpy as np
 from dln_manifolds.geodesics.integrate import carry, flow_anyhow
 from dln_manifolds.geodesics.multilevel import connect
 from dln_manifolds.geodesics.solution import GeodesicSolution
-from dln_manifolds.geodesics.system import FlowResult, Points, Status, System, Trajectory, Unit
+from dln_manifolds.geodesics.system import (
+    ConeLaw,
+    FlowResult,
+    Points,
+    Status,
+    System,
+    Trajectory,
+    Unit,
+)
 from dln_manifolds.geometry.closed_forms import StraightFactors, radial_rate
 from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.geometry.reduction import Reduction
 from dln_manifolds.numerics.arrays import Array
+
+# Part of its length by which another way is longer at most where the contest was close.
+_CLOSE = 1e-2
 
 
 def solve_exp(
@@ -138,8 +149,7 @@ def solve_log(
         velocity = system.sharp(first, rate, cone.scale)
     rivals = found.rivals()
     if rivals is not None:
-        lengths = [cone.length(np.where(np.isfinite(x), x, 0.0)) for x in rivals.T]
-        rivals = np.where(np.isfinite(rivals), np.stack(lengths, axis=1), np.inf)
+        rivals = np.stack([_lengths(cone, speeds) for speeds in rivals.T], axis=1)
     unknown = np.full(len(velocity), np.nan)
     bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
@@ -161,7 +171,16 @@ def solve_log(
         status=found.status,
         crossing_time=cone.time(found.crossing),
     )
-    return replace(solution, competing_lengths=rivals, is_close_contest=found.close)
+    # Shorter by the error of few modes, or below N = 2 through singular matrices.
+    beside = _lengths(cone, np.maximum(found.beside, found.speed()))
+    close = np.isfinite(beside) & (beside <= (1 + _CLOSE) * solution.length)
+    return replace(solution, competing_lengths=rivals, rival_length=beside, is_close_contest=close)
+
+
+def _lengths(cone: ConeLaw, speeds: Array) -> Array:
+    """Return the lengths of unit speeds, some of which may be infinite."""
+    known = np.isfinite(speeds)
+    return np.where(known, cone.length(np.where(known, speeds, 0.0)), np.inf)
 
 
 def _earlier(system: System, warm: GeodesicSolution) -> Earlier | None:

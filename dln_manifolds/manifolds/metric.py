@@ -200,10 +200,10 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
         base point first.
 
         Geodesics between two points are not unique. The energy of paths is minimized from the polar
-        path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2, N >= 2),
-        from the path that turns it the other way too; between nearly singular matrices, from rough
-        paths of up to twenty starts; the shortest geodesic is returned. For
-        ``search="thorough"`` many starts are solved, at ten times the cost and more (not upstairs).
+        path, whose rotations are by less than pi, and, where one is by nearly pi (n > 2), from the
+        path that turns it the other way too; between nearly singular matrices, from rough paths of
+        up to twenty starts; the shortest geodesic is returned. For ``search="thorough"`` many
+        starts are solved, at ten times the cost and more (not upstairs).
         Beyond the cut locus it is not the geodesic that led there: ``log(exp(v)) = v`` holds for
         ``|v|_g`` up to ``0.3 |W|`` at N <= 8, while at N = 30 I and -I are ``0.1 |W|`` apart.
 

@@ -1,9 +1,12 @@
 """The shortest of several geodesics: the default contest against a search from every start."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
+from dln_manifolds.geometry.facing import AlignedPairs
 from dln_manifolds.storage import load, save
 
 DEPTHS = (2, 3, 8, 30)
@@ -76,11 +79,55 @@ def test_near_singular_matrices_whose_polar_factors_are_not_far_apart():
     np.testing.assert_allclose(metric.dist(Y, X), shortest, rtol=1e-9)
 
 
-def test_below_depth_two_other_turns_are_tried():
-    X, Y = hard_pairs(3, 36, 0)[:, [30, 35]]
-    metric = DLNObservableManifold(3, 1.8).metric
-    shortest = metric.dist(X, Y, search="thorough")
-    np.testing.assert_allclose(metric.dist(X, Y), shortest, rtol=1e-9)
+@pytest.mark.parametrize(("depth", "n_shorter"), [(1.8, 4), (1.5, 2)])
+def test_below_depth_two_other_turns_are_tried(depth, n_shorter):
+    """Two are nearly singular; of the others the product of ratios is 4e-3 and 7e-3."""
+    X, Y = hard_pairs(3, 53, 0)[:, [30, 35, 44, 52]]
+    metric = DLNObservableManifold(3, depth).metric
+    solution = metric.solve_log(Y, X, search="thorough")
+    rng = np.random.default_rng(0)
+    Q, R = np.linalg.qr(rng.standard_normal((2, 3, 3)))[0]
+    alike = [(X, Y), (Y, X), (X.swapaxes(1, 2), Y.swapaxes(1, 2)), (Q @ X @ R, Q @ Y @ R)]
+    first, last = (np.stack(points) for points in zip(*alike, strict=True))
+    np.testing.assert_allclose(metric.dist(first, last), [solution.length] * 4, rtol=1e-9)
+    with mock.patch.object(AlignedPairs, "rivals", return_value=[]):
+        longer = metric.dist(X, Y) > solution.length * (1 + 1e-3)
+    assert longer.sum() <= n_shorter
+    assert longer[2:].all()
+
+
+@pytest.mark.parametrize("depth", [2, 8, np.inf])
+def test_length_of_what_has_lost(depth):
+    """Solved or of few modes: never less than that of the second geodesic, and mostly near one."""
+    X, Y = hard_pairs(3, 12, 4)
+    metric = DLNObservableManifold(3, depth).metric
+    default = metric.solve_log(Y, X)
+    thorough = metric.solve_log(Y, X, search="thorough")
+    second = thorough.competing_lengths[:, 1]
+    np.testing.assert_allclose(thorough.rival_length, second, rtol=1e-9)
+    assert (default.rival_length >= second * (1 - 1e-3)).all()
+    told = np.isfinite(default.rival_length)
+    assert told.sum() >= 6
+    assert np.median(default.rival_length[told] / second[told]) <= 1.01
+    for solution in (default, thorough):
+        close = solution.rival_length <= 1.01 * solution.length
+        assert (solution.is_close_contest == close).all()
+    assert (thorough.is_close_contest >= default.is_close_contest).all()
+
+
+def test_two_ways_that_are_equally_long():
+    """Half a turn to either side: as close as a contest can be."""
+    solution = DLNObservableManifold(3, 3).metric.solve_log(np.diag([1.0, -1, -1]), np.eye(3))
+    assert solution.is_close_contest
+    np.testing.assert_allclose(solution.rival_length, solution.length, rtol=1e-6)
+
+
+def test_nothing_competes_where_polar_factors_are_near():
+    X = np.eye(3) + 0.1 * np.random.default_rng(0).standard_normal((2, 4, 3, 3))
+    solution = DLNObservableManifold(3, 3).metric.solve_log(*X)
+    assert np.isposinf(solution.rival_length).all()
+    assert not solution.is_close_contest.any()
+    assert solution.competing_lengths is None
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (4, 3, 2), (3, 2, 1)])
@@ -124,6 +171,7 @@ def test_what_competed_is_stored(tmp_path, search):
     save(tmp_path / "found.npz", solution=solution)
     again = load(tmp_path / "found.npz")["solution"]
     assert (again.is_close_contest == solution.is_close_contest).all()
+    assert (again.rival_length == solution.rival_length).all()
     assert (again.competing_lengths is None) == (search == "default")
     if search == "thorough":
         assert (again.competing_lengths == solution.competing_lengths).all()
