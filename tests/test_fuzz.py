@@ -36,16 +36,13 @@ KEPT = (
     *(17924, 51880, 57701),
     # Ends, and chords, that overflow on the way.
     *(24834, 27645, 28371, 29666, 32283, 37515, 41427, 66919, 68304),
-    *(72808, 75195, 75841, 81010),
+    *(72808, 75195, 75841, 81010, 83413, 93087, 95701, 98895),
 )
-# Those that take longer than they may: rectangles and low rank of great depth, velocities far
-# longer than their points, opposite determinants of great condition or depth, curvature of thirty
-# layers.
+# Those that take longer than they may: completed distances that are hard to find, or are not found;
+# logarithms of great condition at N = 2; transport at great depth.
 LONG = (
-    *(2689, 3235, 3590, 3725, 4477, 4529, 5671, 6006, 20531, 20951, 21259, 21370, 21717, 21751),
-    *(2279, 7596, 8850, 8885, 9345, 10167, 11040, 11176, 11236, 11858, 53732, 55439, 56993),
-    *(58726, 58785, 58998, 59807, 60413, 60737, 60803, 61424, 61683, 62576, 62623, 62842, 63101),
-    *(22623, 23028, 23552, 23913, 24589, 24602, 101105, 101454, 101777, 101913, 101988, 102190),
+    *(5671, 23913, 24942, 28606, 33662, 34840, 36202, 58138, 61424, 64347, 72316),
+    *(75299, 80917, 89119, 96217, 98202, 18721, 31139, 50171, 55439, 65971),
 )
 
 
@@ -167,7 +164,8 @@ class Call:
             (1.0 if of_layers else depth) * np.max(self.space.metric.norm(point, point))
             for point in points
         ]
-        return 2e-14 * max(lengths) + 1e-300
+        # Five times that of a sum, and far less than the 1e-11 at which a log counts as solved.
+        return 1e-13 * max(lengths) + 1e-300
 
     def finite(self, value, what="finite"):
         self.holds(np.isfinite(value).all(), f"{what}: {value}")
@@ -315,7 +313,8 @@ REFUSED = (DLNError, NotImplementedError)
 
 def run(seed):
     """Make a call; raise if it ends in anything but a verified result or a typed error."""
-    call, start, refused = Call(seed), time.perf_counter(), ""
+    # Seconds of this process, whatever else the machine does.
+    call, start, refused = Call(seed), time.process_time(), ""
     # pymanopt's names answer with a chord, and say so, where there is no geodesic.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeodesicWarning)
@@ -331,7 +330,7 @@ def run(seed):
             if not call.wrong:
                 raise
             refused = type(error).__name__
-    return call, time.perf_counter() - start, refused
+    return call, time.process_time() - start, refused
 
 
 @pytest.mark.parametrize("seed", KEPT)

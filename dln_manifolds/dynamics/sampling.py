@@ -164,10 +164,11 @@ def sample(
     >>> space = DLNObservableManifold(n=2, depth=3)
     >>> def energy(X):
     ...     return 0.5 * np.sum(X**2, axis=(-2, -1))
-    >>> draws = sample(GibbsMeasure(space, energy, lambda X: X, beta=2), n_draws=500, rng=0)
+    >>> measure = GibbsMeasure(space, energy, lambda X: X, beta=2)
+    >>> draws = sample(measure, n_draws=500, kernel="rle", rng=0)
     >>> draws.points.shape
     (4, 500, 2, 2)
-    >>> exact = 4 / 3 / 2  # D / (q N b) of section "Gibbs measures" of the mathematics
+    >>> exact = 6 / (2 * 3 * 2)  # D / (q N beta), see `SpectralThermodynamics`
     >>> bool(abs(draws.energies.mean() - exact) < 0.1)
     True
     """
@@ -183,7 +184,7 @@ def sample(
         chains = _kernel(measure, kernel, mass, roots)
         warm = _Warmup(measure, chains, roots, n_warmup)
         found = _drawn(measure, warm, n_draws, thin, source, progress)
-    _warn(found)
+    _warn(found, isinstance(chains, Hamiltonian))
     return found
 
 
@@ -322,7 +323,7 @@ def _kernel(measure: GibbsMeasure, kernel: str | Kernel | None, mass: str, roots
     return Hamiltonian(measure, sizes, _LEAPS, Mass(where))
 
 
-def _warn(found: Sample) -> None:
+def _warn(found: Sample, hamiltonian: bool) -> None:
     """Tell of chains that have not mixed, and of steps that were lost."""
     worst = np.max(found.r_hat, initial=0.0)
     if worst > _MIXED:
@@ -335,10 +336,12 @@ def _warn(found: Sample) -> None:
         )
     n_draws = max(found.energies.shape[1], 1)
     if found.divergences.mean() > _FEW * n_draws:
+        # A longer warm-up of Hamiltonian chains has not helped where this was seen.
+        remedy = "kernel='rle', whose steps are shorter" if hamiltonian else "a longer warm-up"
         warnings.warn(
             f"{found.divergences.sum()} steps diverged, up to {found.divergences.max()} in a chain "
-            f"with {n_draws} draws: where the density is steep the chains hardly go. Take a longer "
-            f"warm-up.",
+            f"with {n_draws} draws: where the density is steep the chains hardly go. Take "
+            f"{remedy}.",
             SamplingWarning,
             stacklevel=3,
         )

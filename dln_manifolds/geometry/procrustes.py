@@ -20,7 +20,7 @@ import numpy as np
 from dln_manifolds.errors import ConvergenceError
 from dln_manifolds.geometry.chain import Chain
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.matrices import transpose
+from dln_manifolds.numerics.matrices import size_of, transpose
 from dln_manifolds.numerics.newton import minimize
 
 # Gradient relative to |W| |R| at which an alignment counts as solved.
@@ -181,7 +181,7 @@ def nearest_bases(fibre: Fibre, bases: Array, keep_component: bool) -> Array:
             found[rows, 1:-1] = _nearest(found[rows, 1:-1], hidden)
 
         minimize(path, tolerance=1e-15, max_iterations=_NEWTON_STEPS, finished=finished)
-        slope = np.linalg.norm(Turned(part, found).gradient.reshape(len(left), -1), axis=1)
+        slope = size_of(Turned(part, found).gradient)
         # Newton's method may also end at a saddle. Sweeps lead away from most of them.
         swept = part.swept(found, signs)
         gain = part.overlap(swept) - part.overlap(found)

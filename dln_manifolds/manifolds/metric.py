@@ -43,7 +43,9 @@ class GeodesicMetric(PairwiseDistances, InnerProduct, DescribedMetric, JacobiMet
     on_failure : {"raise", "warn", "nan"}
         What ``exp``, ``log``, ``dist``, ``geodesic`` and ``parallel_transport`` do about members of
         a batch that cannot be solved: raise an error for the batch, or return NaN for these members
-        with or without a `GeodesicWarning`. Invalid input raises always.
+        with or without a `GeodesicWarning`. Pairs in different components are such members too.
+        Invalid input raises always, and what asks for one answer to many points, as means do,
+        raises `DisconnectedPointsError` for points of several components.
     """
 
     def __init__(

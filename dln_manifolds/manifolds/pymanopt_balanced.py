@@ -66,11 +66,11 @@ class BalancedOptimization(NetworkOptimization[_Point], RiemannianSubmanifold):
         here = self._here(point)
         layers, tangent = here.layers, here.tangent
         vector = self._vector(tangent_vector, "tangent_vector")
-        size, longest = np.max(np.abs(vector)), _LONGEST * np.max(np.abs(layers))
+        size, longest = np.max(np.abs(vector)), np.max(np.abs(layers))
         if size == 0 or refused(vector):
             return layers.copy()
-        if size > longest:
-            vector = vector * (longest / size)
+        if size / _LONGEST > longest:
+            vector = vector * (longest / (size / _LONGEST))
         bent = tangent.acceleration(tangent.enter(vector))
         # Where roots are small the polynomial holds for short steps only. A correction longer than
         # the roots it belongs to is cut; shorter ones change by a term of fourth order.

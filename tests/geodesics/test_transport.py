@@ -97,15 +97,15 @@ def test_a_batch_without_vectors_to_fill_its_last_place():
     assert_allclose(moved[1][1], moved[1][0].swapaxes(-1, -2), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("depth", [3, 1e4])
-def test_geodesics_that_take_many_steps_are_followed_alone(depth, monkeypatch):
+def test_geodesics_that_take_many_steps_are_followed_alone(monkeypatch):
+    depth = 3
     # The second one meets a singular matrix, the third one takes no step.
     frame = Frame.of_point(np.stack([STARTS["random"]((3, 3))] * 3), depth)
     x = frame.compose(frame.singular_values)
     pace = np.array([1.0, -3.0, 0.0])[:, None, None]
     turn = 0.2 * np.random.default_rng(1).standard_normal((3, 3))
     velocity = x @ turn + (depth * pace * (pace < 0) + 0.5 * pace) * x
-    velocity[0] += 0.5 * np.random.default_rng(3).standard_normal((3, 3))  # no closed form
+    velocity[0] += 0.7 * np.random.default_rng(3).standard_normal((3, 3))  # no closed form
     velocity[2] = 0
     vectors = np.random.default_rng(2).standard_normal((3, 1, 3, 3))
     system = system_of_matrices(depth, (3, 3), 3)
