@@ -8,7 +8,7 @@ With the factors of ``X = U diag(s) V^T``, ``A = U_1^T U_0``, ``B = V_1^T V_0`` 
   of infinite depth. Radial geodesics, at any N: ``(1 + a t) T``, ``a = c / N`` for ``X' = c X``;
   they end in the tip of the cone at ``t = -1 / a``.
 - N = 2: factors ``X = L R^T`` that move on straight lines, where these stay
-  balanced (`_straight_factors`): equal polar factors, which is the geometry of Bures and
+  balanced (`_lines_of_factors`): equal polar factors, which is the geometry of Bures and
   Wasserstein (Bhatia, Jain and Lim 2019) at any rank and shape, and more (ours). For N >= 3 the
   corresponding line (Theorem 2.3 of Chen, arXiv 2510.07324) is not horizontal unless the polar
   factors commute, so it is not used.
@@ -63,7 +63,7 @@ def closed_form_velocity(first: Frame, last: Frame) -> tuple[Array, Array]:
             velocity[pick, :rank] = _along_frames(first.take(pick), last.take(pick))
         pick = np.nonzero(~known)[0]
         if first.depth == 2 and pick.size:
-            velocity[pick], known[pick] = _straight_factors(first.take(pick), last.take(pick))
+            velocity[pick], known[pick] = _lines_of_factors(first.take(pick), last.take(pick))
     if known.any():
         velocity[_same(first, last)] = 0.0
     return velocity, known
@@ -208,7 +208,7 @@ def _along_frames(first: Frame, last: Frame) -> Array:
     return np.asarray(slope * (growth - start[:, :, None] * np.eye(start.shape[-1])))
 
 
-def _straight_factors(first: Frame, last: Frame) -> tuple[Array, Array]:
+def _lines_of_factors(first: Frame, last: Frame) -> tuple[Array, Array]:
     r"""Return blocks at N = 2 of velocities with factors on straight lines, and where these are.
 
     ``L_0 = U_0 l_0, L_1 = U_1 l_1 Q`` and R alike, Q the polar factor of ``l_1 (A + B) l_0``, are
