@@ -62,8 +62,8 @@ def broken_basis(breaks: Array, n_modes: int, n_nodes: int) -> ModalBasis:
 class BrokenPaths:
     """A batch of paths: what they join, their breaks and coefficients ``(n_batch, 2 K + 1, n, n)``.
 
-    ``n_nodes`` is that of the quadrature on either side, and ``blind`` says which ends are
-    singular: near these the sign of det is one of rounding.
+    ``n_nodes`` is that of the quadrature on either side, and ``blind`` says which ends of each are
+    singular, ``(n_batch, 2)``: there the sign of det is one of rounding.
     """
 
     ends: Ends
@@ -112,7 +112,8 @@ class BrokenPaths:
         n_batch = len(self.breaks)
         grid = np.broadcast_to(np.arange(_INTERVALS + 1) / _INTERVALS, (n_batch, _INTERVALS + 1))
         signs = np.linalg.slogdet(self.at(grid))[0]
-        signs[self.blind, -1] = signs[self.blind, -2]
+        for end, beside, blind in zip((0, -1), (1, -2), self.blind.T, strict=True):
+            signs[blind, end] = signs[blind, beside]
         changed = signs[:, 1:] * signs[:, :1] < 0
         place, rows = changed.argmax(axis=1), np.arange(n_batch)
         low, high = grid[rows, place], grid[rows, place + 1]

@@ -171,7 +171,7 @@ def solve_crossing(
     tolerance: float,
     record: bool = True,
 ) -> CrossingCurves:
-    """Find geodesics between square matrices, the first of them of full rank, from given starts.
+    """Find geodesics between square matrices, the first of rank n - 1 at least, from given starts.
 
     Those with a ``residual`` up to the goal are solved; ``tolerance`` is that of the flow, and
     ``record`` says whether the curves have to be callable.
@@ -245,7 +245,7 @@ def _contest(
     unknowns, found = minimized(PathState(every, blank, modal_basis(*_CONTEST)), _COARSE)
     energy = np.where(np.isfinite(found.energy), found.energy, np.inf).reshape(-1, n_batch)
     best = energy.argmin(axis=0) * n_batch + np.arange(n_batch)
-    blind = last.values[:, -1] == 0
+    blind = np.stack([end.values[:, -1] == 0 for end in (first, last)], axis=1)
     paths = BrokenPaths.of_modes(every.take(best), unknowns[best], _ROUGH[1], blind)
     work = found.n_evaluations.reshape(-1, n_batch).sum(axis=0)
     return paths, np.concatenate(lefts)[best], np.concatenate(targets)[best], work

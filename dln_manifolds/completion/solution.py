@@ -120,7 +120,7 @@ class CompletedSolution:
         return ConvergenceError(
             f"{self.message} The worst{member} has a residual of {residual[where]:.2e}. Between "
             f"its lower_bound and upper_bound, which solve_completed returns, lies the distance; "
-            f"depths near 1 and above 8 are hard, and so are two ends of rank n - 1 below N = 2: "
-            f'take another depth, or make the metric with on_failure="nan".',
+            f"depths near 1 and above 8 are hard: take another depth, or make the metric with "
+            f'on_failure="nan".',
             solution=self,
         )

@@ -8,8 +8,8 @@ Which solver does what, with r the lesser rank of both ends:
   det = 0 was ever shorter (matrices with det >= 0 seem to be convex: not proved); for N < 2 paths
   that flip two directions are tried too.
 - Both of full rank, opposite signs, or one of full rank: :mod:`dln_manifolds.completion.crossing`.
-- Both of rank n - 1, N >= 2: the geodesic of the manifold of that rank. For N < 2 it is an upper
-  bound only, up to some per cent longer: not solved.
+- Both of rank n - 1: for N >= 2 the geodesic of the manifold of that rank. For N < 2 that is up to
+  some per cent longer than those that leave it, which are found as between other signs.
 - Else: not solved.
 
 What counts as rank is decided by :func:`dln_manifolds.geometry.rank.resolution` once, on the
@@ -154,11 +154,14 @@ class _Batch:
                 self._contest(same)
         across = np.flatnonzero(full & self.opposite)
         if across.size:
-            self._cross(across, opposite_starts(across.size, n))
+            self._cross(across)
         lowest = np.minimum(here, there)
         edge = np.flatnonzero(low & (lowest == n - 1))
-        if edge.size and self.depth >= CONVEX:
-            self._by_log(edge, n - 1)
+        if edge.size:
+            if self.depth >= CONVEX:
+                self._by_log(edge, n - 1)
+            else:
+                self._cross(edge)
             self.time[edge], self.rank[edge] = 0.0, n - 1
         for backwards, blunt in product((False, True), repeat=2):
             kind = ((here < n) == backwards) & ((lowest < n - 1) == blunt)
@@ -224,19 +227,26 @@ class _Batch:
         first, last = (points.frame.take(rows) for points in (self.first, self.last))
         if backwards:
             first, last = last, first
-        if starts is None:
+        if starts is None and (last.values > 0).all():
+            starts = opposite_starts(rows.size, self.n)
+        elif starts is None:
             last = with_near_null(first, last)
             starts = singular_starts(first, last)
         return solve_crossing(
             first, last, starts, goal=self.goal, tolerance=self.tolerance, record=self.record
         )
 
-    def _cross(self, rows: Array, starts: list[Flips]) -> None:
-        """Join pairs of opposite signs."""
-        found = self._crossing(rows, starts)
-        self._keep(rows, found.length, found.residual, found.solved, found.n_evaluations)
-        self._note(rows, found.crossing, found.crossing_roots())
-        self.curves.append((rows, found))
+    def _cross(self, rows: Array) -> None:
+        """Join pairs of opposite signs, or both of rank n - 1; what fails is tried backwards."""
+        for backwards in (False, True):
+            found = self._crossing(rows, backwards=backwards)
+            self._keep(rows, found.length, found.residual, found.solved, found.n_evaluations)
+            time = 1 - found.crossing if backwards else found.crossing
+            self._note(rows, np.abs(time), found.crossing_roots())
+            self.curves.append((rows, _Backwards(found) if backwards else found))
+            rows = rows[~found.solved]
+            if rows.size == 0:
+                break
 
     def _contest(self, rows: Array) -> None:
         """Look for geodesics that are shorter than those of log, or are there where those end."""

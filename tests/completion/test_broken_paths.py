@@ -26,7 +26,7 @@ def paths():
     identity = np.tile(np.eye(n), (2, 1, 1))
     ends = Ends(Layout((n, n), n, 2.5), start, end, frame, (identity, identity))
     unknowns = 0.02 * rng.normal(size=(2, 9, n, n))
-    return BrokenPaths(ends, BREAKS, unknowns, 12, np.zeros(2, dtype=bool))
+    return BrokenPaths(ends, BREAKS, unknowns, 12, np.zeros((2, 2), dtype=bool))
 
 
 def test_derivatives_are_orthonormal():
