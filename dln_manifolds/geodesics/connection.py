@@ -13,7 +13,7 @@ from dln_manifolds.numerics.matrices import size_of
 
 # Evaluations and products with Hessians, at nodes and in steps, of each family of paths: of
 # positions with so many entries, and of more the more; then what is not solved is given up.
-_MAX_WORK, _ENTRIES = 80_000, 75
+_MAX_WORK, _ENTRIES = 140_000, 75
 # Lengths whose relative difference is less make a contest close, or are listed as one, or do not
 # change which is kept.
 CLOSE, _DISTINCT, _SAME = 1e-2, 1e-9, 1e-10
