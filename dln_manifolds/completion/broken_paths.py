@@ -27,7 +27,6 @@ from dln_manifolds.numerics.polynomials import ModalBasis, combine, gauss, modes
 MIDDLE = 0.5
 # Intervals in which a change of the sign of det is looked for, and halvings of the first of them.
 _INTERVALS, _HALVINGS = 64, 50
-_MAX_ITERATIONS = 60
 
 
 def broken_modes(breaks: Array, times: Array, n_modes: int) -> tuple[Array, Array]:
@@ -129,9 +128,11 @@ class BrokenPaths:
         basis = broken_basis(self.breaks, self.n_modes, self.n_nodes)
         return PathState(self.ends, self.unknowns, basis)
 
-    def minimized(self, tolerance: float) -> tuple[BrokenPaths, Minimum]:
-        """Return the paths of least energy nearby, to a slope."""
-        unknowns, found = minimized(self.state(), tolerance)
+    def minimized(
+        self, tolerance: float, most: Array | float = np.inf
+    ) -> tuple[BrokenPaths, Minimum]:
+        """Return the paths of least energy nearby, to a slope, for so much work at most."""
+        unknowns, found = minimized(self.state(), tolerance, most)
         return replace(self, unknowns=unknowns), found
 
     def aimed(self, shift: Array) -> BrokenPaths:
@@ -139,12 +140,14 @@ class BrokenPaths:
         return replace(self, ends=replace(self.ends, end=self.ends.end + shift))
 
 
-def minimized(path: PathState, tolerance: float) -> tuple[Array, Minimum]:
+def minimized(
+    path: PathState, tolerance: float, most: Array | float = np.inf
+) -> tuple[Array, Minimum]:
     """Minimize the energy of paths to a slope; return their unknowns and how well it went."""
     unknowns = path.unknowns.copy()
 
     def finished(rows: Array, at: PathState, done: Array) -> None:
         unknowns[rows] = at.unknowns[done]
 
-    found = minimize(path, tolerance=tolerance, max_iterations=_MAX_ITERATIONS, finished=finished)
+    found = minimize(path, tolerance=tolerance, most=most, finished=finished)
     return unknowns, found

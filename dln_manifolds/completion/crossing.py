@@ -53,6 +53,9 @@ _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 _BEFORE, _UNSMOOTH = 5e-3, 1e-15
 # Steps of the flow on either side of the break: usual are a dozen, and towards a tip some hundred.
 _MAX_STEPS = 600
+# Evaluations and Hessian products at nodes after which a pair is given up; those of the flow, which
+# come a few at a time, count more.
+_MAX_WORK, _STEPPED = 150_000, 10
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def solve_crossing(
     blunt = bool((last.values == 0).sum(axis=-1).max(initial=0) > 1)
     search = _Search(paths, target, blunt, goal, tolerance)
     search.run()
-    speed = _speed(paths.ends.start, search.momentum, depth)
+    speed = np.sqrt(2 * nodal_state(paths.ends.start, depth, momentum=search.momentum).energy)
     knots, states = search.followed() if record else (np.empty(0), np.empty(0))
     tau = search.crossing
     inside = np.isfinite(tau)
@@ -205,10 +208,6 @@ def solve_crossing(
         states,
         tolerance,
     )
-
-
-def _speed(position: Array, momentum: Array, depth: float) -> Array:
-    return np.sqrt(2 * nodal_state(position, depth, momentum=momentum).energy)
 
 
 def _ends(first: Frame, last: Frame, start: Flips) -> tuple[Ends, Array, Array]:
@@ -288,7 +287,8 @@ class _Search:
         self.short = min(_BEFORE, _UNSMOOTH ** (1 / (self.depth + 2))) if blunt else 0.0
         self.goal, self.tolerance = goal, tolerance
         self.momentum, self.crossing = np.zeros_like(target), np.full(n_batch, np.inf)
-        self.residual, self.n_evaluations = np.full(n_batch, np.inf), np.zeros(n_batch, dtype=int)
+        self.residual = np.full(n_batch, np.inf)
+        self.n_evaluations, self.work = np.zeros((2, n_batch), dtype=int)
         self.start = paths.ends.start
 
     def run(self) -> None:
@@ -303,7 +303,7 @@ class _Search:
                 if rows.size == 0:
                     return
                 defect, residual = self._checked(rows, paths)
-                left = self.residual[rows] > self.goal
+                left = (self.residual[rows] > self.goal) & (self.work[rows] <= _MAX_WORK)
                 if not left.any():
                     return
                 hopeful = bool((residual[left] < _GAIN * last[left]).any())
@@ -324,8 +324,10 @@ class _Search:
             if number and moved < _SETTLED:
                 break
             fine = _FINE_TO_TIP if self.short else _FINE
-            paths, found = paths.minimized(_MIDDLING if moved > _NEAR else fine)
+            most = _MAX_WORK - self.work[rows]
+            paths, found = paths.minimized(_MIDDLING if moved > _NEAR else fine, most)
             self.n_evaluations[rows] += found.n_evaluations
+            self.work[rows] += found.n_evaluations + found.n_products
             slope = found.slope
         return paths, slope
 
@@ -368,6 +370,7 @@ class _Search:
                 long_steps=False,
             )
             self.n_evaluations[rows] += result.n_evaluations
+            self.work[rows] += _STEPPED * result.n_evaluations
             times += [begun + time for time in result.trajectory.times]
             states += result.trajectory.states
             reached = result.status == Status.CONVERGED

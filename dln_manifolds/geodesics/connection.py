@@ -22,7 +22,7 @@ from dln_manifolds.numerics.matrices import size_of
 
 # Evaluations and products with Hessians, at nodes and in steps, of each family of paths: of
 # positions with so many entries, and of more the more; then what is not solved is given up.
-_MAX_WORK, _ENTRIES = 80_000, 75
+_MAX_WORK, _ENTRIES = 140_000, 75
 # Lengths whose relative difference is less are listed as one, or do not change which is kept; and
 # initial rates that are of one geodesic.
 _DISTINCT, _SAME, _ALIKE = 1e-9, 1e-10, 1e-4

@@ -229,7 +229,8 @@ def minimize(
         small = (slope < _ROUNDING) | (absolute < _ROUNDING_OF_ENDS)
         stuck = small & (slope > 0.5 * last_slope)
         keep = (slope > tolerance) & ~stuck & (iteration < max_iterations)
-        keep &= np.isfinite(path.energy) & ((evaluations + products)[active] <= most[active])
+        keep &= np.isfinite(path.energy) & (last_slope > 0)
+        keep &= (evaluations + products)[active] <= most[active]
         asked = keep & (slope <= rough)
         if worthwhile is not None and asked.any():
             keep[asked] = worthwhile(active[asked], path, asked)
@@ -256,12 +257,14 @@ def minimize(
         # Near the minimum the decrease drowns in the rounding of the energy itself.
         descent, slack = inner(path.gradient, move), 1e-13 * path.energy
         factor = np.ones(len(active))
-        for _ in range(_MAX_HALVINGS):
+        for halvings in range(_MAX_HALVINGS + 1):
             failed = ~(trial.energy <= path.energy + 1e-4 * factor * descent + slack)
-            if not failed.any():
+            failed |= ~np.isfinite(trial.energy)
+            if halvings == _MAX_HALVINGS or not failed.any():
                 break
             factor = np.where(failed, 0.5 * factor, factor)
             trial = path.moved(weigh(factor, move))
             result.n_evaluations[active] += path.n_nodes
-        path, last_slope = trial, slope
+        # What no part of a step improves is given up.
+        path, last_slope = trial, np.where(failed, 0.0, slope)
     return result

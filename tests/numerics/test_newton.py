@@ -95,3 +95,26 @@ def test_what_is_known_improves_the_preconditioner(rng, goal, least):
     )
     assert values[0] >= least * (1 - 1e-6)
     assert values[-1] <= spectrum[-1] + 1 + 1e-3
+
+
+def test_work_is_counted_and_bounded(rng):
+    """Products, times nodes, are counted beside evaluations; what is used up ends the search."""
+    result, _, products = solved(rng)
+    assert result.n_products[0] == products * Quartic.n_nodes
+    center = rng.normal(size=(3, SIZE))
+    budget = np.array([np.inf, 40.0, -1.0])
+    found = minimize(Quartic(center + 0.1, center), tolerance=1e-11, most=budget)
+    assert found.slope[0] <= 1e-11 < found.slope[1]
+    assert found.n_iterations[0] > found.n_iterations[1] > found.n_iterations[2] == 0
+    # the step in which it runs out is the last
+    assert found.n_products[1] <= 40 + 200 * Quartic.n_nodes
+
+
+def test_infinite_energies_are_given_up(rng):
+    center = rng.normal(size=(2, SIZE))
+    start = Quartic(center + 0.1, center)
+    start.energy[1] = np.inf
+    found = minimize(start, tolerance=1e-11)
+    assert found.slope[0] <= 1e-11
+    assert found.n_iterations[1] == 0
+    assert found.energy[1] == np.inf
