@@ -114,7 +114,7 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
             known = 0.5 * best.speed()[members] ** 2
             # What is solved began with the first.
             others = starts[int(np.isfinite(known).all()) : _LIKELY]
-            chosen = _Levels(family, best, members).shortlist(others, known)
+            chosen = _Levels(family, best, members).shortlist(others, known) if others else []
             first = _ROUNDS[-1][0]
         for rows, guess in chosen:
             rival = Connection(problem)

@@ -140,7 +140,9 @@ class ObservableSystem:
 
     def cone(self, first: Unit, last: Unit) -> PolarCone:
         """Return the cone law between points of these scales."""
-        return PolarCone(first.scale, _frame(first).growth_to(_frame(last)), self.layout)
+        growth = _frame(first).growth_to(_frame(last))
+        growth = last.scale - first.scale if growth is None else growth
+        return PolarCone(first.scale, growth, self.layout)
 
     def gap(self, position: Array, other: Array) -> Array:
         """Return ``position - other``, the other in the gauge that is nearest to it."""

@@ -82,10 +82,10 @@ class PolarFrame:
         parts = self.frame.take(members), self.stretch[members], self.axes[members]
         return PolarFrame(*parts, self.layout, largest)
 
-    def growth_to(self, other: "PolarFrame") -> Array:
-        """Return the difference of both mu, exact to its own digits: both came from matrices."""
-        assert self.largest is not None
-        assert other.largest is not None
+    def growth_to(self, other: "PolarFrame") -> Array | None:
+        """Return the difference of both mu, exact to its own digits, where both were matrices."""
+        if self.largest is None or other.largest is None:
+            return None
         depth = self.layout.depth
         # f(d_1) is the largest singular value of the unit matrix.
         within = [log_values_of(x.stretch[:, 0], depth) for x in (self, other)]
