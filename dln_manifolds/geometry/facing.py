@@ -33,8 +33,7 @@ _ROUNDS, _SETTLED = 12, 1e-4
 # where that is shorter (one to nine in a hundred for n = 3 to 8), the smallest angle was 2.69.
 _WIDE = 2.5
 # Product of both ratios of least to largest singular values below which other ways are shorter at
-# smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7. Below
-# N = 2 there are such pairs up to 1e-2: that many of Gaussian ones would make logs slow. The
+# smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7. The
 # smallest such angle was 2.08.
 _STEEP, _STEEP_SHALLOW, _APART = 1e-6, 1e-4, 1.5
 # Energy in the middle of another way, beside that of the first one, above which it is not tried: of
