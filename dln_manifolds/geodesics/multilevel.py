@@ -7,12 +7,11 @@ steps; a correction of the aim by the defect of the flow's end; more unknowns wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
 from dln_manifolds.geodesics.connection import Connection, Found, Problem
+from dln_manifolds.geodesics.contest import LISTED, Contest, blocks
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     Guess,
@@ -25,7 +24,7 @@ from dln_manifolds.geodesics.system import (
 )
 from dln_manifolds.geometry.facing import Earlier
 from dln_manifolds.numerics.arrays import Array
-from dln_manifolds.numerics.newton import Minimum, minimize
+from dln_manifolds.numerics.newton import minimize
 
 # Slopes at which the decay of the unknowns is judged, on the first and on later levels, and at
 # which they are final: the latter at least this many times the tolerance of the flow.
@@ -33,22 +32,11 @@ _ROUGH, _FINE, _FINE_SHARE = (1e-3, 1e-5), 3e-12, 30.0
 # Slope above which a path is no geodesic, and its initial rate leads anywhere; steps, one after the
 # other, after which a geodesic is given up.
 _STATIONARY, _MAX_STEPS = 1e-4, 400
-# Slopes to which rivals and what they challenge are minimized with few unknowns; how much energies
-# may then fall, at most and at least, in units of the square of the slope (0.8 to 2.2 for most, up
-# to 11 on long ways). With more unknowns, the slope and the ratio that decide.
-_SELECTION, _LEAST_FALL = ((0.3, 3.0), (0.1, 12.0), (1e-2, 12.0)), 0.6
-_CONTEST = (3e-3, 1 - 1e-5)
-# How paths from all starts are minimized: levels, slopes, energies above the least, as ratios, at
-# which they go on, and at which they are the same paths. What the second lets go would not end
-# within the third: energies fall by at most 12 times the square of the slope.
-_ROUNDS = (0, 1e-2, 1.02, 1.0), (1, 3e-3, 1.0052, 1.0), (1, 3e-4, 1.005, 1 + 4e-6)
 # Number of starts, the likeliest first, unless all are asked for; and how much more than one search
 # the searches from all of them may cost together.
 _LIKELY, _STEEP, _THOROUGH = 20, 3, 10
 # A solution this near is corrected at its level before more unknowns are tried.
 _NEAR, _MAX_CORRECTIONS = 1e-2, 4
-# Doubles in one array of a block of members: what the second-level cache holds a few of.
-_BLOCK = 3 * 2**13
 # Nodes of the step that follows a geodesic, as shares of the nodes of its path and two more: few
 # sizes, so that members are followed together, and never the same nodes.
 _NODES = (1.0, 1.5, 2.0, 3.0)
@@ -115,7 +103,7 @@ def _search(best: Connection, asked: Array, thorough: bool) -> None:
             # What is solved began with the first.
             others = starts[int(np.isfinite(known).all()) : _LIKELY]
             chosen = _Levels(family, best, members).shortlist(others, known) if others else []
-            first = _ROUNDS[-1][0]
+            first = LISTED
         for rows, guess in chosen:
             rival = Connection(problem)
             rival.work, rival.most = work, rival.most * (_THOROUGH if thorough else _STEEP)
@@ -162,13 +150,12 @@ def _follow(best: Connection, pick: Array, found: Found) -> Array:
     return solved
 
 
-class _Levels:
+class _Levels(Contest):
     """The search for geodesics of some members in a family of paths, from coarse to fine."""
 
     def __init__(self, family: PathFamily, best: Connection, members: Array) -> None:
-        self.family, self.best, self.members, problem = family, best, members, best.problem
-        self.end = problem.last.position[members]
-        self.fine = min(max(_FINE, _FINE_SHARE * problem.tolerance), _STATIONARY)
+        super().__init__(family, best, members)
+        self.fine = min(max(_FINE, _FINE_SHARE * best.problem.tolerance), _STATIONARY)
         self.fine *= family.slope_share
 
     def solve(self, earlier: Earlier | None = None) -> None:
@@ -178,9 +165,9 @@ class _Levels:
         first, left = guess.take(bent), list[tuple[Array, Guess]]()
         guess.put(bent, _coarse(paths, guess))
         for rows, rival in self.family.rivals():
-            left.append(self._selected(guess, rows, rival))
+            left.append(self.selected(guess, rows, rival))
             if not self.best.problem.system.cautious:
-                self._decide(guess, *left.pop())
+                self.decide(guess, *left.pop())
         if bent.size:
             # Where a rival has won, frames are its own.
             pairs = zip(guess.take(bent).frames, paths.frames, strict=True)
@@ -216,7 +203,7 @@ class _Levels:
             return none, guess.take(none)
         rows, paths = found
         both = _coarse(paths, guess), guess.take(rows)
-        bent, straight = (self._minimized(rows, some, 0, np.inf)[0] for some in both)
+        bent, straight = (self.minimized(rows, some, 0, np.inf)[0] for some in both)
         less = bent <= _NO_MORE * straight
         return rows[less], paths.take(less)
 
@@ -244,38 +231,6 @@ class _Levels:
             remaining = best.unsolved()[self.members[pending]]
             pending, guess = pending[remaining], guess.take(remaining)
 
-    def shortlist(self, starts: list[Guess], known: Array) -> list[tuple[Array, Guess]]:
-        """Return different paths of the second level of hardly more than the least energy.
-
-        Each of some members, by their indices; ``starts`` are of all members each. Paths of the
-        energies that are ``known``, infinite where none is, are not listed again.
-        """
-        shape = len(starts), self.members.size
-        near, guess, level = np.arange(shape[0] * shape[1]), Guess.joined(starts), 0
-        for level_now, slope, within, alike in _ROUNDS:
-            rows = near % shape[1]
-            if level_now > level:
-                guess, level = self.family.extend(guess, rows, level_now), level_now
-            energy = np.full(shape[0] * shape[1], np.inf)
-            energy[near] = self._minimized(rows, guess, level, slope)[0]
-            table = np.concatenate([known[None], energy.reshape(shape)])
-            order = np.argsort(table, axis=0)
-            table = np.take_along_axis(table, order, axis=0)
-            far = energy[near] > within * table[0][rows]
-            lost = rows[far]
-            self.best.compared(self.members[lost], table[0][lost], energy[near][far])
-            kept = np.isfinite(table) & (table <= within * table[0]) & (order > 0)
-            kept[1:] &= table[1:] > alike * table[:-1]
-            places = np.where(kept, (order - 1) * shape[1] + np.arange(shape[1]), -1)
-            some = np.isin(near, places)
-            near, guess = near[some], guess.take(some)
-        listed = (place[place >= 0] for place in places)
-        return [
-            (some % shape[1], guess.take(np.searchsorted(near, some)))
-            for some in listed
-            if some.size
-        ]
-
     def _try(self, rows: Array, guess: Guess, aim: Array, level: int, *, judged: bool) -> Array:
         """Minimize the energy of some members' paths and see where their rates lead.
 
@@ -285,7 +240,7 @@ class _Levels:
         rough = _ROUGH[min(level, 1)] if judged else 0.0
         rate, tried = np.empty_like(aim), np.zeros(rows.size, dtype=bool)
         followed, pick = np.zeros(rows.size, dtype=bool), self.members[rows]
-        for block in _blocks(guess):
+        for block in blocks(guess):
             found = self._find(rows[block], guess.take(block), aim[block], level, rough)
             if judged:
                 self.best.status[pick[block][np.isfinite(found.crossing)]] = Status.CROSSED
@@ -298,56 +253,6 @@ class _Levels:
         if left.any():
             _step_along(self.best, pick[left], rate[left])
         return tried
-
-    def _selected(self, guess: Guess, rows: Array, rival: Guess) -> tuple[Array, Guess]:
-        """Return the rivals of some members' paths that few unknowns do not tell to be longer.
-
-        Those that they tell to be shorter replace the paths; not where the flow alone can tell
-        whether paths meet a singular matrix.
-        """
-        replace = not self.best.problem.system.cautious
-        for chosen in _SELECTION:
-            if rows.size == 0:
-                break
-            some = guess.take(rows)
-            mine, most, least = self._bracket(rows, some, *chosen)
-            other, most_of_rival, least_of_rival = self._bracket(rows, rival, *chosen)
-            won = (most_of_rival < least) & replace
-            some.put(won, rival.take(won))
-            guess.put(rows, some)
-            close = ~won & (least_of_rival < most)
-            self.best.compared(self.members[rows[~close]], mine[~close], other[~close])
-            rows, rival = rows[close], rival.take(close)
-        return rows, rival
-
-    def _decide(self, guess: Guess, rows: Array, rival: Guess) -> None:
-        """Replace paths of some members by their rivals where these have less energy."""
-        finer = [self.family.extend(some, rows, 1) for some in (guess.take(rows), rival)]
-        energies = [self._minimized(rows, some, 1, _CONTEST[0])[0] for some in finer]
-        ahead = energies[1] < _CONTEST[1] * energies[0]
-        self.best.compared(self.members[rows], *energies)
-        guess.put(rows[ahead], rival.take(ahead))
-
-    def _bracket(self, rows: Array, guess: Guess, slope: float, fall: float) -> list[Array]:
-        """Minimize some members' paths, in place, to a slope; return and bound their energies."""
-        energy, reached = self._minimized(rows, guess, 0, slope)
-        return [energy * (1 - share * reached**2) for share in (0.0, _LEAST_FALL, fall)]
-
-    def _minimized(self, rows: Array, guess: Guess, level: int, slope: float) -> Array:
-        """Minimize some members' paths, in place, to a slope; return energies and slopes."""
-        found = np.empty((2, rows.size))
-        for block in _blocks(guess):
-            some = guess.take(block)
-            path = self.family.path(some, rows[block], self.end[rows[block]], level)
-
-            def finished(part: Array, path: MovingPath, done: Array, some: Guess = some) -> None:
-                some.put(part, path.guess(done))
-
-            most = self._left(rows[block])
-            result = minimize(path, tolerance=slope, most=most, finished=finished)
-            self._counted(rows[block], result)
-            found[:, block] = result.energy, result.slope
-        return found
 
     def _judge(self, rows: Array, guess: Guess, level: int) -> tuple[Array, Array]:
         """Whether paths of some members are worth finishing; when they meet a singular matrix."""
@@ -385,11 +290,11 @@ class _Levels:
             self.family.path(some, rows, aim, level),
             tolerance=self.fine,
             rough=rough,
-            most=self._left(rows),
+            most=self.left(rows),
             worthwhile=worthwhile,
             finished=finished,
         )
-        self._counted(rows, result)
+        self.counted(rows, result)
         if not parts:
             return Found(chart, np.empty(0, dtype=int), aim[:0], aim[:0], crossing)
         members = np.concatenate(parts)
@@ -398,26 +303,7 @@ class _Levels:
         rate, along = (np.concatenate(values)[order] for values in (at_start, rates))
         return Found(chart, members[order], rate, along, crossing)
 
-    def _counted(self, rows: Array, result: Minimum) -> None:
-        """Count the work of minimizing some members' paths."""
-        pick = self.members[rows]
-        np.add.at(self.best.n_iterations, pick, result.n_iterations)
-        np.add.at(self.best.n_evaluations, pick, result.n_evaluations)
-        np.add.at(self.best.work, pick, result.n_evaluations + result.n_products)
-
-    def _left(self, rows: Array) -> Array:
-        """Return how much work for some members is left."""
-        return self.best.most - self.best.work[self.members[rows]]
-
 
 def _coarse(finer: Guess, like: Guess) -> Guess:
     """Return paths with as few unknowns as others."""
     return Guess(finer.unknowns[:, : like.unknowns.shape[1]].copy(), finer.frames)
-
-
-def _blocks(guess: Guess) -> Iterator[slice]:
-    """Split members into blocks whose arrays stay in cache."""
-    unknowns = guess.unknowns
-    step = max(1, _BLOCK * len(unknowns) // max(1, unknowns.size))
-    for low in range(0, len(unknowns), step):
-        yield slice(low, min(low + step, len(unknowns)))

@@ -25,6 +25,7 @@ from dln_manifolds.numerics.newton import Path
 
 # Distance from the tip of a cone, relative to the start, at which nothing is resolved any more.
 TIP = 1e-11
+_FAR = "Points far apart are hard: go through a point between them"
 
 
 def never(n_batch: int) -> Array:
@@ -41,12 +42,7 @@ class Status(IntEnum):
 
     CONVERGED = 0, "is solved", "", ""
     CROSSED = 1, "meets a singular matrix", "Take a shorter step", "Go through a point between them"
-    STALLED = (
-        2,
-        "did not converge",
-        "Take a shorter step",
-        "Points far apart are hard: go through a point between them",
-    )
+    STALLED = 2, "did not converge", "Take a shorter step", _FAR
     DISCONNECTED = 3, "lie in different components", "", ""
 
     def __new__(cls, value: int, message: str, after_exp: str, after_log: str) -> Status:
