@@ -10,8 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from dln_manifolds.geodesics.collocation import flow_of, follow, nodes_needed
-from dln_manifolds.geodesics.connection import Connection, Found, Problem
-from dln_manifolds.geodesics.contest import LISTED, Contest, blocks
+from dln_manifolds.geodesics.connection import (
+    LISTED,
+    Connection,
+    Contest,
+    Found,
+    Problem,
+    blocks,
+)
 from dln_manifolds.geodesics.integrate import flow_in_charts
 from dln_manifolds.geodesics.system import (
     Guess,
