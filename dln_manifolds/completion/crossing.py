@@ -53,9 +53,9 @@ _CORRECTIONS, _CLOSE, _GAIN = 6, 0.1, 0.9
 _BEFORE, _UNSMOOTH = 5e-3, 1e-15
 # Steps of the flow on either side of the break: usual are a dozen, and towards a tip some hundred.
 _MAX_STEPS = 600
-# Evaluations and Hessian products at nodes after which a pair is given up; those of the flow, which
-# come a few at a time, count more.
-_MAX_WORK, _STEPPED = 400_000, 10
+#: Evaluations and Hessian products at nodes after which a pair is given up; those of the flow count
+#: more: they come a few at a time.
+MOST, _STEPPED = 200_000, 10
 
 
 @dataclass(frozen=True)
@@ -169,22 +169,22 @@ def solve_crossing(
     first: Frame,
     last: Frame,
     starts: list[Flips],
-    *,
     goal: float,
     tolerance: float,
     record: bool = True,
+    most: int = MOST,
 ) -> CrossingCurves:
     """Find geodesics between square matrices, the first of rank n - 1 at least, from given starts.
 
-    Those with a ``residual`` up to the goal are solved; ``tolerance`` is that of the flow, and
-    ``record`` says whether the curves have to be callable.
+    Those with a ``residual`` up to the goal are solved; ``tolerance`` is that of the flow,
+    ``record`` says whether the curves have to be callable, and ``most`` what a pair may take.
     """
     depth = first.depth
     cone = Cone(*(size_of(frame.roots) for frame in (first, last)))
     paths, left, target, work = _contest(first, last, starts)
     paths, count = _broken(paths)
     blunt = bool((last.values == 0).sum(axis=-1).max(initial=0) > 1)
-    search = _Search(paths, target, blunt, goal, tolerance)
+    search = _Search(paths, target, blunt, (goal, tolerance, most))
     search.run()
     speed = np.sqrt(2 * nodal_state(paths.ends.start, depth, momentum=search.momentum).energy)
     knots, states = search.followed() if record else (np.empty(0), np.empty(0))
@@ -280,12 +280,12 @@ class _Search:
     """
 
     def __init__(
-        self, paths: BrokenPaths, target: Array, blunt: bool, goal: float, tolerance: float
+        self, paths: BrokenPaths, target: Array, blunt: bool, limits: tuple[float, float, int]
     ) -> None:
         n_batch = len(target)
         self.paths, self.target, self.depth = paths, target, paths.ends.layout.depth
         self.short = min(_BEFORE, _UNSMOOTH ** (1 / (self.depth + 2))) if blunt else 0.0
-        self.goal, self.tolerance = goal, tolerance
+        self.goal, self.tolerance, self.most = limits
         self.momentum, self.crossing = np.zeros_like(target), np.full(n_batch, np.inf)
         self.residual = np.full(n_batch, np.inf)
         self.n_evaluations, self.work = np.zeros((2, n_batch), dtype=int)
@@ -303,7 +303,7 @@ class _Search:
                 if rows.size == 0:
                     return
                 defect, residual = self._checked(rows, paths)
-                left = (self.residual[rows] > self.goal) & (self.work[rows] <= _MAX_WORK)
+                left = (self.residual[rows] > self.goal) & (self.work[rows] <= self.most)
                 if not left.any():
                     return
                 hopeful = bool((residual[left] < _GAIN * last[left]).any())
@@ -324,7 +324,7 @@ class _Search:
             if number and moved < _SETTLED:
                 break
             fine = _FINE_TO_TIP if self.short else _FINE
-            most = _MAX_WORK - self.work[rows]
+            most = self.most - self.work[rows]
             paths, found = paths.minimized(_MIDDLING if moved > _NEAR else fine, most)
             self.n_evaluations[rows] += found.n_evaluations
             self.work[rows] += found.n_evaluations + found.n_products

@@ -23,7 +23,7 @@ from itertools import product
 
 import numpy as np
 
-from dln_manifolds.completion.crossing import CrossingCurves, solve_crossing
+from dln_manifolds.completion.crossing import MOST, CrossingCurves, solve_crossing
 from dln_manifolds.completion.solution import CompletedSolution, Curves
 from dln_manifolds.completion.starts import (
     Flips,
@@ -222,7 +222,11 @@ class _Batch:
         self.rank[rows] = np.where(np.isfinite(time), self.n - vanished, self.n)
 
     def _crossing(
-        self, rows: Array, starts: list[Flips] | None = None, backwards: bool = False
+        self,
+        rows: Array,
+        starts: list[Flips] | None = None,
+        backwards: bool = False,
+        most: int = MOST,
     ) -> CrossingCurves:
         first, last = (points.frame.take(rows) for points in (self.first, self.last))
         if backwards:
@@ -232,9 +236,8 @@ class _Batch:
         elif starts is None:
             last = with_near_null(first, last)
             starts = singular_starts(first, last)
-        return solve_crossing(
-            first, last, starts, goal=self.goal, tolerance=self.tolerance, record=self.record
-        )
+        given = self.goal, self.tolerance, self.record
+        return solve_crossing(first, last, starts, *given, most=most)
 
     def _cross(self, rows: Array) -> None:
         """Join pairs of opposite signs, or both of rank n - 1; what fails is tried backwards."""
@@ -250,7 +253,8 @@ class _Batch:
 
     def _contest(self, rows: Array) -> None:
         """Look for geodesics that are shorter than those of log, or are there where those end."""
-        found = self._crossing(rows, same_starts(rows.size, self.n))
+        # From one end only, and for twice the work: some geodesics turn far near det = 0.
+        found = self._crossing(rows, same_starts(rows.size, self.n), most=2 * MOST)
         self.count[rows] += found.n_evaluations
         shorter = found.length < (1 - _SHORTER) * self.length[rows]
         better = found.solved & (shorter | ~self.solved[rows])

@@ -368,7 +368,7 @@ class PolarPaths(ModalPaths):
         facing = _orthonormal((transpose(last) @ at_one[..., :r]).sum(axis=1))
         missed = transpose(at_one) @ _with_complement(last @ facing[:, None], at_one)
         identity = np.eye(self._size)
-        correction = 2 * (missed - identity) @ np.linalg.inv(missed + identity)
+        correction = 2 * (missed - identity) @ np.linalg.inv(missed + _NUDGED * identity)
         correction, stretch = 0.5 * skewed(correction), transpose(facing) @ stretch @ facing
         first = self._start[rows][:, :r]
         return Ends(self.layout, bases, first, stretch, velocities, at_one, correction)

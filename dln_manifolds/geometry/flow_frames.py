@@ -11,6 +11,10 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, rotation, transpose
 from dln_manifolds.numerics.polynomials import propagators
 
+# Least sum of singular values of ``U + V`` that is divided by: where U and V turn by pi against each
+# other g may be any, and is left at rest.
+_OPPOSITE = 1e-8
+
 
 class SingularFrame(NamedTuple):
     """Points of the root chart and their velocities in singular bases, seen from a turning frame.
@@ -74,5 +78,6 @@ def _smooth_turn(at: SingularFrame, twist: Array, turns: tuple[Array, Array], ra
     u, values, vt = np.linalg.svd(transpose(top))
     # the skew part of g^T g', in the right singular bases
     drift = transpose(u) @ transpose(drift) @ transpose(vt)
-    common = (drift - transpose(drift)) / (values[..., :, None] + values[..., None, :])
+    sums = np.maximum(values[..., :, None] + values[..., None, :], _OPPOSITE)
+    common = (drift - transpose(drift)) / sums
     return np.asarray(u @ vt @ propagators(-(transpose(vt) @ common @ vt))[:, :-1])

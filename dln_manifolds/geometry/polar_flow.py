@@ -210,12 +210,16 @@ def polar_rates(state: Array, layout: Layout) -> tuple[Array, Array]:
 
 
 def rates_along(states: Array, layout: Layout) -> Array:
-    """Return rates of states along paths, ``(n_batch, n_nodes, 2, 1, rows, r)``, NaN of no path."""
+    """Return rates of states along paths, ``(n_batch, n_nodes, 2, 1, rows, r)``, NaN of no path.
+
+    Nor are there rates where a root is zero to the last bit.
+    """
     flat = states.reshape(-1, *states.shape[2:])[:, :, 0]
     finite = np.isfinite(flat).all(axis=(1, 2, 3))
     rates = np.full_like(flat, np.nan)
     if finite.any():
-        rates[finite] = polar_rates(flat[finite], layout)[0]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            rates[finite] = polar_rates(flat[finite], layout)[0]
     return rates.reshape(states.shape)
 
 

@@ -182,3 +182,11 @@ def test_what_competed_is_stored(tmp_path, search):
 @pytest.mark.parametrize(("n", "n_pairs"), [(3, 150), (4, 50)])
 def test_many_hard_pairs(n, n_pairs, depth):
     check_shortest(n, depth, n_pairs, 100 + n)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 8, 30, np.inf])
+def test_turns_by_pi_are_searched_thoroughly(depth):
+    """Some starts lead through singular matrices, and some miss the end by a turn of pi."""
+    metric, end = DLNObservableManifold(3, depth).metric, np.diag([1.0, -1.0, -1.0])
+    found = metric.dist(np.eye(3), end, search="thorough")
+    assert found == pytest.approx(metric.dist(np.eye(3), end), rel=1e-11)
