@@ -11,8 +11,8 @@ from dln_manifolds.numerics.arrays import Array
 from dln_manifolds.numerics.matrices import diagonal, rotation, transpose
 from dln_manifolds.numerics.polynomials import propagators
 
-# Least sum of singular values of ``U + V`` that is divided by: where U and V turn by pi against each
-# other g may be any, and is left at rest.
+# Least sum of singular values of ``U + V`` that is divided by: where U and V are apart by a turn of
+# pi, g may be any, and is left at rest.
 _OPPOSITE = 1e-8
 
 
