@@ -41,8 +41,8 @@ KEPT = (
 # Those that take longer than they may: completed distances that are hard to find, or are not found;
 # logarithms of great condition at N = 2; transport at great depth.
 LONG = (
-    *(5671, 23913, 24942, 28606, 33662, 34840, 36202, 58138, 61424, 64347, 72316),
-    *(75299, 80917, 89119, 96217, 98202, 18721, 31139, 50171, 55439, 65971),
+    *(18721, 23913, 24942, 31139, 34840, 36202, 50171, 55439, 64347, 65971, 75299, 89119, 96217),
+    98202,
 )
 
 

@@ -55,7 +55,7 @@ _BEFORE, _UNSMOOTH = 5e-3, 1e-15
 _MAX_STEPS = 600
 #: Evaluations and Hessian products at nodes after which a pair is given up; those of the flow count
 #: more: they come a few at a time.
-MOST, _STEPPED = 200_000, 10
+MOST, _STEPPED = 150_000, 10
 
 
 @dataclass(frozen=True)

@@ -253,8 +253,9 @@ class _Batch:
 
     def _contest(self, rows: Array) -> None:
         """Look for geodesics that are shorter than those of log, or are there where those end."""
-        # From one end only, and for twice the work: some geodesics turn far near det = 0.
-        found = self._crossing(rows, same_starts(rows.size, self.n), most=2 * MOST)
+        # From one end only, so with more work: some geodesics turn far near det = 0. Larger
+        # matrices take longer for it.
+        found = self._crossing(rows, same_starts(rows.size, self.n), most=8 * MOST // self.n)
         self.count[rows] += found.n_evaluations
         shorter = found.length < (1 - _SHORTER) * self.length[rows]
         better = found.solved & (shorter | ~self.solved[rows])
