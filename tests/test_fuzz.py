@@ -38,9 +38,9 @@ KEPT = (
     *(24834, 27645, 28371, 29666, 32283, 37515, 41427, 66919, 68304),
     *(72808, 75195, 75841, 81010, 83413, 93087, 95701, 98895),
 )
-# Those that take about that long or longer, for two pairs at once or with the checks of what was found:
-# completed distances that are hard to find, or are not found; logarithms of great condition at N = 2;
-# transport at great depth.
+# Those that take about that long or longer, for two pairs at once or with the checks of what was
+# found: completed distances that are hard to find, or are not found; logarithms of great condition
+# at N = 2; transport at great depth.
 LONG = (
     *(18721, 23913, 24942, 31139, 34840, 36202, 50171, 55439, 64347, 65971, 75299, 89119, 96217),
     98202,
