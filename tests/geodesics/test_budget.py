@@ -1,12 +1,14 @@
 """What cannot be solved fails after a bounded number of evaluations, at every depth and shape."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 from dln_manifolds import DLNObservableManifold
 from dln_manifolds.errors import ConvergenceError, DLNError
+from dln_manifolds.geodesics.solution import failure
 
 # Most of a failing log of matrices up to 5 x 5: two families of paths, and the steps in which the
 # last of their work is used up.
@@ -25,7 +27,7 @@ def spread_pair(rng, m, n, r, condition):
     return pair
 
 
-@pytest.mark.parametrize("condition", [1e5, 1e11])
+@pytest.mark.parametrize("condition", [pytest.param(1e5, marks=pytest.mark.slow), 1e11])
 @pytest.mark.parametrize("depth", [1.3, 2, 5, 5e5, math.inf])
 @pytest.mark.parametrize(("m", "n", "r"), [(3, 3, 3), (4, 4, 3), (5, 4, 4), (4, 5, 2)])
 def test_hard_pairs_are_solved_or_fail_soon(m, n, r, depth, condition):
@@ -36,8 +38,9 @@ def test_hard_pairs_are_solved_or_fail_soon(m, n, r, depth, condition):
     solution = metric.solve_log(y, x)
     assert solution.n_evaluations <= MOST
     if not solution.success:
-        with pytest.raises(DLNError, match=r"did not converge|meets a singular matrix"):
-            metric.dist(y, x)
+        error = failure(solution)
+        assert isinstance(error, DLNError)
+        assert re.search("did not converge|meets a singular matrix", str(error))
 
 
 @pytest.mark.parametrize("seed", [62, 63, 64])
