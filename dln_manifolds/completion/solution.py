@@ -21,7 +21,7 @@ class Curves(Protocol):
         """Return points X at times ``(n_batch, n_times)``, ``(n_batch, n_times, n, n)``."""
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class CompletedSolution:
     r"""A batch of geodesics of the metric completion, with how well each was solved.
 
@@ -32,8 +32,8 @@ class CompletedSolution:
     Attributes
     ----------
     length : ndarray, shape=[...]
-        Length of the geodesic, in Frobenius norm of the layers; where no geodesic was found, that
-        of the best path, or NaN.
+        Length of the geodesic, in Frobenius norm of the layers; where none was found, that of the
+        best path if it is between the bounds, or NaN.
     lower_bound, upper_bound : ndarray, shape=[...]
         What the distance is at least and at most, known without solving: the lower bound of
         ``metric.bounds``, which holds across det = 0; and a path that sends the last root singular
@@ -120,7 +120,8 @@ class CompletedSolution:
         return ConvergenceError(
             f"{self.message} The worst{member} has a residual of {residual[where]:.2e}. Between "
             f"its lower_bound and upper_bound, which solve_completed returns, lies the distance; "
-            f"depths near 1 and above 8 are hard: take another depth, or make the metric with "
-            f'on_failure="nan".',
+            f"depths near 1 and above 8 are hard, and so are several singular values that are tiny "
+            f"beside the largest: take another depth, set such values to zero, or make the metric "
+            f'with on_failure="nan".',
             solution=self,
         )

@@ -309,8 +309,9 @@ def solve_completed(
     unknown = np.full(len(batch.length), np.nan)
     bounds = completed_bounds(first.frame, last.frame, dtype) if record else (unknown, unknown)
     n_solved = np.count_nonzero(batch.solved)
+    possible = (bounds[0] <= batch.length) & (batch.length <= bounds[1])
     return CompletedSolution(
-        batch.length,
+        np.where(batch.solved | possible, batch.length, np.nan),
         bounds[0],
         bounds[1],
         batch.residual,

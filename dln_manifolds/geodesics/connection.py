@@ -32,9 +32,9 @@ from dln_manifolds.numerics.newton import Minimum, minimize
 # Evaluations and products with Hessians, at nodes and in steps, of each family of paths: of
 # positions with so many entries, and of more the more; then what is not solved is given up.
 _MAX_WORK, _ENTRIES = 140_000, 75
-# Lengths whose relative difference is less are listed as one, or do not change which is kept; and
-# initial rates that are of one geodesic.
-_DISTINCT, _SAME, _ALIKE = 1e-9, 1e-10, 1e-4
+# Lengths whose relative difference is less do not change which is kept. Initial rates whose
+# difference is less, relative to them or to what is short, are of one geodesic.
+_SAME, _ALIKE, _SHORT = 1e-10, 1e-4, 1e-2
 # Slopes to which rivals and what they challenge are minimized with few unknowns; how much energies
 # may then fall, at most and at least, in units of the square of the slope (0.8 to 2.2 for most, up
 # to 11 on long ways). With more unknowns, the slope and the ratio that decide.
@@ -156,7 +156,7 @@ class Connection:
         """Take over the shorter geodesics of another search for the same."""
         mine, other = self.speed(), rival.speed()
         self.speeds = [*(self.speeds or [mine]), other]
-        apart = size_of(self.rate - rival.rate) > _ALIKE * size_of(self.rate)
+        apart = size_of(self.rate - rival.rate) > _ALIKE * np.maximum(size_of(self.rate), _SHORT)
         self.beside = np.fmin(self.beside, np.where(apart, np.maximum(mine, other), np.inf))
         won = np.flatnonzero(other < mine * (1 - _SAME))
         for name in ("rate", "defect", "end_point", "residual", "crossing", "status"):
@@ -165,17 +165,6 @@ class Connection:
         self.n_evaluations += rival.n_evaluations
         if self.problem.record and won.size:
             self._record(won, rival.trajectory, won)
-
-    def rivals(self) -> Array | None:
-        """Return the different speeds of all that solved, sorted, ``(n_batch, k)``."""
-        if not self.speeds:
-            return None
-        speeds = np.sort(np.stack(self.speeds, axis=1), axis=1)
-        near = speeds[:, 1:] <= speeds[:, :-1] * (1 + _DISTINCT)
-        speeds[:, 1:][near] = np.inf
-        speeds = np.sort(speeds, axis=1)
-        kept = max(1, int(np.isfinite(speeds).sum(axis=1).max(initial=0)))
-        return np.asarray(speeds[:, :kept])
 
 
 class Found(NamedTuple):

@@ -33,11 +33,12 @@ _OF_DISCONNECTED: _Changes = {
     "residual": np.inf,
     "status": Status.DISCONNECTED,
 }
+_ALONE: _Changes = {"competing_lengths": np.inf, "rival_length": np.inf, "is_close_contest": 0}
 _OF_LOST: _Changes = {"end_point": np.nan, "residual": np.inf, "status": Status.STALLED}
 _BY_MEMBER = (*_OF_DISCONNECTED, "n_iterations", "n_evaluations", "crossing_time")
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class GeodesicSolution:
     r"""A batch of geodesics ``X(t)``, with how well each was solved.
 
@@ -74,7 +75,7 @@ class GeodesicSolution:
         unless ``solve_log`` was asked for it.
     competing_lengths : ndarray, shape=[..., k], or None
         Lengths of the verified geodesics that were found, from the shortest on and each once,
-        padded with infinity; None if of no pair more than one was solved.
+        padded with infinity; None where one was sought of every pair.
     rival_length : ndarray, shape=[...], or None
         Length of the shortest way that competed and lost, infinite if none did: of a geodesic, if
         it was solved, else of a path of few modes, a bound of that near it. None for exp.
@@ -152,15 +153,16 @@ class GeodesicSolution:
             return self
         solved = f"{np.count_nonzero(self.success & ~apart)} of {apart.size} geodesics solved"
         message = f"{solved}; {apart.sum()} of the pairs {Status.DISCONNECTED.message}."
-        return self._marked(apart, _OF_DISCONNECTED, message)
+        return self._marked(apart, _OF_DISCONNECTED | _ALONE, message)
 
     def _marked(self, members: Array, changes: _Changes, message: str) -> GeodesicSolution:
         """Return the solution with entries of members replaced."""
         changed = replace(self, message=message)
         for name, new in changes.items():
-            value = np.array(getattr(self, name))
-            value[members] = new
-            setattr(changed, name, value)
+            if getattr(self, name) is not None:
+                value = np.array(getattr(self, name))
+                value[members] = new
+                setattr(changed, name, value)
         return changed
 
     def representable(self, contains: Callable[[Array, DType], Array]) -> GeodesicSolution:
@@ -180,7 +182,7 @@ class GeodesicSolution:
     def reshape(self, batch: tuple[int, ...]) -> GeodesicSolution:
         """Return a flat solution with its members arranged in the given batch shape."""
         shaped = replace(self)
-        for name in (*_BY_MEMBER, "competing_lengths", "rival_length", "is_close_contest"):
+        for name in (*_BY_MEMBER, *_ALONE):
             value = getattr(self, name)
             if value is not None:
                 setattr(shaped, name, value.reshape(batch + value.shape[1:]))

@@ -23,6 +23,8 @@ from dln_manifolds.numerics.arrays import Array
 
 # Part of its length by which another way is longer at most where the contest was close.
 _CLOSE = 1e-2
+# Lengths whose difference is less, relative to them and to the points, are listed as one.
+_DISTINCT = 1e-9
 
 
 def solve_exp(
@@ -147,9 +149,10 @@ def solve_log(
     else:
         rate = cone.initial_rate(first.position, found.rate)
         velocity = system.sharp(first, rate, cone.scale)
-    rivals = found.rivals()
-    if rivals is not None:
-        rivals = np.stack([_lengths(cone, speeds) for speeds in rivals.T], axis=1)
+    rivals = None
+    if found.speeds:
+        lengths = np.stack([_lengths(cone, speed) for speed in found.speeds], axis=1)
+        rivals = _distinct(lengths, system.length(first.scale, np.ones(len(velocity))))
     unknown = np.full(len(velocity), np.nan)
     bounds = system.bounds(start, end) if record else (unknown, unknown)
     recorded = zip(found.trajectory.times, found.trajectory.states, strict=True)
@@ -181,6 +184,17 @@ def _lengths(cone: ConeLaw, speeds: Array) -> Array:
     """Return the lengths of unit speeds, some of which may be infinite."""
     known = np.isfinite(speeds)
     return np.where(known, cone.length(np.where(known, speeds, 0.0)), np.inf)
+
+
+def _distinct(lengths: Array, size: Array) -> Array:
+    """Sort lengths ``(n_batch, k)``, each once; beside points of that size they are rounded."""
+    lengths = np.sort(lengths, axis=1)
+    room = _DISTINCT * (np.where(np.isfinite(lengths), lengths, 0.0) + size[:, None])
+    near = lengths[:, 1:] <= (lengths + room)[:, :-1]
+    lengths[:, 1:][near] = np.inf
+    lengths = np.sort(lengths, axis=1)
+    kept = max(1, int(np.isfinite(lengths).sum(axis=1).max(initial=0)))
+    return lengths[:, :kept]
 
 
 def _earlier(system: System, warm: GeodesicSolution) -> Earlier | None:

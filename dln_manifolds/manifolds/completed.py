@@ -11,6 +11,7 @@ from dln_manifolds.completion.ends import completed_ends, require_square
 from dln_manifolds.completion.through import flow_through
 from dln_manifolds.geodesics import GeodesicSolution, Points, Status
 from dln_manifolds.manifolds.metric import GeodesicMetric
+from dln_manifolds.numerics.arguments import times_of
 from dln_manifolds.numerics.arrays import Array, ArrayLike, DType
 
 
@@ -129,7 +130,7 @@ class CompletedDistances(GeodesicMetric, abc.ABC):
         self._resolved(solution, solution.length)
 
         def path(t: ArrayLike) -> Array:
-            times = np.atleast_1d(np.asarray(t, dtype=np.float64))
+            times = np.atleast_1d(times_of(t, least=0))
             return solution.evaluate(times).astype(dtype, copy=False)
 
         return path

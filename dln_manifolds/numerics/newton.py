@@ -18,6 +18,8 @@ _KEEP = 0.8
 # Below these slopes, relative to the length of the path and to the size of its ends, a Newton step
 # that does not halve them has met the rounding of the gradient.
 _ROUNDING, _ROUNDING_OF_ENDS = 1e-8, 1e-13
+# Slope above which a path that no part of a Newton step improves is given up.
+_HOPELESS = 1e-4
 # What a Newton step leaves of the slope of large paths, in units of its square: 10 to 100. To solve
 # for it more exactly is in vain. Small ones are solved to one: on plateaus exact steps see sooner
 # where it goes down, and others have ended in longer geodesics.
@@ -265,6 +267,6 @@ def minimize(
             factor = np.where(failed, 0.5 * factor, factor)
             trial = path.moved(weigh(factor, move))
             result.n_evaluations[active] += path.n_nodes
-        # What no part of a step improves is given up.
-        path, last_slope = trial, np.where(failed, 0.0, slope)
+        # What no part of a step improves is given up, if it is not the rounding of energies.
+        path, last_slope = trial, np.where(failed & (slope > _HOPELESS), 0.0, slope)
     return result

@@ -15,7 +15,7 @@ from dln_manifolds.numerics.arguments import whole
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.matrices import size_of
 from dln_manifolds.numerics.progress import Progress, told
-from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
+from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start, connected
 from dln_manifolds.statistics.passes import (
     FAILED,
     Pair,
@@ -90,7 +90,7 @@ class CenterEstimator(Estimator, abc.ABC):
     @property
     def _given(self) -> bool:
         """Whether the first point is not of our own choice."""
-        return self.init_point is not None or (self.warm_start and hasattr(self, "estimate_"))
+        return self.init_point is not None or self._resumes
 
     @abc.abstractmethod
     def _reached(self, point: Array, samples: Points, weights: Array) -> State:
@@ -99,7 +99,7 @@ class CenterEstimator(Estimator, abc.ABC):
     def _best(self, samples: Points, weights: Array) -> State:
         """Return the best of what is found from the first point and from some of the samples."""
         drawn = np.random.default_rng(0).permutation(len(weights))[: self.n_init - 1]
-        starts = [self._start(samples.value, weights), *samples.value[drawn]]
+        starts = [self._start(samples, weights), *samples.value[drawn]]
         found, failure = list[tuple[float, int, State]](), None
         with told(self.progress, len(starts) * self.max_iter) as self._advance:
             for point in starts:
@@ -131,15 +131,18 @@ class CenterEstimator(Estimator, abc.ABC):
                 stacklevel=stacklevel,
             )
 
-    def _start(self, samples: Array, weights: Array) -> Array:
+    def _start(self, points: Points, weights: Array) -> Array:
         """Return a first point: the mean of the entries, or else the sample nearest to it."""
-        if self.warm_start and hasattr(self, "estimate_"):
-            return np.asarray(self.estimate_, dtype=np.float64)
+        samples, stratum = points.value, self.space.stratum
+        if self._resumes:
+            last = np.asarray(self.estimate_, dtype=np.float64)
+            if connected(stratum.frame(last), points):
+                return last
         if self.init_point is not None:
-            return At(self.space.stratum, self.init_point, "init_point").point
+            return At(stratum, self.init_point, "init_point").point
         if len(samples) == 1:
-            return samples[0]
-        mean, stratum = np.tensordot(weights, samples, 1), self.space.stratum
+            return np.asarray(samples[0])
+        mean = np.tensordot(weights, samples, 1)
         nearest: Array = samples[size_of(samples - mean).argmin()]
         near, frame = stratum.frame(nearest), None
         if not near.layered:

@@ -30,6 +30,7 @@ class Estimator:
 
     space: Space
     space_: Space
+    warm_start: bool
     tolerance: float
     max_iter: int
     n_jobs: int
@@ -80,6 +81,12 @@ class Estimator:
         from sklearn.base import BaseEstimator
 
         return BaseEstimator().__sklearn_tags__()
+
+    @property
+    def _resumes(self) -> bool:
+        """Whether the next fit may start from the last one, on the same space."""
+        fitted = "space_" in vars(self)
+        return self.warm_start and fitted and repr(self.space_) == repr(self.space)
 
     def _check_arguments(self) -> None:
         name = type(self).__name__
@@ -143,12 +150,17 @@ def _check_sizes(frame: Frame, name: str) -> None:
         )
 
 
+def connected(frame: Frame, samples: Points) -> bool:
+    """Whether a point lies in the component of the samples."""
+    return bool((component(frame) == component(samples.frame)[0]).all())
+
+
 def checked_start(stratum: Stratum, point: ArrayLike, name: str, samples: Points) -> Array:
     """Return a point to start from, if it lies in the component of the samples."""
     given = At(stratum, point, name)
     if given.batch:
         raise InvalidPointError(f"{name} has shape {given.point.shape}: give one point.")
-    if (component(given.frame) != component(samples.frame)[0]).any():
+    if not connected(given.frame, samples):
         raise DisconnectedPointsError(
             f"{name} lies in another component than the samples: the signs of det differ. Give one "
             f"of the samples, or none."

@@ -13,7 +13,7 @@ from dln_manifolds.errors import ConvergenceError, GeodesicWarning, IncompleteGe
 from dln_manifolds.geodesics import FailurePolicy
 from dln_manifolds.numerics.arrays import Array, ArrayLike
 from dln_manifolds.numerics.progress import Progress, told
-from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start
+from dln_manifolds.statistics.estimator import Estimator, Samples, checked_start, connected
 from dln_manifolds.statistics.frechet_mean import FrechetMean
 from dln_manifolds.statistics.geodesic_fit import Fit, Problem
 from dln_manifolds.statistics.passes import ROUNDING, Pair, Space, reach, size_at
@@ -197,7 +197,8 @@ class GeodesicRegression(Estimator):
     def _start(self, problem: Problem, mean: Array, factor: Array) -> Fit:
         """Return where the descent starts."""
         stratum, targets = self.space.stratum, problem.targets
-        if self.warm_start and hasattr(self, "coef_") and np.isfinite(self.intercept_).all():
+        usable = self._resumes and bool(np.isfinite(self.intercept_).all())
+        if usable and connected(stratum.frame(np.asarray(self.intercept_)), targets):
             known = np.asarray(self.coef_, dtype=np.float64).reshape(-1, *stratum.point_shape)
             if len(known) != len(mean):
                 raise ValueError(

@@ -311,3 +311,24 @@ def test_shallow_depths_say_what_they_have_not_solved(depth):
     good = solution.success
     assert (solution.lower_bound <= solution.length)[good].all()
     assert (solution.length <= solution.upper_bound)[good].all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_lengths_of_what_is_not_solved_are_possible(sign):
+    """Two tiny values on one side, and the best path that was found is no path of that length."""
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
+    end = rng.normal(size=(4, 4))
+    sign *= np.linalg.slogdet(left @ right)[0] * np.linalg.slogdet(end)[0]
+    point = left @ np.diag([2, 1, 1e-14, sign * 1e-14]) @ right
+    solution = DLNObservableManifold(4, 2).metric.solve_completed(end, point)
+    inside = solution.lower_bound <= solution.length <= solution.upper_bound
+    assert inside or (np.isnan(solution.length) and not solution.success)
+
+
+def test_times_of_paths_are_checked():
+    metric = DLNObservableManifold(2, 3).metric
+    path = metric.completed_geodesic(np.eye(2), np.diag([1.0, -1.0]))
+    for wrong in (np.zeros((2, 2)), None):
+        with pytest.raises(InvalidPointError, match="t must be a finite number"):
+            path(wrong)

@@ -4,6 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from dln_manifolds import BalancedManifold, DLNObservableManifold
 from dln_manifolds.geometry.facing import AlignedPairs
@@ -190,3 +191,32 @@ def test_turns_by_pi_are_searched_thoroughly(depth):
     metric, end = DLNObservableManifold(3, depth).metric, np.diag([1.0, -1.0, -1.0])
     found = metric.dist(np.eye(3), end, search="thorough")
     assert found == pytest.approx(metric.dist(np.eye(3), end), rel=1e-11)
+
+
+@pytest.mark.parametrize("change", [0.0, 1e-7])
+@pytest.mark.parametrize("growth", [1.0, 2.0])
+def test_one_geodesic_is_listed_once(growth, change):
+    """Along a ray, or nowhere, initial rates and lengths are nearly zero: rounding is no rival."""
+    end = growth * np.eye(3) + change * np.random.default_rng(0).normal(size=(3, 3))
+    solution = DLNObservableManifold(3, 3).metric.solve_log(end, np.eye(3), search="thorough")
+    assert (np.diff(solution.competing_lengths) > 1e-3).all()
+    assert solution.rival_length > solution.length + 1
+    assert not solution.is_close_contest
+
+
+def test_disconnected_members_have_no_rivals():
+    space = DLNObservableManifold(3, 3)
+    space.equip_with_metric(on_failure="nan")
+    ends = np.stack([-np.diag([1.0, 2.0, 3.0]), np.diag([1.0, 2.0, 3.0])])
+    solution = space.metric.solve_log(ends, np.eye(3), search="thorough")
+    assert_array_equal(np.isinf(solution.competing_lengths[:, 0]), [True, False])
+    assert_array_equal(np.isinf(solution.rival_length), [True, False])
+    assert not solution.is_close_contest[0]
+
+
+def test_solutions_are_compared_by_identity():
+    metric = DLNObservableManifold(2, 3).metric
+    ends = np.stack([2 * np.eye(2), 3 * np.eye(2)])
+    solution = metric.solve_log(ends, np.eye(2))
+    assert solution == solution
+    assert solution != metric.solve_log(ends, np.eye(2))

@@ -158,3 +158,21 @@ def test_starts_are_counted():
     )
     assert model.fit(POINTS).get_params()["n_init"] == 3
     assert {total for _, total in told} == {300}
+
+
+@pytest.mark.parametrize("kind", [FrechetMean, GeometricMedian, GeodesicRegression])
+def test_what_is_no_start_any_more_is_left(kind):
+    """Points of another space, or of the other sign of det, begin anew; they need not be told."""
+    regression = kind is GeodesicRegression
+    points = np.stack([np.eye(3), np.diag([1.0, 2.0, 3.0]), 2 * np.eye(3)])
+    small, turned = points[:, :2, :2], points @ np.diag([1.0, 1.0, -1.0])
+
+    def fit(model, y):
+        return model.fit(np.arange(3.0), y) if regression else model.fit(y)
+
+    for space, y in ((DLNObservableManifold(2, 3), small), (DLNObservableManifold(3, 3), turned)):
+        model = fit(kind(DLNObservableManifold(3, 3), warm_start=True), points)
+        model.space = space
+        again, anew = fit(model, y), fit(kind(space), y)
+        name = "coef_" if regression else "estimate_"
+        np.testing.assert_allclose(getattr(again, name), getattr(anew, name), atol=1e-9)
