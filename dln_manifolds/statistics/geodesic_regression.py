@@ -56,7 +56,8 @@ class GeodesicRegression(Estimator):
     init_point : array-like or None
         Where to take the first logs; the Fréchet mean by default.
     warm_start : bool
-        Whether `fit` starts from the last intercept and coefficients.
+        Whether `fit` starts from the last intercept and coefficients, if of the same space and
+        component.
     n_jobs : int
         Workers of joblib for the passes over the samples, -1 for all processors.
     progress : bool or callable

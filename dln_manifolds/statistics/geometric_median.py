@@ -33,7 +33,7 @@ class GeometricMedian(CenterEstimator):
     init_point : array-like or None
         Where to start; by default near the mean of the entries.
     warm_start : bool
-        Whether `fit` starts from the last estimate.
+        Whether `fit` starts from the last estimate, if that is of the same space and component.
     n_jobs : int
         Workers of joblib for the passes over the samples, -1 for all processors.
     progress : bool or callable
