@@ -167,7 +167,8 @@ class Call:
             (1.0 if of_layers else depth) * np.max(self.space.metric.norm(point, point))
             for point in points
         ]
-        # Five times that of a sum, and far less than the 1e-11 at which a log counts as solved.
+        # Slopes of paths between near points are minimized to 1e-13 of the size of these, and a log
+        # counts as solved at 1e-11.
         return 1e-13 * max(lengths) + 1e-300
 
     def finite(self, value, what="finite"):

@@ -100,10 +100,10 @@ class Connection:
         """Return the mask of members that are not solved and have not cost too much yet."""
         return (self.status == Status.STALLED) & (self.work <= self.most)
 
-    def counted(self, pick: Array, evaluations: Array, products: Array | int = 0) -> None:
-        """Count the work for some members."""
+    def counted(self, pick: Array, evaluations: Array) -> None:
+        """Count evaluations for some members."""
         self.n_evaluations[pick] += evaluations
-        self.work[pick] += evaluations + products
+        self.work[pick] += evaluations
 
     def improve(self, pick: Array, rate: Array, result: FlowResult) -> None:
         """Keep what ends nearer the target than what is known of some members."""

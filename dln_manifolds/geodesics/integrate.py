@@ -156,8 +156,7 @@ def carry(
 def _carried(system: System, state: Array, tolerance: float) -> FlowResult:
     """Follow geodesics with vectors for unit time."""
     span, parallel = np.ones(len(state)), system.parallel
-    few = min(_FEW_STEPS, _MAX_STEPS)
-    result = flow(parallel, state, span, tolerance=tolerance, max_steps=few)
+    result = flow(parallel, state, span, tolerance=tolerance, max_steps=_FEW_STEPS)
     slow = np.flatnonzero(result.status == Status.STALLED)
     if slow.size:
         alone = flow_anyhow(system, state[slow][:, :, :1], tolerance=tolerance, record=False)

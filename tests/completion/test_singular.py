@@ -22,6 +22,16 @@ def gaussian(n_pairs, n, seed=0):
     return np.random.default_rng([n_pairs, n, seed]).normal(size=(2, n_pairs, n, n))
 
 
+def check_begins_singular(solution, X, Y):
+    """All are solved from X, of rank n - 1, to Y, with lengths between the bounds."""
+    assert solution.success.all()
+    assert_array_equal(solution.crossing_time, 0)
+    assert_array_equal(solution.crossing_rank, X.shape[-1] - 1)
+    assert (solution.lower_bound <= solution.length).all()
+    assert (solution.length <= solution.upper_bound).all()
+    assert_allclose(solution([0, 1]), np.stack([X, Y], axis=1), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(("n", "depth"), [(2, 2), (3, 2), (4, 3), (3, 8)])
 def test_both_of_rank_below_by_one(cut, n, depth):
     X, Y = map(cut, gaussian(3, n))
@@ -40,12 +50,7 @@ def test_both_of_rank_below_by_one_at_shallow_depth(cut, n, depth):
     X, Y = map(cut, gaussian(3, n))
     metric = DLNObservableManifold(n, depth).metric
     solution = metric.solve_completed(Y, X)
-    assert solution.success.all()
-    assert_array_equal(solution.crossing_time, 0)
-    assert_array_equal(solution.crossing_rank, n - 1)
-    assert (solution.lower_bound <= solution.length).all()
-    assert (solution.length <= solution.upper_bound).all()
-    assert_allclose(solution([0, 1]), np.stack([X, Y], axis=1), rtol=0, atol=1e-9)
+    check_begins_singular(solution, X, Y)
     along = DLNObservableManifold(n, depth, shape=None, rank=n - 1).metric.dist(X, Y)
     assert (solution.length <= along * (1 + 1e-9)).all()
     assert (solution.length < along * (1 - 1e-4)).any()
@@ -80,12 +85,7 @@ def test_one_singular_end(cut, n, depth):
     X, Y = gaussian(2, n, seed=1)
     X, metric = cut(X), DLNObservableManifold(n, depth).metric
     solution = metric.solve_completed(Y, X)
-    assert solution.success.all()
-    assert_array_equal(solution.crossing_time, 0)
-    assert_array_equal(solution.crossing_rank, n - 1)
-    assert (solution.lower_bound <= solution.length).all()
-    assert (solution.length <= solution.upper_bound).all()
-    assert_allclose(solution([0, 1]), np.stack([X, Y], axis=1), rtol=0, atol=1e-9)
+    check_begins_singular(solution, X, Y)
     assert_allclose(metric.completed_dist(X, Y), solution.length, rtol=1e-10)
     eps = 0.03 if depth > 3 else 1e-2
     near = cut(X, value=eps**depth)

@@ -515,7 +515,8 @@ class TestTransportThatFails:
 
     @pytest.mark.parametrize("reaction", ["raise", "nan", "warn"])
     def test_running_out_of_steps_is_no_singular_matrix(self, reaction, monkeypatch):
-        monkeypatch.setattr(sys.modules[flow.__module__], "_MAX_STEPS", 4)
+        for name in ("_MAX_STEPS", "_FEW_STEPS"):
+            monkeypatch.setattr(sys.modules[flow.__module__], name, 4)
         # Short steps, of which four are not enough.
         monkeypatch.setattr(sys.modules[flow.__module__], "_FEW", 0)
         space = BalancedManifold(3, 3)
