@@ -48,7 +48,7 @@ _LONG_NAME = 100
 _PLAIN_NAME = " !#$&'()*+,:;<=>?@[]^`{|}"
 
 
-def save(file: str | PathLike[str], /, **items: Any) -> Path:
+def save(file: str | PathLike[str], /, *unnamed: object, **items: Any) -> Path:
     """Save named spaces, geodesics and arrays; `load` returns them bit by bit as they were.
 
     ``save("run.npz", space=space, X=X, geodesic=solution)`` writes a file and returns its path,
@@ -59,9 +59,12 @@ def save(file: str | PathLike[str], /, **items: Any) -> Path:
     Spaces keep the arguments of their metrics, and a flattened view its space. Arrays may hold
     numbers or strings; lists of them come back as arrays. Single numbers, of NumPy too, strings,
     bytes, booleans and None come back as they are. Raises `TypeError` if an item is of none of
-    these kinds, a list that is no rectangular array of one kind, or an array with masked entries;
-    nothing is written then.
+    these kinds or has no name, a list that is no rectangular array of one kind, or an array with
+    masked entries; nothing is written then.
     """
+    if unnamed:
+        kinds = ", ".join(type(item).__name__ for item in unnamed)
+        raise TypeError(f"Items need names, as in save(file, X=X); {kinds} has none.")
     arrays: dict[str, Array] = {}
     contents = {
         name: _describe(name, _key(name, place), item, arrays)

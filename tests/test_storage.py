@@ -361,6 +361,12 @@ def test_what_cannot_be_saved(file, item):
     assert not file.exists()
 
 
+def test_items_have_names(file):
+    with pytest.raises(TypeError, match=r"names, as in save\(file, X=X\); ndarray, int has"):
+        save(file, np.eye(2), 3, X=np.eye(2))
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     "item", [[[1, 2, 3], [4, 5]], [np.eye(3), np.eye(2)]], ids=["numbers", "matrices"]
 )

@@ -34,8 +34,11 @@ _ROUNDS, _SETTLED = 12, 1e-4
 _WIDE = 2.5
 # Product of both ratios of least to largest singular values below which other ways are shorter at
 # smaller angles too: of two thousand pairs at N = 2 to 30 the largest such product was 4e-7. The
-# smallest such angle was 2.08.
-_STEEP, _STEEP_SHALLOW, _APART = 1e-6, 1e-4, 1.5
+# smallest such angle was 2.08. Of Gaussian matrices these ratios are about 1 / n: with more than so
+# many rows the bound falls as their product does. Of 68 pairs between both bounds (n = 12, 20) the
+# search from all starts, which takes twenty times as long, found one shorter way, by 2e-3: as often
+# as above both.
+_STEEP, _STEEP_SHALLOW, _APART, _ORDINARY = 1e-6, 1e-4, 1.5, 8
 # Energy in the middle of another way, beside that of the first one, above which it is not tried: of
 # 284 that were shorter, at n = 3 to 8 and N = 2 to 30, the largest was 1.07, and of the others half
 # to four fifths were above.
@@ -361,7 +364,8 @@ def is_steep(first: Frame, last: Frame, layout: Layout) -> Array:
     steep = np.zeros(len(first.values), dtype=bool)
     if layout.full and layout.rank > 2:
         ratios = [end.values[:, -1] / end.values[:, 0] for end in (first, last)]
-        bound = _STEEP if layout.depth >= 2 else _STEEP_SHALLOW
+        bound = _STEEP * min(1.0, _ORDINARY / layout.rank) ** 2
+        bound = bound if layout.depth >= 2 else _STEEP_SHALLOW
         rows = np.flatnonzero(ratios[0] * ratios[1] < bound)
         before, after = first.take(rows).polar, last.take(rows).polar
         steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1], _APART)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from spectral_reference import check
 
-from dln_manifolds.geometry.facing import common_bases, facing, signed_polar, skew_logarithm
+from dln_manifolds.geometry.facing import (
+    common_bases,
+    facing,
+    is_steep,
+    signed_polar,
+    skew_logarithm,
+)
+from dln_manifolds.geometry.frame import Frame
+from dln_manifolds.geometry.polar_flow import Layout
 from dln_manifolds.numerics.matrices import rotation, rotations, transpose
 
 SIZES = [(1, 1), (2, 1), (5, 2), (3, 2), (4, 4), (9, 3)]
@@ -58,3 +66,24 @@ def test_facing_turns_one_into_the_other(m, n, r):
 def test_skew_logarithm(n):
     turn = rotations(np.random.default_rng(n).standard_normal((5, n, n)))
     check(np.abs(rotation(skew_logarithm(turn)) - turn), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "ratio", "searched"),
+    [
+        (3, 9e-4, True),
+        (3, 1.1e-3, False),
+        (32, 9e-4, False),
+        (32, 2.6e-4, False),
+        (32, 2.4e-4, True),
+    ],
+)
+def test_wide_matrices_are_nearly_singular_at_smaller_ratios(n, ratio, searched):
+    """The bound of the product of both ratios: 1e-6, and 1e-6 (8 / 32)^2 for 32 rows."""
+    point, half_turn = np.eye(n), np.eye(n)
+    point[-1, -1] = ratio
+    half_turn[0, 0] = half_turn[1, 1] = -1
+    ends = [Frame.of_point(x[None], 4.0) for x in (point, point @ half_turn)]
+    np.testing.assert_array_equal(is_steep(*ends, Layout((n, n), n, 4.0)), searched)
+    ends[1] = ends[0]
+    np.testing.assert_array_equal(is_steep(*ends, Layout((n, n), n, 4.0)), False)
