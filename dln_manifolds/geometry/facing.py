@@ -364,8 +364,8 @@ def is_steep(first: Frame, last: Frame, layout: Layout) -> Array:
     steep = np.zeros(len(first.values), dtype=bool)
     if layout.full and layout.rank > 2:
         ratios = [end.values[:, -1] / end.values[:, 0] for end in (first, last)]
-        bound = _STEEP * min(1.0, _ORDINARY / layout.rank) ** 2
-        bound = bound if layout.depth >= 2 else _STEEP_SHALLOW
+        deep = _STEEP * min(1.0, _ORDINARY / layout.rank) ** 2
+        bound = deep if layout.depth >= 2 else _STEEP_SHALLOW
         rows = np.flatnonzero(ratios[0] * ratios[1] < bound)
         before, after = first.take(rows).polar, last.take(rows).polar
         steep[rows] = is_wide(rotation_angles(after @ transpose(before))[1], _APART)
